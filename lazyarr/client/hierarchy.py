@@ -1,0 +1,146 @@
+"""The nodes of a store: where their metadata is, and what lies below them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lazyarr.errors import FormatError, NodeNotFoundError
+from lazyarr.format import (
+    ArrayMetadata,
+    GroupMetadata,
+    Node,
+    parse_node,
+    parse_v2_array,
+    parse_v2_consolidated,
+    parse_v2_group,
+)
+
+if TYPE_CHECKING:
+    from lazyarr.store import Store
+
+__all__ = ["Hierarchy", "join_path"]
+
+_METADATA = ("zarr.json", ".zarray", ".zgroup")
+
+
+def join_path(*parts: str) -> str:
+    """Return one path from several, without empty parts.
+
+    Examples
+    --------
+    >>> join_path("", "a/", "b")
+    'a/b'
+    """
+    return "/".join(name for part in parts for name in part.split("/") if name)
+
+
+class Hierarchy:
+    """The nodes of one store, read when they are asked for.
+
+    Parameters
+    ----------
+    store : Store
+        Where the nodes are.
+    use_consolidated : bool or None
+        Whether to take the nodes from consolidated metadata: True demands it, False
+        ignores it, None takes it where it is.
+    """
+
+    def __init__(self, store: Store, *, use_consolidated: bool | None = None) -> None:
+        self.store = store
+        self._use_consolidated = use_consolidated
+        self._known: dict[str, Node | FormatError] = {}
+        self._complete: set[str] = set()
+
+    def __repr__(self) -> str:
+        return f"<Hierarchy: {len(self._known)} nodes of {self.store.url} read>"
+
+    def node(self, path: str) -> Node:
+        """Return what a node says of itself.
+
+        Raises
+        ------
+        NodeNotFoundError
+            When there is none.
+        FormatError
+            When it is not what Zarr allows, or not what lazyarr can map.
+        StoreError
+            When the store can not be reached.
+        """
+        found = self._known.get(path)
+        if found is None:
+            found = self._read(path)
+            self._remember(path, found)
+        if isinstance(found, FormatError):
+            raise found
+        return found
+
+    def children(self, path: str) -> tuple[str, ...]:
+        """Return the names of the nodes directly below a group, in order."""
+        start = f"{path}/" if path else ""
+        if any(path == root or path.startswith(f"{root}/") or not root for root in self._complete):
+            below = (name[len(start) :] for name in self._known if name.startswith(start))
+            return tuple(sorted({name for name in below if name and "/" not in name}))
+        names = self.store.list_names(path)
+        return tuple(name for name in names if self._exists(join_path(path, name)))
+
+    def _exists(self, path: str) -> bool:
+        """Return whether there is a node, also one that can not be mapped."""
+        if path in self._known:
+            return True
+        try:
+            self.node(path)
+        except NodeNotFoundError:
+            return False
+        except FormatError as error:
+            self._known[path] = error
+        return True
+
+    def _remember(self, path: str, node: Node) -> None:
+        self._known[path] = node
+        if isinstance(node, GroupMetadata) and node.consolidated is not None:
+            for name, child in node.consolidated.items():
+                self._known.setdefault(join_path(path, name), child)
+            self._complete.add(path)
+
+    def _read(self, path: str) -> Node:
+        document = self.store.read(join_path(path, "zarr.json"))
+        if document is not None:
+            return self._checked(parse_node(document, path=path), path)
+        zarray = self.store.read(join_path(path, ".zarray"))
+        zgroup = None if zarray is not None else self.store.read(join_path(path, ".zgroup"))
+        if zarray is None and zgroup is None:
+            raise self._not_found(path)
+        zattrs = self.store.read(join_path(path, ".zattrs"))
+        if zarray is not None:
+            return parse_v2_array(zarray, zattrs, path=path)
+        zmetadata = None
+        if self._use_consolidated is not False:
+            zmetadata = self.store.read(join_path(path, ".zmetadata"))
+        if zmetadata is not None:
+            return parse_v2_consolidated(zmetadata, path=path)
+        assert zgroup is not None
+        return self._checked(parse_v2_group(zgroup, zattrs, path=path), path)
+
+    def _checked(self, node: Node, path: str) -> Node:
+        """Return a node with consolidated metadata as it was asked for."""
+        if isinstance(node, ArrayMetadata):
+            return node
+        if node.consolidated is not None and self._use_consolidated is False:
+            return GroupMetadata(node.path, node.zarr_format, node.attributes)
+        if node.consolidated is None and self._use_consolidated and not self._complete:
+            raise FormatError(
+                f"there is no consolidated metadata in group {path or '/'!r} of {self.store.url}; "
+                "open it with consolidated=None",
+                path=path,
+            )
+        return node
+
+    def _not_found(self, path: str) -> NodeNotFoundError:
+        there = f"no {', '.join(_METADATA[:-1])} or {_METADATA[-1]}"
+        return NodeNotFoundError(
+            f"there is no array or group {path or '/'!r} in {self.store.url}: {there} there; "
+            "check the URL and the path",
+            url=self.store.url,
+            path=path,
+        )

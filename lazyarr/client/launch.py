@@ -1,0 +1,69 @@
+"""Starting the pager, without waiting for it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+from lazyarr.errors import PagerError
+from lazyarr.wire.channel import Channel, channel_pair
+
+__all__ = ["Launched", "launch_pager"]
+
+_CHANNEL_IN_PAGER = 3
+
+
+class Launched(NamedTuple):
+    """A pager that is on its way.
+
+    Attributes
+    ----------
+    channel : Channel
+        What is sent here is read when it is up.
+    starter_pid : int
+        A child that ends at once, and must be waited for; the pager is its
+        child, and nobody's after that.
+    """
+
+    channel: Channel
+    starter_pid: int
+
+
+def launch_pager() -> Launched:
+    """Start a pager process and return at once.
+
+    Raises
+    ------
+    PagerError
+        When no process can be started.
+    """
+    ours, theirs = channel_pair()
+    package = Path(__file__).resolve().parent.parent
+    script = str(package / "pager" / "__main__.py")
+    paths = [path for path in (*sys.path, str(package.parent)) if path]
+    arguments = [sys.executable, "-I", "-S", script, str(_CHANNEL_IN_PAGER), *paths]
+    null = os.devnull
+    try:
+        pid = os.posix_spawn(
+            sys.executable,
+            arguments,
+            os.environ,
+            file_actions=[
+                (os.POSIX_SPAWN_DUP2, theirs.fileno(), _CHANNEL_IN_PAGER),
+                (os.POSIX_SPAWN_OPEN, 0, null, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_OPEN, 1, null, os.O_WRONLY, 0),
+            ],
+            # Ctrl-C at the terminal is the client's alone.
+            setsid=True,
+            setsigdef=signal.valid_signals(),
+            setsigmask=(),
+        )
+    except OSError as error:
+        ours.close()
+        raise PagerError(f"cannot start the pager: {error}; check {sys.executable}") from error
+    finally:
+        theirs.close()
+    return Launched(ours, pid)

@@ -1,0 +1,396 @@
+"""The array that users hold."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lazyarr.client import picking
+from lazyarr.client.residency import Residency, residency_of
+from lazyarr.errors import LazyarrError
+from lazyarr.units import Span
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from lazyarr.client.node import ArrayNode
+    from lazyarr.client.region import Memory, Region
+
+__all__ = ["LazyArray", "make_array"]
+
+# NumPy functions that look at an array's shape or make a view of it, and read no
+# element: they keep the array lazy.
+_FREE_FUNCTIONS = frozenset(
+    {
+        np.shape, np.ndim, np.size, np.transpose, np.swapaxes, np.moveaxis, np.rollaxis,
+        np.expand_dims, np.squeeze, np.broadcast_to, np.broadcast_arrays, np.atleast_1d,
+        np.atleast_2d, np.atleast_3d, np.split, np.array_split, np.hsplit, np.vsplit, np.dsplit,
+        np.flip, np.fliplr, np.flipud, np.rot90, np.diagonal, np.shares_memory,
+        np.may_share_memory, np.result_type, np.can_cast, np.min_scalar_type, np.iscomplexobj,
+        np.isrealobj, np.empty_like, np.zeros_like, np.ones_like, np.matrix_transpose,
+    }
+)  # fmt: skip
+
+# Methods of ndarray that read elements, or write to memory of their own.
+_READING_METHODS = (
+    "all", "any", "argmax", "argmin", "argpartition", "argsort", "astype", "byteswap", "choose",
+    "clip", "compress", "conj", "conjugate", "copy", "cumprod", "cumsum", "dot", "dump", "dumps",
+    "flatten", "item", "max", "mean", "min", "nonzero", "partition", "prod", "put", "repeat",
+    "round", "searchsorted", "sort", "std", "sum", "tobytes", "tofile", "tolist", "trace", "var",
+    "__bool__", "__complex__", "__contains__", "__copy__", "__float__", "__format__", "__index__",
+    "__int__", "__str__",
+)  # fmt: skip
+
+
+class LazyArray(np.ndarray[Any, Any]):
+    """An array whose memory fills when it is touched.
+
+    It is a real `numpy.ndarray`.  Slicing, transposing and reshaping are free and
+    give another `LazyArray`.  Picking elements and computing read what they need, in
+    one request and without the GIL, and give plain arrays and scalars.
+    ``numpy.asarray(x)`` is the plain array over the same memory, for code that
+    wants no Python in the way.
+
+    Made by `lazyarr.open`, not by calling the class.
+
+    Notes
+    -----
+    Safe to use from several threads.  In a forked child it stays valid and shares
+    its pages with the parent.  It pickles as a reference to the stored array.
+
+    Examples
+    --------
+    >>> import lazyarr, numpy, tempfile
+    >>> directory = tempfile.TemporaryDirectory()
+    >>> lazyarr.save(f"{directory.name}/x.zarr", numpy.arange(12).reshape(4, 3))
+    >>> x = lazyarr.open(f"{directory.name}/x.zarr")
+    >>> x[1:3].sum(axis=1)
+    array([12, 21])
+    """
+
+    _node: ArrayNode | None
+    _memory: Memory | None
+
+    def __new__(cls, *_: Any, **__: Any) -> LazyArray:
+        """Refuse: an array without a store behind it would never fill."""
+        raise TypeError("LazyArray is made by lazyarr.open(...), not by calling it")
+
+    def __array_finalize__(self, template: Any) -> None:
+        """Keep the tie to the store, unless this is memory of its own."""
+        owns_memory = self.base is None
+        self._node = None if owns_memory else getattr(template, "_node", None)
+        self._memory = None if owns_memory else getattr(template, "_memory", None)
+
+    # --- what it says of itself -----------------------------------------------------
+
+    @property
+    def _source(self) -> ArrayNode:
+        if self._node is None:
+            raise LazyarrError("this array has no store behind it: it is a copy")
+        return self._node
+
+    @property
+    def _region(self) -> Region | None:
+        return None if self._memory is None else self._memory.region
+
+    @property
+    def chunks(self) -> tuple[int, ...]:
+        """Shape of the stored array's smallest chunks."""
+        return self._source.metadata.chunks
+
+    @property
+    def shards(self) -> tuple[int, ...] | None:
+        """Shape of the stored array's shards; None when it has none."""
+        return self._source.metadata.shards
+
+    @property
+    def nchunks(self) -> int:
+        """How many chunks the stored array has."""
+        return math.prod(self._source.metadata.layout().grid_shape)
+
+    @property
+    def fill_value(self) -> Any:
+        """What elements are that were never written."""
+        return self._source.metadata.fill_value
+
+    @property
+    def attrs(self) -> dict[str, Any]:
+        """The stored array's attributes; a copy."""
+        return dict(self._source.metadata.attributes)
+
+    @property
+    def dimension_names(self) -> tuple[str | None, ...] | None:
+        """Names of the stored array's axes; None when it has none."""
+        return self._source.metadata.dimension_names
+
+    @property
+    def url(self) -> str:
+        """The store."""
+        return self._source.store.url
+
+    @property
+    def path(self) -> str:
+        """The stored array's place in the store."""
+        return self._source.metadata.path
+
+    @property
+    def info(self) -> str:
+        """What the stored array is, and how much of it is in memory, as text."""
+        from lazyarr.client.describe import describe_array
+
+        return describe_array(self)
+
+    def __repr__(self) -> str:
+        if self._node is None:
+            return repr(np.asarray(self))
+        here = self.residency()
+        return (
+            f"<LazyArray {self.path or '/'} {self.shape} {self.dtype}, "
+            f"{here.resident_units} of {here.total_units} units resident, {self.url}>"
+        )
+
+    # --- memory -----------------------------------------------------------------------
+
+    def _units(self) -> list[Span]:
+        region = self._region
+        return [] if region is None else picking.units_of_view(region, self)
+
+    def prefetch(self, index: Any = ..., *, wait: bool = True, progress: bool = False) -> None:
+        """Have a part of the array brought into memory.
+
+        Parameters
+        ----------
+        index : index, optional
+            Which part; all of it by default.
+        wait : bool
+            Whether to wait until it is there; without it, what fails is reported
+            when it is touched.
+        progress : bool
+            Whether to show a progress bar on stderr.
+
+        Raises
+        ------
+        ChunkError
+            When a chunk can not be had, and `wait` is true.
+        ValueError
+            When the part is larger than the memory limit.
+        """
+        from lazyarr.client.prefetch import prefetch_units
+
+        if self._region is not None:
+            prefetch_units(self._region, self._wanted(index), wait=wait, progress=progress)
+
+    def evict(self) -> None:
+        """Have this array, or the chunks of this view, taken out of memory.
+
+        They are read again on the next touch.  Memory of mode ``"c"`` stays: it may
+        hold what was written.
+        """
+        region = self._region
+        if region is not None:
+            for span in self._units():
+                region.owner.evict(region, span)
+
+    def residency(self) -> Residency:
+        """Return how much of this array, or of this view, is in memory."""
+        return residency_of(self._region, self._units())
+
+    def _wanted(self, key: Any) -> list[Span]:
+        """Return the units that an index needs; nothing when that is not known beforehand."""
+        region = self._region
+        if region is None or self.ndim == 0:
+            return self._units()
+        if picking.is_basic(key):
+            return picking.units_of_view(region, self._view(key))
+        rows = picking.as_rows(key)
+        plain = np.asarray(self)
+        if rows is None:
+            return picking.units_of_view(region, plain)
+        return picking.units_of_rows(region, plain, rows)
+
+    def _view(self, key: Any) -> np.ndarray[Any, Any]:
+        """Return the view that a basic index selects, never a scalar."""
+        items = key if isinstance(key, tuple) else (key,)
+        return np.asarray(self)[items if Ellipsis in items else (*items, Ellipsis)]
+
+    def _loaded(self) -> np.ndarray[Any, Any]:
+        """Return the plain array after asking for all of it, if it is not too much at once."""
+        region = self._region
+        if region is not None:
+            picking.request(region, self._units())
+        return self.view(np.ndarray)
+
+    # --- picking ------------------------------------------------------------------------
+
+    def __getitem__(self, key: Any) -> Any:
+        """Return a lazy view for slices, plain elements for picks."""
+        region = self._region
+        if region is None or (isinstance(key, str | list) and _is_fields(key)):
+            return super().__getitem__(key)
+        if not picking.is_basic(key):
+            picking.request(region, self._wanted(key))
+            return self.view(np.ndarray)[key]
+        if not picking.is_pick(key, self.ndim):
+            return super().__getitem__(key)
+        view = self._view(key)
+        if not picking.request(region, picking.units_of_view(region, view)):
+            return super().__getitem__(key)
+        return self.view(np.ndarray)[key]
+
+    def __iter__(self) -> Iterator[Any]:
+        """Give the places of the leading axis, one after the other."""
+        if self.ndim == 0:
+            raise TypeError("iteration over a 0-d array")
+        return (self[i] for i in range(len(self)))
+
+    def take(
+        self, indices: Any, axis: int | None = None, out: Any = None, mode: Any = "raise"
+    ) -> Any:
+        """Return elements by index, as `numpy.take`."""
+        plain = self.view(np.ndarray)
+        region = self._region
+        rows = np.asarray(indices)
+        if region is None or axis not in (0, -self.ndim) or mode != "raise":
+            plain = self._loaded()
+        elif np.issubdtype(rows.dtype, np.integer):
+            picking.request(region, picking.units_of_rows(region, plain, rows))
+        return plain.take(indices, axis, out, mode)
+
+    # --- computing ------------------------------------------------------------------------
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        """Ask for the operands, then compute on the plain arrays."""
+        outputs = kwargs.get("out")
+        if outputs:
+            kwargs["out"] = tuple(_plain(out) for out in outputs)
+        result = getattr(ufunc, method)(*(_read(value) for value in inputs), **kwargs)
+        return outputs[0] if outputs and len(outputs) == 1 else result
+
+    def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        """Ask for the operands, then call the function on the plain arrays."""
+        if func in _FREE_FUNCTIONS:
+            return super().__array_function__(func, types, args, kwargs)
+        return func(*_read(args), **_read(kwargs))
+
+    def __array_wrap__(
+        self,
+        array: Any,
+        context: Any = None,  # noqa: ARG002 - NumPy's signature
+        return_scalar: bool = False,  # noqa: FBT001, FBT002 - NumPy's signature
+    ) -> Any:
+        """Return results as plain arrays and scalars."""
+        plain = np.asarray(array)
+        return plain[()] if return_scalar else plain
+
+    def reshape(self, *shape: Any, **kwargs: Any) -> Any:
+        """Return a lazy view of another shape where there is one, else a plain copy."""
+        if self.flags.c_contiguous and kwargs.get("order", "C") in "CK":
+            return super().reshape(*shape, **kwargs)
+        return self._loaded().reshape(*shape, **kwargs)
+
+    def ravel(self, order: Any = "C") -> Any:
+        """Return a lazy flat view where there is one, else a plain copy."""
+        if self.flags.c_contiguous and order in "CKA":
+            return super().ravel(order)
+        return self._loaded().ravel(order)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Pickle as a reference: store, array and selection, never the data."""
+        return self.__reduce__()
+
+    def __reduce__(self) -> Any:
+        """Pickle as a reference: store, array and selection, never the data."""
+        if self._node is None:
+            return np.asarray(self).__reduce__()
+        return _reopen, _reference(self)
+
+    def __deepcopy__(self, _: Any) -> np.ndarray[Any, Any]:  # type: ignore[override]
+        """Return a plain copy."""
+        return self._loaded().copy()
+
+
+def _is_fields(key: Any) -> bool:
+    return isinstance(key, str) or (bool(key) and all(isinstance(item, str) for item in key))
+
+
+def _plain(value: Any) -> Any:
+    return value.view(np.ndarray) if isinstance(value, LazyArray) else value
+
+
+def _read(value: Any) -> Any:
+    """Return a value with the lazy arrays in it replaced by plain ones that are loaded."""
+    if isinstance(value, LazyArray):
+        return value._loaded()
+    if type(value) in (list, tuple):
+        return type(value)(_read(item) for item in value)
+    if type(value) is dict:
+        return {key: _read(item) for key, item in value.items()}
+    return value
+
+
+def _reading_method(name: str) -> Callable[..., Any]:
+    plain = getattr(np.ndarray, name)
+
+    def method(self: LazyArray, *args: Any, **kwargs: Any) -> Any:
+        return plain(self._loaded(), *args, **kwargs)
+
+    method.__name__ = name
+    method.__qualname__ = f"LazyArray.{name}"
+    method.__doc__ = plain.__doc__
+    return method
+
+
+for _name in _READING_METHODS:
+    setattr(LazyArray, _name, _reading_method(_name))
+
+
+def make_array(node: ArrayNode) -> LazyArray:
+    """Return the array of a node: mapped and registered, with nothing read."""
+    geometry = node.geometry()
+    layout = node.metadata.layout()
+    dtype = node.metadata.dtype.to_numpy()
+    memory = node.map(geometry) if geometry.nbytes else None
+    flat = np.empty(0, dtype) if memory is None else np.asarray(memory).view(dtype)
+    if memory is None and node.mode == "r":
+        flat.flags.writeable = False
+    inverse = sorted(range(len(layout.axes)), key=layout.axes.__getitem__)
+    return _tie(flat.reshape(layout.shape).transpose(inverse), node, memory)
+
+
+def _tie(plain: np.ndarray[Any, Any], node: ArrayNode | None, memory: Memory | None) -> LazyArray:
+    """Return a plain array as a lazy one."""
+    array = plain.view(LazyArray)
+    array._node = node
+    array._memory = memory
+    return array
+
+
+def _reference(array: LazyArray) -> tuple[Any, ...]:
+    """Return where an array lies in the stored one: offset, shape and strides in bytes."""
+    node, region = array._source, array._region
+    start = 0 if region is None else array.__array_interface__["data"][0] - region.address
+    return (
+        (node.url, node.storage_options, node.metadata.path, node.mode, node.memory),
+        start,
+        array.dtype,
+        array.shape,
+        array.strides,
+    )
+
+
+def _reopen(
+    place: tuple[Any, ...],
+    start: int,
+    dtype: np.dtype[Any],
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+) -> LazyArray:
+    """Return an array from its reference, opened in this process."""
+    from lazyarr.dataset import open_reference_array
+
+    array = open_reference_array(*place)
+    memory = array._memory
+    flat = np.empty(0, np.uint8) if memory is None else np.asarray(memory)
+    return _tie(np.ndarray(shape, dtype, flat, start, strides), array._node, memory)

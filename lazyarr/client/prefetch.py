@@ -1,0 +1,59 @@
+"""Bringing much into memory at once, with a progress bar."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from lazyarr import settings
+from lazyarr.client.picking import absent_units
+from lazyarr.errors import LazyarrError
+from lazyarr.units import Span
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lazyarr.client.region import Region
+
+__all__ = ["prefetch_units"]
+
+_N_STEPS = 100
+
+
+def prefetch_units(region: Region, units: Sequence[Span], *, wait: bool, progress: bool) -> None:
+    """Have units loaded; see `LazyArray.prefetch`."""
+    nbytes = sum(span.size for span in units) * region.geometry.unit_nbytes
+    limit_nbytes = settings.current().memory_limit
+    if nbytes > limit_nbytes:
+        raise ValueError(
+            f"cannot prefetch {nbytes} bytes: the memory limit is {limit_nbytes} bytes; prefetch "
+            "a part, or raise it with lazyarr.configure(memory_limit=...)"
+        )
+    absent = absent_units(region, units)
+    if not wait:
+        threading.Thread(
+            target=_request_quietly, args=(region, absent), name="lazyarr-prefetch", daemon=True
+        ).start()
+    elif progress:
+        _request_in_steps(region, absent)
+    elif absent:
+        region.owner.request(region, absent)
+
+
+def _request_quietly(region: Region, units: Sequence[Span]) -> None:
+    with suppress(LazyarrError):
+        region.owner.request(region, units)
+
+
+def _request_in_steps(region: Region, units: Sequence[Span]) -> None:
+    from tqdm.auto import tqdm
+
+    total = sum(span.size for span in units)
+    step = max(1, total // _N_STEPS)
+    with tqdm(total=total, unit="unit", desc="prefetch") as bar:
+        for span in units:
+            for start in range(span.start, span.stop, step):
+                part = Span(start, min(start + step, span.stop))
+                region.owner.request(region, [part])
+                bar.update(part.size)

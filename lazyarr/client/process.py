@@ -1,0 +1,99 @@
+"""The one session of this process: begun when first needed, renewed after fork."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING
+
+from lazyarr import settings
+from lazyarr.client.launch import launch_pager
+
+if TYPE_CHECKING:
+    from lazyarr.client.launch import Launched
+    from lazyarr.client.session import Session
+
+__all__ = ["begin", "current_session", "session"]
+
+_lock = threading.Lock()
+_launched: Launched | None = None
+_session: Session | None = None
+_has_hooks = False
+
+
+def begin() -> None:
+    """Start the pager, if none runs, and return at once.
+
+    Called first of all, so that the pager starts up while this process imports
+    NumPy and reads metadata.
+    """
+    global _launched
+    with _lock:
+        if _launched is None and (_session is None or _session.is_broken):
+            _launched = launch_pager()
+
+
+def session() -> Session:
+    """Return this process's session.
+
+    Raises
+    ------
+    KernelUnsupportedError
+        When this kernel or user can not use userfaultfd.
+    PagerError
+        When no pager can be started.
+    """
+    global _session, _launched
+    begin()
+    with _lock:
+        if _session is None or _session.is_broken:
+            from lazyarr.client.session import Session
+
+            launched, _launched = _launched, None
+            assert launched is not None
+            _session = Session(launched.channel, starter_pid=launched.starter_pid)
+            _install_hooks()
+        return _session
+
+
+def current_session() -> Session | None:
+    """Return this process's session if it has one that works."""
+    return None if _session is None or _session.is_broken else _session
+
+
+def _install_hooks() -> None:
+    global _has_hooks
+    if not _has_hooks:
+        _has_hooks = True
+        settings.subscribe(_on_settings)
+        os.register_at_fork(
+            before=_before_fork,
+            after_in_parent=_after_fork_in_parent,
+            after_in_child=_after_fork_in_child,
+        )
+
+
+def _on_settings(changed: settings.Settings) -> None:
+    live = current_session()
+    if live is not None:
+        live.configure(changed)
+
+
+def _before_fork() -> None:
+    _lock.acquire()
+    if _session is not None:
+        _session.before_fork()
+
+
+def _after_fork_in_parent() -> None:
+    if _session is not None:
+        _session.after_fork_in_parent()
+    _lock.release()
+
+
+def _after_fork_in_child() -> None:
+    global _session, _launched, _lock
+    _lock = threading.Lock()
+    _launched = None
+    if _session is not None and not _session.is_broken:
+        _session = _session.after_fork_in_child()

@@ -1,0 +1,171 @@
+"""The memory of one array in this process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from lazyarr.kernel import (
+    PAGE_NBYTES,
+    Advice,
+    RegisterMode,
+    Userfaultfd,
+    madvise,
+    map_private,
+    map_shared,
+    memory_view,
+    unmap,
+)
+
+if TYPE_CHECKING:
+    from lazyarr.client.session import Session
+    from lazyarr.plan.geometry import Geometry
+
+__all__ = ["Memory", "Region", "adopt_region", "map_region", "map_residency", "unmap_region"]
+
+_SHARED_MODE = RegisterMode.MISSING | RegisterMode.MINOR
+
+
+@dataclass(slots=True)
+class Region:
+    """Where an array lies, in this process and behind it.
+
+    Attributes
+    ----------
+    owner : Session
+        Tells the pager of it.
+    number : int
+        What client and pager call it.
+    geometry : Geometry
+        The array's arithmetic.
+    memfd, offset : int
+        The memory object and where the array begins in it; -1 for private memory.
+    map_memfd, map_offset : int
+        Where its residency map lies, one byte per unit.
+    address : int
+        Where it is mapped here.
+    residency : memoryview
+        The residency map; a hint, never a proof.
+    array : dict
+        What the pager was told of the array; a forked child says it again for
+        private memory.
+    descriptors : tuple of int
+        The store's descriptors that went with it.
+    """
+
+    owner: Session
+    number: int
+    geometry: Geometry
+    memfd: int
+    offset: int
+    map_memfd: int
+    map_offset: int
+    array: dict[str, Any]
+    descriptors: tuple[int, ...]
+    address: int = 0
+    map_address: int = 0
+    residency: memoryview = field(default_factory=lambda: memoryview(b""))
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes can map the same pages."""
+        return self.offset >= 0
+
+    @property
+    def memory_nbytes(self) -> int:
+        """Length of the mapping in bytes: whole pages."""
+        return self.geometry.n_pages * PAGE_NBYTES
+
+    @property
+    def map_nbytes(self) -> int:
+        """Length of the residency map's mapping in bytes: whole pages."""
+        return -(-self.geometry.n_units // PAGE_NBYTES) * PAGE_NBYTES
+
+
+def map_region(region: Region, uffd: Userfaultfd) -> None:
+    """Map a region and register it, before anybody can know its address.
+
+    Parameters
+    ----------
+    region : Region
+        Gets its addresses.
+    uffd : Userfaultfd
+        This process's own.
+    """
+    nbytes = region.memory_nbytes
+    if region.is_shared:
+        region.address = map_shared(region.memfd, region.offset, nbytes, writable=False)
+    else:
+        region.address = map_private(nbytes, writable=True)
+    _guard(region, uffd)
+    map_residency(region)
+
+
+def map_residency(region: Region) -> None:
+    """Map the residency map of a region."""
+    region.map_address = map_shared(
+        region.map_memfd, region.map_offset, region.map_nbytes, writable=False
+    )
+    region.residency = memory_view(region.map_address, region.geometry.n_units, writable=False)
+
+
+def adopt_region(region: Region, uffd: Userfaultfd) -> None:
+    """Map a region again in a forked child, where pointers into it are already known.
+
+    Shared memory was not inherited and is mapped at its old place.  Private memory
+    was, with all that the parent has written, but without its registration.
+    """
+    if region.is_shared:
+        map_shared(
+            region.memfd,
+            region.offset,
+            region.memory_nbytes,
+            writable=False,
+            address=region.address,
+        )
+    _guard(region, uffd)
+
+
+def _guard(region: Region, uffd: Userfaultfd) -> None:
+    # A forked child keeps a mapping but not its registration: pages that nobody
+    # has filled read as zeros there (userfaultfd(2), UFFD_FEATURE_EVENT_FORK).  So
+    # a child that lazyarr does not know of has no mapping, and dies of SIGSEGV.
+    madvise(region.address, region.memory_nbytes, Advice.DONTFORK)
+    mode = _SHARED_MODE if region.is_shared else RegisterMode.MISSING
+    uffd.register(region.address, region.memory_nbytes, mode)
+
+
+def unmap_region(region: Region) -> None:
+    """Unmap a region that the pager has let go of."""
+    region.residency = memoryview(b"")
+    unmap(region.address, region.memory_nbytes)
+    unmap(region.map_address, region.map_nbytes)
+
+
+class Memory:
+    """Keeps a region mapped for as long as an array refers to it.
+
+    NumPy makes it the base of the arrays on the region.  Its end takes no lock
+    and makes no call, since it may come at any moment in any thread: it puts the
+    region in a queue.
+    """
+
+    def __init__(self, region: Region) -> None:
+        self.region = region
+
+    def __repr__(self) -> str:
+        return f"<Memory: {self.region.memory_nbytes} bytes at {self.region.address:#x}>"
+
+    @property
+    def __array_interface__(self) -> dict[str, Any]:
+        """Let NumPy have the bytes (NumPy, array interface protocol, version 3)."""
+        region = self.region
+        return {
+            "version": 3,
+            "typestr": "|u1",
+            "shape": (region.geometry.nbytes,),
+            "data": (region.address, region.is_shared),
+        }
+
+    def __del__(self) -> None:
+        self.region.owner.drop(self.region)

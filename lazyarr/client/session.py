@@ -1,0 +1,331 @@
+"""This process's tie to its pager: one userfaultfd, one memory object, some channels."""
+
+from __future__ import annotations
+
+import dataclasses
+import faulthandler
+import itertools
+import os
+import secrets
+import signal
+import socket
+import threading
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from lazyarr import settings
+from lazyarr.client.janitor import Janitor
+from lazyarr.client.region import (
+    Memory,
+    Region,
+    adopt_region,
+    map_region,
+    map_residency,
+    unmap_region,
+)
+from lazyarr.errors import ChunkError, PagerError
+from lazyarr.kernel import (
+    PAGE_NBYTES,
+    Advice,
+    Features,
+    Userfaultfd,
+    arm_lifeline,
+    create_memfd,
+    madvise,
+    probe,
+    unmap,
+)
+from lazyarr.wire import messages as w
+from lazyarr.wire.channel import Channel, channel_pair
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from lazyarr.plan.geometry import Geometry
+    from lazyarr.units import Span
+
+__all__ = ["Session"]
+
+_MAX_RANGES = 4096
+_MAX_NOTES = 8
+_SHARING = Features.MISSING_SHMEM | Features.MINOR_SHMEM
+_USED = _SHARING | Features.POISON
+_M = TypeVar("_M", w.Done, w.Statistics)
+
+
+class Session:
+    """What a client process shares with its pager.
+
+    All methods are safe to call from several threads.
+
+    Parameters
+    ----------
+    control : Channel
+        To the pager, which may still be starting: what is sent waits for it.
+    starter_pid : int or None
+        A child of this process that must be waited for.
+    """
+
+    def __init__(self, control: Channel, *, starter_pid: int | None = None) -> None:
+        self._control = control
+        self._lock = threading.Lock()
+        self._idle: list[Channel] = []
+        self._channels: set[Channel] = {control}
+        self._tickets = itertools.count(1)
+        self._arena_nbytes = 0
+        self._regions: dict[int, Region] = {}
+        self.is_broken = False
+        self._uffd = Userfaultfd.open(probe().features & _USED)
+        self._memfd = create_memfd("lazyarr")
+        self._lifeline = self._say_hello()
+        self._janitor = Janitor(self._let_go, starter_pid)
+
+    def __repr__(self) -> str:
+        return f"<Session: {len(self._regions)} regions, {self._uffd!r}>"
+
+    @property
+    def can_share(self) -> bool:
+        """Whether the kernel lets several processes share pages that fill on touch."""
+        return _SHARING in self._uffd.features
+
+    def _say_hello(self) -> socket.socket:
+        """Introduce this process to the pager; return the lifeline."""
+        ours, theirs = socket.socketpair()
+        document = dataclasses.asdict(settings.current())
+        hello = w.Hello(w.VERSION, os.getpid(), int(self._uffd.features), document)
+        self._control.send(hello, (self._uffd.fileno(), self._memfd, theirs.fileno()))
+        theirs.close()
+        # Without a traceback the death that the lifeline brings would be a riddle.
+        if not faulthandler.is_enabled():
+            with suppress(RuntimeError, ValueError, OSError, AttributeError):
+                faulthandler.enable()
+        arm_lifeline(ours.fileno(), signal.SIGBUS)
+        return ours
+
+    # --- regions ------------------------------------------------------------------
+
+    def open_region(
+        self,
+        geometry: Geometry,
+        *,
+        private: bool,
+        array: dict[str, Any],
+        descriptors: Sequence[int],
+    ) -> Memory:
+        """Map memory for an array and tell the pager what belongs there.
+
+        Parameters
+        ----------
+        geometry : Geometry
+            The array's arithmetic; it must have at least one byte.
+        private : bool
+            Whether the memory is this process's own and writable.
+        array : dict
+            The fields of `OpenRegion` that say which array it is.
+        descriptors : sequence of int
+            What the store's reference speaks of.
+        """
+        is_shared = self.can_share and not private
+        with self._lock:
+            data_nbytes = geometry.n_pages * PAGE_NBYTES if is_shared else 0
+            offset = self._allot(data_nbytes) if is_shared else -1
+            region = Region(
+                owner=self,
+                number=_new_number(),
+                geometry=geometry,
+                memfd=self._memfd,
+                offset=offset,
+                map_memfd=self._memfd,
+                map_offset=self._allot(geometry.n_units),
+                array=array,
+                descriptors=tuple(descriptors),
+            )
+            map_region(region, self._uffd)
+            memory = Memory(region)
+            self._announce(region)
+        return memory
+
+    def _announce(self, region: Region) -> None:
+        message = w.OpenRegion(
+            region=region.number,
+            address=region.address,
+            offset=region.offset,
+            map_offset=region.map_offset,
+            **region.array,
+        )
+        self._control.send(message, region.descriptors)
+        self._regions[region.number] = region
+
+    def drop(self, region: Region) -> None:
+        """Have a region unmapped soon; for finalizers, takes no lock."""
+        self._janitor.drop(region)
+
+    def find(self, address: int) -> Region | None:
+        """Return the region that an address lies in."""
+        for region in tuple(self._regions.values()):
+            if region.address <= address < region.address + region.memory_nbytes:
+                return region
+        return None
+
+    def _allot(self, nbytes: int) -> int:
+        """Return the offset of fresh memory in the memory object; its pages are holes."""
+        offset = self._arena_nbytes
+        self._arena_nbytes += -(-nbytes // PAGE_NBYTES) * PAGE_NBYTES
+        os.ftruncate(self._memfd, self._arena_nbytes)
+        return offset
+
+    def _let_go(self, region: Region) -> None:
+        """Unmap a region once nothing is on its way into it.
+
+        Its addresses mean something else after that, and an install that came
+        late would land there.
+        """
+        with suppress(PagerError):
+            self._ask(w.CloseRegion(next(self._tickets), region.number), w.Done)
+        with self._lock:
+            if self._regions.pop(region.number, None) is not None:
+                unmap_region(region)
+                for descriptor in region.descriptors:
+                    os.close(descriptor)
+
+    # --- asking -------------------------------------------------------------------
+
+    def request(self, region: Region, units: Sequence[Span]) -> None:
+        """Wait, without the GIL, until units are resident.
+
+        Raises
+        ------
+        ChunkError
+            For the first unit that can not be had; the others are in its notes.
+        PagerError
+            When the pager is gone.
+        """
+        for start in range(0, len(units), _MAX_RANGES):
+            ranges = [list(span) for span in units[start : start + _MAX_RANGES]]
+            request = w.Request(next(self._tickets), region.number, ranges)
+            _raise_first(self._ask(request, w.Done).failures)
+
+    def evict(self, region: Region, units: Span) -> None:
+        """Have units taken out of memory."""
+        self._ask(w.Evict(next(self._tickets), region.number, units.start, units.stop), w.Done)
+
+    def statistics(self) -> dict[str, Any]:
+        """Return what the pager has counted."""
+        return self._ask(w.WantStatistics(next(self._tickets)), w.Statistics).document
+
+    def configure(self, changed: settings.Settings) -> None:
+        """Tell the pager what holds now."""
+        document = dataclasses.asdict(changed)
+        self._ask(w.Configure(next(self._tickets), document), w.Done)
+
+    def _ask(self, message: w.Message, answer: type[_M]) -> _M:
+        """Send a message on a channel of its own and wait for the answer."""
+        with self._channel() as channel:
+            try:
+                channel.send(message)
+                received = channel.receive()
+            except PagerError:
+                self.is_broken = True
+                raise
+            if received is None:
+                self.is_broken = True
+                raise PagerError("the pager is gone: it hung up; open the dataset again")
+            if not isinstance(received.message, answer):
+                raise PagerError(f"expected {answer.__name__}, found {received.message!r:.80}")
+            return received.message
+
+    @contextmanager
+    def _channel(self) -> Iterator[Channel]:
+        """Lend a channel to one exchange; one that was broken off is not lent again."""
+        with self._lock:
+            channel = self._idle.pop() if self._idle else self._open_channel()
+        try:
+            yield channel
+        except BaseException:
+            with self._lock:
+                self._channels.discard(channel)
+            channel.close()
+            raise
+        with self._lock:
+            self._idle.append(channel)
+
+    def _open_channel(self) -> Channel:
+        ours, theirs = channel_pair()
+        try:
+            self._control.send(w.OpenChannel(), (theirs.fileno(),))
+        finally:
+            theirs.close()
+        self._channels.add(ours)
+        return ours
+
+    # --- fork -----------------------------------------------------------------------
+
+    def before_fork(self) -> None:
+        """Stand still, and let children inherit what this process alone has written."""
+        self._lock.acquire()
+        self._advise_private(Advice.DOFORK)
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        self._advise_private(Advice.DONTFORK)
+        self._lock.release()
+
+    def _advise_private(self, advice: Advice) -> None:
+        for region in self._regions.values():
+            if not region.is_shared:
+                madvise(region.address, region.memory_nbytes, advice)
+
+    def after_fork_in_child(self) -> Session:
+        """Return the child's own tie to the parent's pager, with the parent's regions.
+
+        An inherited userfaultfd acts on the parent's memory, so the child needs
+        its own.  The parent's control channel carries one word of it: where it
+        can be reached.  That word is one packet, so it can not mix with others.
+        """
+        ours, theirs = channel_pair()
+        self._control.send(w.Join(), (theirs.fileno(),))
+        theirs.close()
+        for channel in self._channels:
+            channel.close()
+        self._lifeline.close()
+        self._uffd.close()
+        session = Session(ours)
+        for region in self._regions.values():
+            session.adopt(region)
+        return session
+
+    def adopt(self, region: Region) -> None:
+        """Take over a region that this process has inherited by fork."""
+        adopt_region(region, self._uffd)
+        region.owner = self
+        if region.is_shared:
+            self._control.send(w.AttachRegion(region.number, region.address))
+            self._regions[region.number] = region
+            return
+        region.number = _new_number()
+        region.map_memfd, region.map_offset = self._memfd, self._allot(region.geometry.n_units)
+        unmap(region.map_address, region.map_nbytes)
+        map_residency(region)
+        self._announce(region)
+
+
+def _new_number() -> int:
+    """Return a name for a region that no other client of the pager uses."""
+    return secrets.randbits(52)
+
+
+def _raise_first(failures: list[dict[str, Any]]) -> None:
+    """Raise the first failure of a request; the others become its notes."""
+    if not failures:
+        return
+    errors = [ChunkError(failure.pop("message"), **_tuples(failure)) for failure in failures]
+    for other in errors[1:_MAX_NOTES]:
+        errors[0].add_note(f"also: {other}")
+    if len(errors) > _MAX_NOTES:
+        errors[0].add_note(f"and {len(errors) - _MAX_NOTES} more")
+    raise errors[0]
+
+
+def _tuples(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return fields with the tuples that JSON has made lists."""
+    return {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}

@@ -1,0 +1,106 @@
+"""Shapes of chunks and shards for those who do not want to choose."""
+
+from __future__ import annotations
+
+import math
+
+__all__ = ["CHUNK_NBYTES", "SHARD_NBYTES", "default_chunks", "default_shards"]
+
+CHUNK_NBYTES = 512 * 1024
+"""What a chunk holds in memory: it takes about a millisecond to decompress."""
+
+SHARD_NBYTES = 64 * 2**20
+"""What a shard holds in memory: an object that remote stores take in one request."""
+
+
+def default_chunks(
+    shape: tuple[int, ...], itemsize: int, page_nbytes: int = 4096
+) -> tuple[int, ...]:
+    """Return the shape of chunks that are contiguous in memory, of about 512 KiB.
+
+    Rows along the leading axis stay whole.  Where one row alone is larger, it
+    is divided along the next axis, and so on: a chunk is a contiguous run of
+    the array's bytes in any case, and a whole number of pages where the size
+    of a row allows it.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        The array's; a leading length of zero means that rows will be appended.
+    itemsize : int
+        Size of an element in bytes.
+    page_nbytes : int
+        Size of a page of memory.
+
+    Examples
+    --------
+    >>> default_chunks((8192, 128, 128, 3), 1)
+    (11, 128, 128, 3)
+    >>> default_chunks((1000, 4096, 4096), 2)
+    (1, 64, 4096)
+    >>> default_chunks((10,), 8)
+    (10,)
+    """
+    if not shape:
+        return ()
+    axis, row_nbytes = len(shape) - 1, itemsize
+    while axis > 0 and row_nbytes * max(1, shape[axis]) <= CHUNK_NBYTES:
+        row_nbytes *= max(1, shape[axis])
+        axis -= 1
+    inner = tuple(max(1, length) for length in shape[axis + 1 :])
+    rows = _rows(row_nbytes, page_nbytes, divided=shape[axis] if axis else 0)
+    # An array that will grow has no length yet that could bound its chunks.
+    length = shape[axis] if axis or shape[0] else rows
+    return (1,) * axis + (max(1, min(rows, length)),) + inner
+
+
+def _rows(row_nbytes: int, page_nbytes: int, *, divided: int) -> int:
+    """Return how many rows make about a chunk, in whole pages if that is near.
+
+    With an axis to divide, of more than no length, the nearest number that
+    does so without a rest: otherwise every row ends with a chunk that is
+    mostly padding.
+    """
+    wanted = max(1, round(CHUNK_NBYTES / row_nbytes))
+    aligned = page_nbytes // math.gcd(row_nbytes, page_nbytes)
+    if aligned > 2 * wanted:
+        aligned = 1
+    rows = max(aligned, round(wanted / aligned) * aligned)
+    near = range(aligned, 2 * rows + 1, aligned)
+    dividing = [n for n in near if divided and divided % n == 0 and 2 * n >= rows]
+    return min(dividing, key=lambda n: abs(n - rows), default=rows)
+
+
+def default_shards(
+    shape: tuple[int, ...], chunks: tuple[int, ...], itemsize: int
+) -> tuple[int, ...] | None:
+    """Return the shape of shards of about 64 MiB, or None where one chunk holds the array.
+
+    A shard takes up chunks from the last axis forwards, so that it too is as
+    contiguous as its size allows.
+
+    Parameters
+    ----------
+    shape, chunks : tuple of int
+        Of the array and of its chunks.
+    itemsize : int
+        Size of an element in bytes.
+
+    Examples
+    --------
+    >>> default_shards((8192, 128, 128, 3), (8, 128, 128, 3), 1)
+    (1360, 128, 128, 3)
+    >>> default_shards((10,), (10,), 8) is None
+    True
+    """
+    room = max(1, SHARD_NBYTES // max(1, math.prod(chunks) * itemsize))
+    shards = list(chunks)
+    for axis in reversed(range(len(shape))):
+        # An array that will grow along its leading axis may need any number.
+        count = -(-shape[axis] // chunks[axis]) if axis or shape[0] else room
+        taken = max(1, min(count, room))
+        shards[axis] = taken * chunks[axis]
+        room //= taken
+        if taken < count:
+            break
+    return tuple(shards) if tuple(shards) != chunks else None

@@ -1,0 +1,166 @@
+"""Documents that lazyarr writes, in the spelling that most readers take."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lazyarr.errors import FormatError
+from lazyarr.format.check import shown
+from lazyarr.format.datatype import DataType
+from lazyarr.format.datatype_v3 import data_type_document
+from lazyarr.format.document_v3 import parse_node
+from lazyarr.format.fillvalue_document import encode_fill, fill_document
+
+__all__ = ["array_document", "group_document", "resized_document"]
+
+
+def array_document(
+    *,
+    shape: tuple[int, ...],
+    dtype: DataType,
+    chunks: tuple[int, ...],
+    shards: tuple[int, ...] | None = None,
+    level: int = 3,
+    fill_value: Any = 0,
+    attributes: Mapping[str, Any] | None = None,
+    dimension_names: Sequence[str | None] | None = None,
+) -> bytes:
+    """Return the ``zarr.json`` of an array, for zstd with a crc32c behind it.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        The array's.
+    dtype : DataType
+        Its elements, which are stored little endian.
+    chunks : tuple of int
+        Shape of the smallest chunks.
+    shards : tuple of int or None
+        Shape of the shards, a multiple of `chunks`; None for an object per chunk.
+    level : int
+        Of zstd.
+    fill_value : object
+        What elements read as that are not written; 0 and None are all zero
+        bits with every data type.
+    attributes : mapping or None
+        Anything that JSON can hold.
+    dimension_names : sequence of (str or None), or None
+        Names of the axes.
+
+    Raises
+    ------
+    FormatError
+        Something does not fit together, or not into JSON.
+
+    Examples
+    --------
+    >>> from lazyarr.format import parse_data_type, parse_node
+    >>> dtype = parse_data_type("uint8")
+    >>> document = array_document(shape=(100, 8), dtype=dtype, chunks=(5, 8), shards=(50, 8))
+    >>> parse_node(document, path="x").shards
+    (50, 8)
+    """
+    dtype = dtype.with_byte_order("<")
+    outer = chunks if shards is None else shards
+    members: dict[str, Any] = {
+        "zarr_format": 3,
+        "node_type": "array",
+        "shape": list(shape),
+        "data_type": data_type_document(dtype),
+        "chunk_grid": _named("regular", chunk_shape=list(outer)),
+        "chunk_key_encoding": _named("default", separator="/"),
+        "fill_value": fill_document(dtype, encode_fill(dtype, fill_value)),
+        "codecs": _codecs(dtype, chunks, level, sharded=shards is not None),
+        "attributes": dict(attributes or {}),
+    }
+    # TensorStore refuses null where there are none.
+    if dimension_names is not None:
+        members["dimension_names"] = list(dimension_names)
+    document = _dump(members)
+    parse_node(document, path="")  # what can not be read is not written
+    return document
+
+
+def _named(name: str, **configuration: Any) -> dict[str, Any]:
+    return {"name": name, "configuration": configuration}
+
+
+def _codecs(
+    dtype: DataType, chunks: tuple[int, ...], level: int, *, sharded: bool
+) -> list[dict[str, Any]]:
+    # Objects throughout: names alone are legal, but zarr-python and TensorStore
+    # refuse them.  An `endian` is for elements that have an order of bytes.
+    swappable = dtype.byte_order != "|"
+    elements = _named("bytes", endian="little") if swappable else {"name": "bytes"}
+    inner = [elements, _named("zstd", level=level, checksum=False), {"name": "crc32c"}]
+    if not sharded:
+        return inner
+    index = [_named("bytes", endian="little"), {"name": "crc32c"}]
+    return [
+        _named(
+            "sharding_indexed",
+            chunk_shape=list(chunks),
+            codecs=inner,
+            index_codecs=index,
+            index_location="end",
+        )
+    ]
+
+
+def group_document(
+    attributes: Mapping[str, Any] | None = None,
+    *,
+    consolidated: Mapping[str, bytes] | None = None,
+) -> bytes:
+    """Return the ``zarr.json`` of a group.
+
+    Parameters
+    ----------
+    attributes : mapping or None
+        Anything that JSON can hold.
+    consolidated : mapping or None
+        The documents of all nodes below the group, by their path relative to
+        it; None to leave them to be found one by one.
+
+    Examples
+    --------
+    >>> group_document({"a": 1})
+    b'{"zarr_format": 3, "node_type": "group", "attributes": {"a": 1}}'
+    """
+    members: dict[str, Any] = {
+        "zarr_format": 3,
+        "node_type": "group",
+        "attributes": dict(attributes or {}),
+    }
+    if consolidated is not None:
+        members["consolidated_metadata"] = {
+            "kind": "inline",
+            "must_understand": False,
+            "metadata": {path: json.loads(consolidated[path]) for path in sorted(consolidated)},
+        }
+    return _dump(members)
+
+
+def resized_document(document: bytes, shape: tuple[int, ...]) -> bytes:
+    """Return the document of an array, v2 or v3, with another shape and all else as it was.
+
+    Examples
+    --------
+    >>> resized_document(b'{"zarr_format": 2, "shape": [3, 4]}', (5, 4))
+    b'{"zarr_format": 2, "shape": [5, 4]}'
+    """
+    members = json.loads(document)
+    members["shape"] = list(shape)
+    return _dump(members)
+
+
+def _dump(members: dict[str, Any]) -> bytes:
+    try:
+        return json.dumps(members, ensure_ascii=False, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise FormatError(
+            f"attributes {shown(members.get('attributes'))} do not fit into JSON: {error};"
+            " use numbers, strings, lists and mappings"
+        ) from error

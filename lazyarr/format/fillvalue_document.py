@@ -1,0 +1,121 @@
+"""Fill values on their way out: from a Python value to bytes, from bytes to JSON."""
+
+from __future__ import annotations
+
+import base64
+import math
+import struct
+from typing import Any
+
+from lazyarr.errors import FormatError
+from lazyarr.format.check import shown
+from lazyarr.format.datatype import DataType
+from lazyarr.format.fillvalue import NAT, parse_fill
+
+__all__ = ["encode_fill", "fill_document"]
+
+_FLOAT_LETTERS = {2: "e", 4: "f", 8: "d"}
+
+
+def encode_fill(dtype: DataType, value: Any) -> bytes:
+    """Return one element that holds a Python or NumPy value.
+
+    Zero and None stand for "all bits zero" with every data type, strings and
+    structs included.
+
+    Raises
+    ------
+    FormatError
+        The data type can not hold the value.
+
+    Examples
+    --------
+    >>> encode_fill(DataType("int16", 2, "<i2"), -2).hex()
+    'feff'
+    """
+    if value is None or (isinstance(value, int) and value == 0):
+        return bytes(dtype.itemsize)
+    import numpy
+
+    if isinstance(value, numpy.generic | numpy.ndarray) and value.dtype.kind in "biufc":
+        value = value.item()
+    try:
+        with numpy.errstate(over="ignore"):
+            element = numpy.array(value, dtype=dtype.to_numpy())
+        # NumPy cuts 1.5 to 1 and "abc" to "ab" without a word.
+        exact = dtype.kind not in ("b", "i", "u", "U", "S") or bool(element[()] == value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise _refuse(dtype, value) from error
+    if not exact or element.shape:
+        raise _refuse(dtype, value)
+    return element.tobytes()
+
+
+def _refuse(dtype: DataType, value: object) -> FormatError:
+    return FormatError(
+        f"fill_value is {shown(value)}, which data_type {dtype.name!r} can not hold;"
+        " give one that it can"
+    )
+
+
+def fill_document(dtype: DataType, element: bytes) -> Any:
+    """Return the JSON value of one element, such that `parse_fill` gives the same bits.
+
+    Examples
+    --------
+    >>> fill_document(DataType("float32", 4, "<f4"), bytes.fromhex("0000c07f"))
+    'NaN'
+    """
+    order, kind = (">" if dtype.byte_order == ">" else "<"), dtype.kind
+    if kind == "b":
+        return element != b"\0"
+    if kind in ("i", "u", "M", "m"):
+        number = int.from_bytes(element, "big" if order == ">" else "little", signed=kind != "u")
+        return "NaT" if kind in ("M", "m") and number == NAT else number
+    if kind == "f":
+        return _float(order, element)
+    if kind == "c":
+        half = len(element) // 2
+        return [_float(order, element[:half]), _float(order, element[half:])]
+    return _opaque(dtype, element, order)
+
+
+def _float(order: str, element: bytes) -> Any:
+    letter = order + _FLOAT_LETTERS[len(element)]
+    (number,) = struct.unpack(letter, element)
+    if math.isfinite(number):
+        return number
+    if math.isinf(number):
+        return "Infinity" if number > 0 else "-Infinity"
+    if struct.pack(letter, math.nan) == element:
+        return "NaN"
+    return "0x" + (element if order == ">" else element[::-1]).hex()
+
+
+def _opaque(dtype: DataType, element: bytes, order: str) -> Any:
+    if dtype.kind == "U":
+        return element.decode("utf-32-be" if order == ">" else "utf-32-le").rstrip("\0")
+    if dtype.kind == "S":
+        return base64.b64encode(element.rstrip(b"\0")).decode("ascii")
+    if dtype.kind == "V":
+        return list(element)
+    if dtype.kind == "ml":
+        return _ml(dtype, element)
+    members, start = {}, 0
+    for name, member, _shape in dtype.fields:
+        stop = start + member.itemsize
+        members[name] = fill_document(member, element[start:stop])
+        start = stop
+    return members
+
+
+def _ml(dtype: DataType, element: bytes) -> Any:
+    import numpy
+
+    number = float(numpy.frombuffer(element, dtype=dtype.to_numpy())[0])
+    spelled = number if math.isfinite(number) else "NaN" if math.isnan(number) else None
+    if spelled is None:
+        spelled = "Infinity" if number > 0 else "-Infinity"
+    # Not every NaN is the usual one, and float8_e4m3fn has no infinity.
+    exact = parse_fill(dtype, spelled) == element
+    return spelled if exact else "0x" + element[::-1].hex()

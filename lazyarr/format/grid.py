@@ -1,0 +1,92 @@
+"""Which object holds which chunk: the chunk grid and the keys of its chunks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from lazyarr.errors import FormatError
+from lazyarr.format.check import as_configuration, as_shape, refuse_unknown, shown
+
+__all__ = ["KeyEncoding", "parse_chunk_grid", "parse_key_encoding"]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyEncoding:
+    """How the key of a chunk follows from its place in the grid.
+
+    Attributes
+    ----------
+    name : {"default", "v2"}
+        ``default`` puts a ``c`` in front.
+    separator : {"/", "."}
+        What stands between the coordinates.
+    """
+
+    name: Literal["default", "v2"] = "default"
+    separator: Literal["/", "."] = "/"
+
+    def key(self, coordinates: tuple[int, ...]) -> str:
+        """Return the key of a chunk, relative to its array.
+
+        Parameters
+        ----------
+        coordinates : tuple of int
+            The chunk's place in the grid, along the array's own axes.
+
+        Examples
+        --------
+        >>> KeyEncoding().key((1, 2)), KeyEncoding("v2", ".").key((1, 2))
+        ('c/1/2', '1.2')
+        >>> KeyEncoding().key(()), KeyEncoding("v2", ".").key(())
+        ('c', '0')
+        """
+        parts = map(str, coordinates)
+        if self.name == "default":
+            return self.separator.join(("c", *parts))
+        return self.separator.join(parts) or "0"
+
+
+def parse_key_encoding(value: object) -> KeyEncoding:
+    """Return the encoding that a v3 document names.
+
+    Raises
+    ------
+    FormatError
+        It is not one of `default` and `v2` with a separator of "/" or ".".
+    """
+    name, configuration = as_configuration(value, "chunk_key_encoding")
+    refuse_unknown(configuration, ("separator",), f"chunk_key_encoding {shown(name)}")
+    if name == "default":
+        return KeyEncoding("default", _separator(configuration.get("separator", "/")))
+    if name == "v2":
+        return KeyEncoding("v2", _separator(configuration.get("separator", ".")))
+    raise FormatError(f"chunk_key_encoding {shown(name)} is not known; use 'default' or 'v2'")
+
+
+def _separator(value: Any) -> Literal["/", "."]:
+    if value == "/":
+        return "/"
+    if value == ".":
+        return "."
+    raise FormatError(
+        f"the separator of chunk_key_encoding is {shown(value)}; it must be '/' or '.'"
+    )
+
+
+def parse_chunk_grid(value: object, *, ndim: int) -> tuple[int, ...]:
+    """Return the shape of the chunks of a regular grid.
+
+    Raises
+    ------
+    FormatError
+        The grid is not regular, or its chunks do not have the array's axes.
+    """
+    name, configuration = as_configuration(value, "chunk_grid")
+    if name != "regular":
+        raise FormatError(
+            f"chunk_grid {shown(name)} can not be mapped; rewrite the array with a regular grid:"
+            " 'lazyarr convert'"
+        )
+    refuse_unknown(configuration, ("chunk_shape",), "chunk_grid 'regular'")
+    return as_shape(configuration.get("chunk_shape"), "chunk_shape", minimum=1, ndim=ndim)

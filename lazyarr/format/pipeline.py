@@ -1,0 +1,76 @@
+"""One smallest chunk, through all of its codecs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lazyarr.format.buffers import Buffer, as_view
+from lazyarr.format.codec import BytesCodec, copy_into
+
+__all__ = ["Pipeline"]
+
+_SLACK_NBYTES = 64 * 1024
+_GROWTH = 4  # a filter may widen elements, from float16 to float64 at most
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """The codecs of the smallest chunks.
+
+    Attributes
+    ----------
+    chunk_nbytes : int
+        Size of a whole chunk in memory, in bytes.
+    codecs : tuple of BytesCodec
+        In the order of encoding.
+    """
+
+    chunk_nbytes: int
+    codecs: tuple[BytesCodec, ...]
+
+    @property
+    def limit_nbytes(self) -> int:
+        """How much any step but the last may make of a chunk, in bytes.
+
+        Compressors may make data a little longer, and filters wider.
+        """
+        return _GROWTH * self.chunk_nbytes + _SLACK_NBYTES
+
+    def decode(self, data: Buffer, out: memoryview) -> None:
+        """Decode a chunk straight into memory.
+
+        Parameters
+        ----------
+        data : bytes-like
+            The chunk as it is stored.
+        out : memoryview
+            Writable, contiguous, of `chunk_nbytes` bytes.  What it holds after
+            an error is not defined.
+
+        Raises
+        ------
+        DamagedChunkError
+            The data is not what the codecs wrote, or not as long.
+        """
+        if len(out) != self.chunk_nbytes:
+            raise ValueError(f"out has {len(out)} bytes, a chunk {self.chunk_nbytes}")
+        if not self.codecs:
+            copy_into(data, out)
+            return
+        for codec in self.codecs[:0:-1]:
+            data = codec.decode(data, self.limit_nbytes)
+        self.codecs[0].decode_into(data, out)
+
+    def encode(self, data: Buffer) -> bytes:
+        """Return a chunk as it is stored.
+
+        Parameters
+        ----------
+        data : bytes-like
+            A whole chunk, padded at the array's edges.
+        """
+        if len(as_view(data)) != self.chunk_nbytes:
+            raise ValueError(f"data has {len(as_view(data))} bytes, a chunk {self.chunk_nbytes}")
+        for codec in self.codecs:
+            data = codec.encode(data)
+        return bytes(data)

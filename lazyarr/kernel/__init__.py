@@ -1,0 +1,67 @@
+"""userfaultfd and mappings: the only place that makes these calls.
+
+Layers, lowest first: `uapi` the numbers; `outcome` and `events` what the kernel
+answers, as values; `descriptor` and `raw` the calls; `handle` the typed handle.
+Beside them `mapping` and `buffers`, `probe`, `lifeline` and `rename`.
+"""
+
+from lazyarr.kernel.buffers import ScratchBuffer, buffer_address, memory_view
+from lazyarr.kernel.diagnosis import Attempt, Surroundings, feature_names
+from lazyarr.kernel.events import Fault
+from lazyarr.kernel.handle import Userfaultfd
+from lazyarr.kernel.lifeline import arm_lifeline, disarm_lifeline, pidfd_open
+from lazyarr.kernel.mapping import (
+    PAGE_NBYTES,
+    Advice,
+    Protection,
+    create_memfd,
+    madvise,
+    map_private,
+    map_shared,
+    protect,
+    punch_hole,
+    reserve,
+    unmap,
+)
+from lazyarr.kernel.outcome import Operation, Outcome, Stop, decode_outcome
+from lazyarr.kernel.probe import KernelSupport, probe
+from lazyarr.kernel.rename import exchange_paths, rename_noreplace
+from lazyarr.kernel.uapi import Features, InstallMode, Ioctls, RegisterMode, WriteProtectMode
+
+__all__ = [
+    "Userfaultfd",
+    "Features",
+    "RegisterMode",
+    "InstallMode",
+    "WriteProtectMode",
+    "Ioctls",
+    "Fault",
+    "Operation",
+    "Outcome",
+    "Stop",
+    "decode_outcome",
+    "KernelSupport",
+    "probe",
+    "Attempt",
+    "Surroundings",
+    "feature_names",
+    "PAGE_NBYTES",
+    "Advice",
+    "Protection",
+    "create_memfd",
+    "madvise",
+    "map_private",
+    "map_shared",
+    "protect",
+    "punch_hole",
+    "reserve",
+    "unmap",
+    "ScratchBuffer",
+    "buffer_address",
+    "memory_view",
+    "arm_lifeline",
+    "disarm_lifeline",
+    "pidfd_open",
+    "exchange_paths",
+    "rename_noreplace",
+]

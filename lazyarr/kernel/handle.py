@@ -1,0 +1,293 @@
+"""The typed handle of one userfaultfd."""
+
+from __future__ import annotations
+
+import os
+from typing import Self
+
+from lazyarr.kernel.descriptor import WAYS, Source
+from lazyarr.kernel.diagnosis import unserved_modes
+from lazyarr.kernel.events import Fault, decode_faults
+from lazyarr.kernel.opening import open_shaken
+from lazyarr.kernel.outcome import Operation, Outcome
+from lazyarr.kernel.raw import administer, operate, read_messages
+from lazyarr.kernel.uapi import (
+    COPY_LAYOUT,
+    MESSAGE_LAYOUT,
+    RANGE_LAYOUT,
+    RANGE_MODE_RESULT_LAYOUT,
+    REGISTER_LAYOUT,
+    UFFDIO_CONTINUE,
+    UFFDIO_COPY,
+    UFFDIO_POISON,
+    UFFDIO_REGISTER,
+    UFFDIO_UNREGISTER,
+    UFFDIO_WAKE,
+    UFFDIO_WRITEPROTECT,
+    UFFDIO_ZEROPAGE,
+    Features,
+    Ioctls,
+    RegisterMode,
+    WriteProtectMode,
+)
+
+__all__ = ["Userfaultfd"]
+
+_EVENTS = Features.EVENT_FORK | Features.EVENT_REMAP | Features.EVENT_REMOVE | Features.EVENT_UNMAP
+
+
+class Userfaultfd:
+    """A userfaultfd and the operations on the memory that it is responsible for.
+
+    The operations act on the memory of the process that opened the descriptor,
+    whichever process calls them.  They take addresses of that process.
+
+    Parameters
+    ----------
+    fd : int
+        A descriptor after its handshake; this object closes it.
+    features : Features
+        What the handshake turned on.
+    user_mode_only : bool
+        Whether it was opened so.
+    source : {'dev', 'syscall'} or None
+        How it was opened, None where that is not known.
+
+    Notes
+    -----
+    Every operation may be called from several threads at once and runs without
+    the GIL; `fcntl.ioctl` copies the argument back also where the call fails,
+    which is how a partial install tells what it has done (CPython, fcntlmodule.c).
+    `close` is for the owner, after those threads have ended: a number that is
+    closed is given to the next file that is opened.
+
+    Closing the last descriptor of a userfaultfd lets its waiters read zeros, so
+    the process that owns the memory keeps a `dup` as long as the memory lives.
+
+    Examples
+    --------
+    >>> from lazyarr.kernel import PAGE_NBYTES, ScratchBuffer, map_private, unmap
+    >>> with Userfaultfd.open(Features(0)) as uffd, ScratchBuffer(PAGE_NBYTES) as scratch:
+    ...     address = map_private(PAGE_NBYTES, writable=True)
+    ...     ioctls = uffd.register(address, PAGE_NBYTES, RegisterMode.MISSING)
+    ...     outcome = uffd.copy(address, scratch.address, PAGE_NBYTES)
+    ...     unmap(address, PAGE_NBYTES)
+    >>> outcome.stop.value
+    'done'
+    """
+
+    def __init__(
+        self,
+        fd: int,
+        features: Features,
+        *,
+        user_mode_only: bool = False,
+        source: Source | None = None,
+    ) -> None:
+        self._fd = fd
+        self.features = features
+        self.user_mode_only = user_mode_only
+        self.source = source
+
+    @classmethod
+    def open(cls, features: Features, *, user_mode_only: bool | None = None) -> Self:
+        """Return a new userfaultfd for this process's memory, with features on.
+
+        Parameters
+        ----------
+        features : Features
+            What to turn on; those of the events are refused.
+        user_mode_only : bool, optional
+            True or False ask for that alone.  By default full rights are tried,
+            through /dev/userfaultfd and then by the system call, and user-mode-only
+            after that.
+
+        Raises
+        ------
+        KernelUnsupportedError
+            It can not be opened, or a feature is missing.
+        ValueError
+            A feature of the EVENT kind is asked for.  These events block whoever causes
+            them until they are read, and make every install fail with EAGAIN meanwhile.
+        """
+        if features & _EVENTS:
+            raise ValueError(
+                f"cannot open a userfaultfd with {features & _EVENTS!r}: its messages would "
+                "not be read; leave the events out"
+            )
+        ways = [way for way in WAYS if user_mode_only in (None, way.user_mode_only)]
+        fd, way = open_shaken(features, ways)
+        return cls(fd, features, user_mode_only=way.user_mode_only, source=way.source)
+
+    @classmethod
+    def from_fd(
+        cls,
+        fd: int,
+        features: Features,
+        *,
+        user_mode_only: bool = False,
+        source: Source | None = None,
+    ) -> Self:
+        """Return the handle of a descriptor that another process opened and sent.
+
+        The handle owns the descriptor, and makes it non-blocking and close-on-exec.
+        """
+        os.set_blocking(fd, False)
+        os.set_inheritable(fd, False)  # noqa: FBT003
+        return cls(fd, features, user_mode_only=user_mode_only, source=source)
+
+    def __repr__(self) -> str:
+        kind = "user-mode-only" if self.user_mode_only else "all faults"
+        return f"<Userfaultfd fd={self._fd} {kind} source={self.source}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def fileno(self) -> int:
+        """Return the descriptor, for poll and for sending; -1 once closed."""
+        return self._fd
+
+    def close(self) -> None:
+        """Close the descriptor; once closed, do nothing."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def dup(self) -> Self:
+        """Return another handle, with a descriptor of its own, of the same userfaultfd."""
+        return type(self)(
+            os.dup(self._fd),
+            self.features,
+            user_mode_only=self.user_mode_only,
+            source=self.source,
+        )
+
+    def register(self, address: int, nbytes: int, mode: RegisterMode) -> Ioctls:
+        """Report faults of a range from now on; return the operations that it takes.
+
+        Parameters
+        ----------
+        address, nbytes : int
+            Whole pages of this process.
+        mode : RegisterMode
+            The kinds of fault.
+
+        Raises
+        ------
+        KernelError
+            EINVAL: not aligned, not mapped, or memory that can not be registered so; EBUSY:
+            registered with another userfaultfd; EPERM: a file mapping that can not
+            be made writable; ENOMEM: too many mappings, or the process is gone.
+        KernelUnsupportedError
+            The range does not take an operation that the mode needs; it is not
+            registered then.
+        """
+        argument = bytearray(REGISTER_LAYOUT.pack(address, nbytes, mode, 0))
+        administer("UFFDIO_REGISTER", self._fd, UFFDIO_REGISTER, argument)
+        ioctls = Ioctls(REGISTER_LAYOUT.unpack(argument)[3])
+        unserved = unserved_modes(mode, ioctls)
+        if unserved:
+            self.unregister(address, nbytes)
+            raise unserved
+        return ioctls
+
+    def unregister(self, address: int, nbytes: int) -> None:
+        """Report no more faults of a range, and wake who waits in it.
+
+        Pages that nobody has installed read as zeros from then on.
+
+        Raises
+        ------
+        KernelError
+            EINVAL: not aligned, or not mapped; ENOMEM: the process is gone.
+        """
+        argument = bytearray(RANGE_LAYOUT.pack(address, nbytes))
+        administer("UFFDIO_UNREGISTER", self._fd, UFFDIO_UNREGISTER, argument)
+
+    def wake(self, address: int, nbytes: int) -> None:
+        """Make every thread that waits in a range try again.
+
+        Raises
+        ------
+        KernelError
+            EINVAL: not aligned, or empty.
+        """
+        argument = bytearray(RANGE_LAYOUT.pack(address, nbytes))
+        administer("UFFDIO_WAKE", self._fd, UFFDIO_WAKE, argument)
+
+    def copy(self, dst: int, src: int, nbytes: int, *, mode: int = 0) -> Outcome:
+        """Install a copy of the caller's memory, page by page, and wake the waiters.
+
+        Parameters
+        ----------
+        dst : int
+            Where in the owner's memory, page-aligned.
+        src : int
+            Where in the caller's memory; need not be aligned.
+        nbytes : int
+            Whole pages.
+        mode : int
+            Bits of `InstallMode`.
+
+        Returns
+        -------
+        Outcome
+            `DONE`, `PARTIAL`, `PRESENT`, `CHANGING`, `UNMAPPED`, `NO_MEMORY` or `EXITED`.
+
+        Raises
+        ------
+        KernelError
+            EINVAL: not aligned, or an unknown mode; EFAULT: the source can not be
+            read, or the destination lies behind the end of the memory object.
+        """
+        argument = bytearray(COPY_LAYOUT.pack(dst, src, nbytes, mode, 0))
+        return operate(Operation.COPY, self._fd, UFFDIO_COPY, argument, nbytes)
+
+    def zeropage(self, address: int, nbytes: int, *, mode: int = 0) -> Outcome:
+        """Install zeros; not on hugetlbfs (EINVAL), never write-protected.
+
+        Parameters, outcomes and errors are those of `copy`.
+        """
+        argument = bytearray(RANGE_MODE_RESULT_LAYOUT.pack(address, nbytes, mode, 0))
+        return operate(Operation.ZEROPAGE, self._fd, UFFDIO_ZEROPAGE, argument, nbytes)
+
+    def continue_(self, address: int, nbytes: int, *, mode: int = 0) -> Outcome:
+        """Map pages that the memory object already has, and wake the waiters.
+
+        As `copy`, and `HOLE` where there is no page to map.
+        """
+        argument = bytearray(RANGE_MODE_RESULT_LAYOUT.pack(address, nbytes, mode, 0))
+        return operate(Operation.CONTINUE, self._fd, UFFDIO_CONTINUE, argument, nbytes)
+
+    def poison(self, address: int, nbytes: int, *, mode: int = 0) -> Outcome:
+        """Make touching these missing pages raise SIGBUS, and wake the waiters.
+
+        A later `copy` or `continue_` takes the poison away again.
+        """
+        argument = bytearray(RANGE_MODE_RESULT_LAYOUT.pack(address, nbytes, mode, 0))
+        return operate(Operation.POISON, self._fd, UFFDIO_POISON, argument, nbytes)
+
+    def writeprotect(
+        self, address: int, nbytes: int, *, mode: int = int(WriteProtectMode.WP)
+    ) -> Outcome:
+        """Protect pages from writing, or with mode 0 unprotect them and wake the waiters.
+
+        Returns
+        -------
+        Outcome
+            `DONE`, `CHANGING`, `UNMAPPED` or `EXITED`; never in part.
+        """
+        # The kernel reads no further than the mode: the result field stays 0.
+        argument = bytearray(RANGE_MODE_RESULT_LAYOUT.pack(address, nbytes, mode, 0))
+        return operate(Operation.WRITEPROTECT, self._fd, UFFDIO_WRITEPROTECT, argument, nbytes)
+
+    def read_faults(self, max: int = 64) -> list[Fault]:  # noqa: A002
+        """Return the faults that wait, at most so many; empty when there are none.
+
+        A fault that was returned is not reported again, unless it is woken
+        without a page.
+        """
+        return decode_faults(read_messages(self._fd, max * MESSAGE_LAYOUT.size))

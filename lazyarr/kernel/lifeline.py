@@ -1,0 +1,60 @@
+"""Signals and descriptors that tell of another process's end."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+
+from lazyarr.kernel.refusal import describe_errno, refusal
+
+__all__ = ["arm_lifeline", "disarm_lifeline", "pidfd_open"]
+
+
+def arm_lifeline(sock_fd: int, signal: int) -> None:
+    """Have the kernel signal this process when the other end of a socket closes.
+
+    A thread that waits for a page, with the GIL held, runs no Python; the
+    kernel's signal reaches it all the same.
+
+    Parameters
+    ----------
+    sock_fd : int
+        This end of a socket pair.  Nothing may ever be sent to it: data that
+        comes in signals too (F_SETSIG in fcntl(2)).
+    signal : int
+        The signal's number, such as SIGBUS.
+
+    Notes
+    -----
+    O_ASYNC belongs to the open socket, which a forked child shares, and the owner
+    is a process id: the child arms a lifeline of its own on a socket of its own.
+    """
+    fcntl.fcntl(sock_fd, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(sock_fd, fcntl.F_SETSIG, signal)
+    flags = fcntl.fcntl(sock_fd, fcntl.F_GETFL)
+    fcntl.fcntl(sock_fd, fcntl.F_SETFL, flags | os.O_ASYNC)
+
+
+def disarm_lifeline(sock_fd: int) -> None:
+    """Take the signal away again: the other end may close."""
+    flags = fcntl.fcntl(sock_fd, fcntl.F_GETFL)
+    fcntl.fcntl(sock_fd, fcntl.F_SETFL, flags & ~os.O_ASYNC)
+    fcntl.fcntl(sock_fd, fcntl.F_SETSIG, 0)
+    fcntl.fcntl(sock_fd, fcntl.F_SETOWN, 0)
+
+
+def pidfd_open(pid: int) -> int:
+    """Return a descriptor that polls readable once a process has ended.
+
+    Raises
+    ------
+    KernelError
+        ESRCH: there is no such process; ENOSYS: a sandbox without it.
+    """
+    try:
+        return os.pidfd_open(pid)
+    except OSError as error:
+        number = error.errno or 0
+        raise refusal(
+            f"cannot watch process {pid}: {describe_errno(number)}; check that it lives", number
+        ) from None

@@ -1,0 +1,184 @@
+"""What is in memory, and how much of it may be: for any array on lazyarr's memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from lazyarr import settings
+from lazyarr.client import process
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    import numpy as np
+
+    from lazyarr.client.region import Region
+    from lazyarr.client.residency import Residency
+    from lazyarr.kernel import KernelSupport
+    from lazyarr.units import Span
+
+__all__ = ["config", "configure", "doctor", "evict", "prefetch", "residency", "stats"]
+
+
+def prefetch(array: np.ndarray[Any, Any], *, wait: bool = True, progress: bool = False) -> None:
+    """Have everything under an array brought into memory.
+
+    Parameters
+    ----------
+    array : ndarray
+        A `LazyArray`, or any view of one, also a plain one; found by its address.
+    wait : bool
+        Whether to wait until it is there.
+    progress : bool
+        Whether to show a progress bar on stderr.
+
+    Raises
+    ------
+    TypeError
+        When the array does not lie in lazyarr's memory.
+    ChunkError
+        When a chunk can not be had, and `wait` is true.
+    ValueError
+        When it is larger than the memory limit.
+    """
+    from lazyarr.client.prefetch import prefetch_units
+
+    region, units = _find(array)
+    prefetch_units(region, units, wait=wait, progress=progress)
+
+
+def evict(array: np.ndarray[Any, Any]) -> None:
+    """Have the chunks under an array taken out of memory; the next touch reads them again.
+
+    Raises
+    ------
+    TypeError
+        When the array does not lie in lazyarr's memory.
+    """
+    region, units = _find(array)
+    for span in units:
+        region.owner.evict(region, span)
+
+
+def residency(array: np.ndarray[Any, Any]) -> Residency:
+    """Return how much of what lies under an array is in memory.
+
+    Raises
+    ------
+    TypeError
+        When the array does not lie in lazyarr's memory.
+    """
+    from lazyarr.client.residency import residency_of
+
+    region, units = _find(array)
+    return residency_of(region, units)
+
+
+def _find(array: np.ndarray[Any, Any]) -> tuple[Region, list[Span]]:
+    import numpy as np
+
+    from lazyarr.client.picking import units_of_view
+
+    live = process.current_session()
+    if isinstance(array, np.ndarray) and live is not None:
+        region = live.find(array.__array_interface__["data"][0])
+        if region is not None:
+            return region, units_of_view(region, array)
+    found = f"{type(array).__module__}.{type(array).__qualname__}"
+    raise TypeError(f"expected an array in memory that lazyarr fills, found {found} elsewhere")
+
+
+def stats() -> dict[str, Any]:
+    """Return what this process's pager has done: counts, bytes, times, memory.
+
+    Returns
+    -------
+    dict
+        ``faults``, ``requests``, ``units_loaded``, ``bytes_installed``, ``evictions``,
+        ``errors``, ``resident_bytes`` and ``memory_limit``, and under ``steps`` for each
+        step of a load how often it was taken and how many seconds it took.  Empty
+        before the first array is opened.
+    """
+    live = process.current_session()
+    return {} if live is None else live.statistics()
+
+
+def doctor() -> KernelSupport:
+    """Return what this kernel allows this user, what is missing, and what mends it."""
+    from lazyarr.kernel import probe
+
+    return probe()
+
+
+class _Config:
+    """What holds for this process; change it with `configure`."""
+
+    def __getattr__(self, name: str) -> Any:
+        """Return one setting."""
+        return getattr(settings.current(), name)
+
+    def __repr__(self) -> str:
+        return repr(settings.current())
+
+    def __dir__(self) -> list[str]:
+        return list(settings.Settings.__slots__)
+
+
+config = _Config()
+"""The settings that hold: ``lazyarr.config.memory_limit`` and so on."""
+
+
+class _Restore:
+    """Puts settings back at the end of a ``with`` block."""
+
+    def __init__(self, before: settings.Settings, changed: tuple[str, ...]) -> None:
+        self._values = {name: getattr(before, name) for name in changed}
+
+    def __enter__(self) -> None:
+        """Do nothing: the settings hold already."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        settings.replace(**self._values)
+
+
+def configure(**changes: Any) -> _Restore:
+    """Change settings of this process, at once and for a running pager too.
+
+    Parameters
+    ----------
+    memory_limit : int or str
+        How many bytes of array memory may be resident, as ``"4 GiB"``.
+    threads : int
+        How many threads decompress; a running pager takes on more, never fewer.
+    timeout : float
+        Seconds that one chunk may take to be fetched; for arrays opened later.
+    retries : int
+        How often a failed transfer is tried again; for arrays opened later.
+    on_error : {"sigbus"}
+        What a thread gets that touches a page which can not be had.
+
+    Returns
+    -------
+    context manager
+        Puts the old values back when it is left.
+
+    Raises
+    ------
+    TypeError
+        For a name that is no setting.
+    ValueError
+        For a value that a setting can not take.
+
+    Examples
+    --------
+    >>> import lazyarr
+    >>> with lazyarr.configure(memory_limit="1 GiB"):
+    ...     lazyarr.config.memory_limit
+    1073741824
+    """
+    return _Restore(settings.replace(**changes), tuple(changes))

@@ -1,0 +1,134 @@
+"""What the pager holds of each client and of each region: descriptors, with their owners."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from lazyarr.kernel import PAGE_NBYTES, Stop, Userfaultfd, punch_hole
+
+if TYPE_CHECKING:
+    from lazyarr.pager.installer import Backing
+    from lazyarr.pager.source import Source
+    from lazyarr.wire.channel import Channel
+
+__all__ = ["Arena", "Client", "Region"]
+
+# Below vm.mmap_min_addr on every system: never mapped, never registered.
+_NOWHERE = PAGE_NBYTES
+
+
+class Arena:
+    """The memory object of one client, in which its regions lie; closed with its last user.
+
+    Parameters
+    ----------
+    memfd : int
+        Descriptor; the arena owns it.
+    """
+
+    def __init__(self, memfd: int) -> None:
+        self.memfd = memfd
+        self._n_users = 1
+
+    def __repr__(self) -> str:
+        return f"<Arena: descriptor {self.memfd}, {self._n_users} users>"
+
+    def share(self) -> Arena:
+        """Return the arena with one more user."""
+        self._n_users += 1
+        return self
+
+    def release(self) -> None:
+        """Have one user less; the last one closes the descriptor."""
+        self._n_users -= 1
+        if self._n_users == 0:
+            os.close(self.memfd)
+            self.memfd = -1
+
+
+@dataclass(slots=True)
+class Client:
+    """One process whose memory is filled.
+
+    Attributes
+    ----------
+    number : int
+        What the state machine calls it.
+    pid, pidfd : int
+        The process, and a descriptor that says when it has ended.
+    uffd : Userfaultfd
+        Its userfaultfd.
+    arena : Arena
+        Its memory object.
+    lifeline : int
+        The far end of its lifeline; closing it kills the client.
+    channels : list of Channel
+        The first is the one that it came on.
+    """
+
+    number: int
+    pid: int
+    pidfd: int
+    uffd: Userfaultfd
+    arena: Arena
+    lifeline: int
+    channels: list[Channel] = field(default_factory=list)
+
+    def is_alive(self) -> bool:
+        """Return whether the memory that the userfaultfd acts on still exists.
+
+        After exec the process lives and its old memory does not: an install
+        anywhere tells them apart (ESRCH before any look at the range).
+        """
+        return self.uffd.zeropage(_NOWHERE, PAGE_NBYTES).stop is not Stop.EXITED
+
+    def close(self) -> None:
+        """Close every descriptor of a client that is gone."""
+        self.uffd.close()
+        self.arena.release()
+        for channel in self.channels:
+            channel.close()
+        os.close(self.pidfd)
+        os.close(self.lifeline)
+
+
+@dataclass(slots=True)
+class Region:
+    """One array's memory.
+
+    Attributes
+    ----------
+    source : Source
+        Gives decoded units.
+    backing : Backing or None
+        Where its pages lie behind the mapping; None for private memory.
+    residency : Backing
+        Where its residency map lies, one byte per unit.
+    arena : Arena
+        The memory object that both refer to.
+    is_remote : bool
+        Whether its chunks come over a network, and are fetched apart from decoding.
+    label : str
+        Array and store, for statistics.
+    memory_nbytes, n_units : int
+        How long its memory and its residency map are.
+    """
+
+    source: Source
+    backing: Backing | None
+    residency: Backing
+    arena: Arena
+    is_remote: bool
+    label: str
+    memory_nbytes: int
+    n_units: int
+
+    def close(self) -> None:
+        """Give the memory back and let go of the store."""
+        for place, nbytes in ((self.backing, self.memory_nbytes), (self.residency, self.n_units)):
+            if place is not None and nbytes:
+                punch_hole(place.memfd, place.offset, nbytes)
+        self.source.close()
+        self.arena.release()

@@ -1,0 +1,324 @@
+"""Carries out what the state machine decides."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections import Counter, deque
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from lazyarr.errors import ChunkError, LazyarrError, PagerError
+from lazyarr.kernel import PAGE_NBYTES, Features, ScratchBuffer, Stop, punch_hole
+from lazyarr.pager import installer
+from lazyarr.pager.clients import Client, Region
+from lazyarr.pager.log import report
+from lazyarr.plan import messages as m
+from lazyarr.plan.machine import Machine
+from lazyarr.wire import messages as w
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from lazyarr.pager.crew import Crew
+    from lazyarr.pager.measure import Measurements
+    from lazyarr.pager.source import Fetched, Workspace
+    from lazyarr.plan.regions import RegionState
+    from lazyarr.wire.channel import Channel
+
+__all__ = ["Executor"]
+
+# How many chunks are fetched over a network at once.
+_N_FETCHERS = 32
+_GONE = frozenset({Stop.EXITED, Stop.UNMAPPED})
+
+
+class Executor:
+    """The state machine, and the hands that do what it says.
+
+    One lock makes the machine's step and its commands one action: no client is
+    told that it may unmap while a page is being mapped there, and the record is
+    never ahead of the memory.  `Load` alone runs outside of it, in the crew.
+
+    Parameters
+    ----------
+    machine : Machine
+        Decides.
+    measurements : Measurements
+        Where counts and times go.
+    """
+
+    def __init__(self, machine: Machine, measurements: Measurements) -> None:
+        self.machine = machine
+        self.measurements = measurements
+        self.clients: dict[int, Client] = {}
+        self.regions: dict[int, Region] = {}
+        self.crew: Crew
+        self._lock = threading.Lock()
+        self._events: deque[m.Event] = deque()
+        self._waiting: dict[tuple[int, int], Channel] = {}
+        self._n_loads: Counter[int] = Counter()
+        self._gone: set[int] = set()
+        self._fetchers: ThreadPoolExecutor | None = None
+        self._page = ScratchBuffer(PAGE_NBYTES)
+        self._do: dict[type, Callable[[Any], None]] = {
+            m.Load: self._do_load,
+            m.InstallPage: self._do_install_page,
+            m.MapPages: self._do_map_pages,
+            m.Wake: self._do_wake,
+            m.Punch: self._do_punch,
+            m.Publish: self._do_publish,
+            m.Poison: self._do_poison,
+            m.Answer: self._do_answer,
+            m.Forget: self._do_forget,
+        }
+
+    def __repr__(self) -> str:
+        return f"<Executor: {len(self.clients)} clients, {len(self.regions)} regions>"
+
+    def handle(self, events: Iterable[m.Event]) -> None:
+        """Give events to the machine and carry out what follows from each."""
+        with self._lock:
+            self._step(events)
+
+    def _step(self, events: Iterable[m.Event]) -> None:
+        self._events.extend(events)
+        while self._events:
+            for command in self.machine.handle(self._events.popleft()):
+                self._do[type(command)](command)
+
+    def expect(self, client: int, ticket: int, channel: Channel) -> None:
+        """Take down on which channel a ticket is to be answered."""
+        with self._lock:
+            self._waiting[client, ticket] = channel
+
+    def add_client(self, client: Client) -> None:
+        """Begin to serve a client."""
+        with self._lock:
+            self.clients[client.number] = client
+
+    def add_region(self, number: int, region: Region) -> None:
+        """Begin to serve a region; the machine must be told next."""
+        with self._lock:
+            self.regions[number] = region
+
+    def remove_client(self, number: int) -> None:
+        """Stop serving a client that is gone, and close what was held of it.
+
+        Not while a load is on its way into it: a descriptor that is closed gives
+        its number to the next one, and the load would act on that.
+        """
+        with self._lock:
+            self._gone.add(number)
+            self._step([m.ClientLeft(number)])
+            for key in [key for key in self._waiting if key[0] == number]:
+                del self._waiting[key]
+            self._settle_gone(number)
+
+    def _settle_gone(self, number: int) -> None:
+        if number in self._gone and not self._n_loads[number]:
+            self._gone.remove(number)
+            del self._n_loads[number]
+            self.clients.pop(number).close()
+
+    # --- loads: in the crew's threads, outside of the lock ----------------------
+
+    def _do_load(self, command: m.Load) -> None:
+        self._n_loads[command.client] += 1
+        if not self.regions[command.region].is_remote:
+            self.crew.add(lambda ws: self._load(command, ws, None), urgent=command.urgent)
+            return
+        if self._fetchers is None:
+            self._fetchers = ThreadPoolExecutor(_N_FETCHERS, "pager-fetch")
+        self._fetchers.submit(self._fetch, command)
+
+    def _fetch(self, command: m.Load) -> None:
+        """Fetch a unit's chunks over the network, then have them decoded."""
+        begin = time.perf_counter()
+        try:
+            fetched = self.regions[command.region].source.fetch(command.unit)
+        except BaseException as error:  # noqa: BLE001 - whoever waits must be told
+            self._end_load(command, self._failed(command, error))
+            return
+        self.measurements.add("fetch", time.perf_counter() - begin)
+        self.crew.add(lambda ws: self._load(command, ws, fetched), urgent=command.urgent)
+
+    def _load(self, command: m.Load, workspace: Workspace, fetched: Fetched | None) -> None:
+        """Decode a unit, install it, and tell the machine how that ended."""
+        try:
+            event = self._load_and_install(command, workspace, fetched)
+        except BaseException as error:  # noqa: BLE001 - whoever waits must be told
+            event = self._failed(command, error)
+        self._end_load(command, event)
+
+    def _end_load(self, command: m.Load, event: m.Event) -> None:
+        with self._lock:
+            self._step([event])
+            self._n_loads[command.client] -= 1
+            self._settle_gone(command.client)
+
+    def _load_and_install(
+        self, command: m.Load, workspace: Workspace, fetched: Fetched | None
+    ) -> m.Event:
+        state = self.machine.region(command.region)
+        region = self.regions[command.region]
+        assert state is not None
+        begin = time.perf_counter()
+        has_bytes = region.source.load(command.unit, workspace, fetched)
+        decoded = time.perf_counter()
+        stop = self._install_body(command, state, workspace if has_bytes else None)
+        self.measurements.add("load", decoded - begin)
+        self.measurements.add("install", time.perf_counter() - decoded)
+        if stop in _GONE:
+            return m.Stranded(command.region, command.unit, command.client)
+        if stop is not Stop.DONE:
+            raise PagerError(f"the kernel could not install a page: {stop.value}")
+        view = workspace.unit.view if has_bytes else None
+        fragments = _fragments(state, command.unit, view)
+        return m.Loaded(command.region, command.unit, command.client, fragments)
+
+    def _install_body(
+        self, command: m.Load, state: RegionState, workspace: Workspace | None
+    ) -> Stop:
+        """Install the pages that a unit fills alone; zeros when there is no workspace."""
+        body = state.geometry.body_pages(command.unit)
+        if not body.size:
+            return Stop.DONE
+        skip = body.start * PAGE_NBYTES - state.geometry.unit_bytes(command.unit).start
+        data = workspace.unit.view[skip:] if workspace else None
+        source = workspace.unit.address + skip if workspace else None
+        return self._install(
+            command.region, command.client, body.start, body.size, source=source, data=data
+        )
+
+    def _install(
+        self,
+        region: int,
+        client: int,
+        page: int,
+        n_pages: int,
+        *,
+        source: int | None,
+        data: memoryview | None,
+    ) -> Stop:
+        state = self.machine.region(region)
+        owner = self.clients.get(client)
+        address = state.addresses.get(client) if state else None
+        if owner is None or address is None:
+            return Stop.EXITED
+        offset = page * PAGE_NBYTES
+        backing = self.regions[region].backing
+        return installer.install(
+            owner.uffd,
+            address + offset,
+            n_pages * PAGE_NBYTES,
+            source=source,
+            data=data,
+            backing=backing and backing._replace(offset=backing.offset + offset),
+        )
+
+    def _failed(self, command: m.Load, error: BaseException) -> m.LoadFailed:
+        """Return the event for a load that went wrong."""
+        if isinstance(error, ChunkError):
+            names = ("url", "array", "chunk", "key", "byte_range", "reason")
+            fields = {name: getattr(error, name) for name in names}
+            failure = m.Failure(error.message, fields)
+        else:
+            label = self.regions[command.region].label
+            reason = f"{type(error).__name__}: {error}"
+            failure = m.Failure(f"unit {command.unit} of {label}: {reason}", {"reason": reason})
+            if not isinstance(error, LazyarrError):
+                report(f"unexpected {reason} while loading unit {command.unit} of {label}")
+        return m.LoadFailed(command.region, command.unit, command.client, failure)
+
+    # --- all else: at once, under the lock --------------------------------------
+
+    def _do_install_page(self, command: m.InstallPage) -> None:
+        self._page.view[:] = command.data
+        self._install(
+            command.region,
+            command.client,
+            command.page,
+            1,
+            source=self._page.address,
+            data=self._page.view,
+        )
+
+    def _do_map_pages(self, command: m.MapPages) -> None:
+        state = self.machine.region(command.region)
+        owner = self.clients.get(command.client)
+        if state is None or owner is None or command.client not in state.addresses:
+            return
+        address = state.addresses[command.client] + command.pages.start * PAGE_NBYTES
+        nbytes = command.pages.size * PAGE_NBYTES
+        if self.regions[command.region].backing is None:
+            owner.uffd.wake(address, nbytes)
+            return
+        _, holes = installer.map_resident(owner.uffd, address, nbytes)
+        self._events.extend(
+            m.HoleFound(command.client, command.region, command.pages.start + hole // PAGE_NBYTES)
+            for hole in holes
+        )
+
+    def _do_wake(self, command: m.Wake) -> None:
+        owner = self.clients.get(command.client)
+        if owner is not None:
+            owner.uffd.wake(command.address & -PAGE_NBYTES, PAGE_NBYTES)
+
+    def _do_punch(self, command: m.Punch) -> None:
+        backing = self.regions[command.region].backing
+        if backing is not None:
+            start = backing.offset + command.pages.start * PAGE_NBYTES
+            punch_hole(backing.memfd, start, command.pages.size * PAGE_NBYTES)
+
+    def _do_publish(self, command: m.Publish) -> None:
+        place = self.regions[command.region].residency
+        os.pwrite(place.memfd, b"\1" if command.resident else b"\0", place.offset + command.unit)
+
+    def _do_poison(self, command: m.Poison) -> None:
+        """Say why, then let the waiters go: the process may not live to be told afterwards."""
+        report(f"{command.failure.message}; a thread that waits for it gets SIGBUS")
+        state = self.machine.region(command.region)
+        owner = self.clients.get(command.client)
+        if state is None or owner is None or command.client not in state.addresses:
+            return
+        if Features.POISON not in owner.uffd.features:
+            signal.pidfd_send_signal(owner.pidfd, signal.SIGBUS)
+            return
+        for page in command.pages:
+            installer.poison(owner.uffd, state.addresses[command.client] + page * PAGE_NBYTES)
+
+    def _do_answer(self, command: m.Answer) -> None:
+        failures = [{"message": f.message, **f.fields} for f in command.failures]
+        self.answer(command.client, w.Done(command.ticket, failures))
+
+    def answer(self, client: int, message: w.Done | w.Statistics) -> None:
+        """Send an answer, unless whoever asked has hung up."""
+        channel = self._waiting.pop((client, message.ticket), None)
+        if channel is not None and channel.fileno() >= 0:
+            try:
+                channel.send(message, wait=False)
+            except PagerError:
+                channel.close()
+
+    def _do_forget(self, command: m.Forget) -> None:
+        region = self.regions.pop(command.region)
+        region.close()
+
+
+def _fragments(state: RegionState, unit: int, view: memoryview | None) -> tuple[m.Fragment, ...]:
+    """Return a unit's shares of the pages that it does not fill alone."""
+    geometry = state.geometry
+    span = geometry.unit_bytes(unit)
+    fragments = []
+    for page in geometry.edge_pages(unit):
+        page_start = page * geometry.page_nbytes
+        share = span & geometry.page_bytes(page)
+        if view is None:
+            data = bytes(share.size)
+        else:
+            data = bytes(view[share.start - span.start : share.stop - span.start])
+        fragments.append(m.Fragment(page, share.start - page_start, data))
+    return tuple(fragments)

@@ -1,0 +1,16 @@
+"""What the pager says on the user's stderr."""
+
+from __future__ import annotations
+
+import os
+
+__all__ = ["report"]
+
+
+def report(message: str) -> None:
+    """Write one line to stderr in one call, so that it is not mixed with the client's."""
+    try:
+        os.write(2, f"lazyarr: {message}\n".encode("utf-8", "backslashreplace"))
+    except OSError:
+        # Nobody reads it; there is no better place.
+        return

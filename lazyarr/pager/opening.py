@@ -1,0 +1,86 @@
+"""From what a client says of an array to a region that can be filled."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lazyarr.errors import PagerError
+from lazyarr.format import GroupMetadata, parse_node, parse_v2_array
+from lazyarr.kernel import PAGE_NBYTES
+from lazyarr.pager.clients import Arena, Region
+from lazyarr.pager.installer import Backing
+from lazyarr.pager.source import Source
+from lazyarr.plan.geometry import Geometry
+from lazyarr.store import RetryingStore, RetryPolicy, open_reference
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lazyarr.format import ArrayMetadata
+    from lazyarr.store import Store
+    from lazyarr.wire.messages import OpenRegion
+
+__all__ = ["open_region"]
+
+
+def open_region(
+    message: OpenRegion,
+    descriptors: Sequence[int],
+    arena: Arena,
+    *,
+    timeout_seconds: float,
+    retries: int,
+) -> tuple[Region, Geometry]:
+    """Return a region and the arithmetic of its array.
+
+    The store itself is opened on the first load: importing what a remote one
+    needs takes longer than a fault may wait for.
+
+    Parameters
+    ----------
+    message : OpenRegion
+        What the client says.
+    descriptors : sequence of int
+        What came with it; the region owns them.
+    arena : Arena
+        The client's memory object.
+    timeout_seconds : float
+        How long one chunk may take to be read, retries included.
+    retries : int
+        How often a read that failed in transport is tried again.
+
+    Raises
+    ------
+    FormatError, PagerError
+        When the client says what it could not have opened itself.
+    """
+    metadata = _parse(message)
+    layout = metadata.layout()
+    geometry = Geometry(layout.shape, layout.chunk_shape, layout.itemsize, PAGE_NBYTES)
+
+    def open_store() -> Store:
+        store = open_reference(message.store, descriptors, timeout_seconds=timeout_seconds)
+        policy = RetryPolicy(timeout_seconds=timeout_seconds, retries=retries)
+        return RetryingStore(store, policy)
+
+    region = Region(
+        source=Source(open_store, layout, geometry, url=message.url, path=message.path),
+        backing=Backing(arena.memfd, message.offset) if message.offset >= 0 else None,
+        residency=Backing(arena.memfd, message.map_offset),
+        arena=arena.share(),
+        is_remote=message.is_remote,
+        label=f"{message.path!r} in {message.url}",
+        memory_nbytes=geometry.n_pages * PAGE_NBYTES,
+        n_units=geometry.n_units,
+    )
+    return region, geometry
+
+
+def _parse(message: OpenRegion) -> ArrayMetadata:
+    document = message.document.encode()
+    if message.zarr_format == 2:
+        return parse_v2_array(document, None, path=message.path)
+    node = parse_node(document, path=message.path)
+    if isinstance(node, GroupMetadata):
+        raise PagerError(f"expected an array at {message.path!r}, found a group")
+    return node

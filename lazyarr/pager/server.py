@@ -1,0 +1,297 @@
+"""The pager: sockets and userfaultfds in, events for the state machine out."""
+
+from __future__ import annotations
+
+import enum
+import os
+import select
+import time
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
+
+from lazyarr.errors import LazyarrError, PagerError
+from lazyarr.kernel import Features, Userfaultfd, pidfd_open
+from lazyarr.pager.clients import Arena, Client
+from lazyarr.pager.crew import Crew
+from lazyarr.pager.executor import Executor
+from lazyarr.pager.log import report
+from lazyarr.pager.measure import Measurements
+from lazyarr.pager.opening import open_region
+from lazyarr.plan import messages as m
+from lazyarr.plan.machine import Machine
+from lazyarr.units import Span
+from lazyarr.wire import messages as w
+from lazyarr.wire.channel import Channel, Received
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Pager"]
+
+
+class _Rank(enum.IntEnum):
+    """In which order events that come together are handled."""
+
+    MESSAGE = 0
+    FAULT = 1
+    EXIT = 2
+
+
+class Pager:
+    """Serves the regions of one client process and of those that join it.
+
+    It ends when the last of them does.
+
+    Parameters
+    ----------
+    channel : Channel
+        From the process that started it.
+    """
+
+    def __init__(self, channel: Channel) -> None:
+        self._measurements = Measurements()
+        self._executor = Executor(Machine(0), self._measurements)
+        self._epoll = select.epoll()
+        self._watched: dict[int, tuple[_Rank, Callable[[], None]]] = {}
+        self._n_joining = 0
+        self._next_client = 1
+        self._timeout_seconds = 60.0
+        self._retries = 0
+        self._begin = time.monotonic()
+        self._handlers: dict[type, Callable[[Client, Channel, Received], None]] = {
+            w.Join: self._on_join,
+            w.OpenChannel: self._on_open_channel,
+            w.OpenRegion: self._on_open_region,
+            w.AttachRegion: self._on_attach_region,
+            w.CloseRegion: self._on_close_region,
+            w.Request: self._on_request,
+            w.Evict: self._on_evict,
+            w.Configure: self._on_configure,
+            w.WantStatistics: self._on_want_statistics,
+        }
+        self._crew = self._executor.crew = Crew(1, listen=self._listen, failed=_die)
+        self._welcome(channel)
+
+    def __repr__(self) -> str:
+        return f"<Pager: {self._executor!r}>"
+
+    def run(self) -> None:
+        """Serve until the last client is gone."""
+        self._crew.start()
+        self._crew.join()
+
+    def _listen(self) -> None:
+        """Wait for events and handle all that have come.
+
+        What a client says comes before its faults: it has said what a region is
+        before anybody could touch it.
+        """
+        ready = [self._watched.get(descriptor) for descriptor, _ in self._epoll.poll()]
+        for _, handler in sorted(filter(None, ready), key=itemgetter(0)):
+            handler()
+
+    def _watch(self, descriptor: int, rank: _Rank, handler: Callable[[], None]) -> None:
+        self._watched[descriptor] = (rank, handler)
+        self._epoll.register(descriptor, select.EPOLLIN)
+
+    def _unwatch(self, descriptor: int) -> None:
+        if self._watched.pop(descriptor, None) is not None:
+            self._epoll.unregister(descriptor)
+
+    # --- clients come and go ----------------------------------------------------
+
+    def _welcome(self, channel: Channel) -> None:
+        """Wait for what somebody who wants to be a client says first."""
+        self._n_joining += 1
+        self._watch(channel.fileno(), _Rank.MESSAGE, lambda: self._on_first_word(channel))
+
+    def _on_first_word(self, channel: Channel) -> None:
+        self._unwatch(channel.fileno())
+        self._n_joining -= 1
+        try:
+            received = channel.receive()
+            if received is not None:
+                self._admit(channel, received)
+                return
+        except (LazyarrError, OSError) as error:
+            report(f"cannot take on a client: {error}")
+        channel.close()
+        self._maybe_stop()
+
+    def _admit(self, channel: Channel, received: Received) -> None:
+        """Begin to serve a client."""
+        hello, descriptors = received
+        if not isinstance(hello, w.Hello) or hello.version != w.VERSION or len(descriptors) != 3:
+            _close_all(descriptors)
+            raise PagerError(f"expected Hello of version {w.VERSION}, found {hello!r:.80}")
+        uffd, memfd, lifeline = descriptors
+        client = Client(
+            number=self._next_client,
+            pid=hello.pid,
+            pidfd=pidfd_open(hello.pid),
+            uffd=Userfaultfd.from_fd(uffd, Features(hello.features)),
+            arena=Arena(memfd),
+            lifeline=lifeline,
+        )
+        self._next_client += 1
+        self._executor.add_client(client)
+        self._apply(hello.settings)
+        self._watch(client.pidfd, _Rank.EXIT, lambda: self._on_exit(client))
+        self._watch(uffd, _Rank.FAULT, lambda: self._on_faults(client))
+        self._add_channel(client, channel)
+
+    def _add_channel(self, client: Client, channel: Channel) -> None:
+        client.channels.append(channel)
+        self._watch(channel.fileno(), _Rank.MESSAGE, lambda: self._on_messages(client, channel))
+
+    def _on_exit(self, client: Client) -> None:
+        for watched in (client.pidfd, client.uffd.fileno()):
+            self._unwatch(watched)
+        for channel in client.channels:
+            self._unwatch(channel.fileno())
+        self._executor.remove_client(client.number)
+        self._maybe_stop()
+
+    def _maybe_stop(self) -> None:
+        if not self._executor.clients and not self._n_joining:
+            self._crew.stop()
+
+    # --- what clients do and say --------------------------------------------------
+
+    def _on_faults(self, client: Client) -> None:
+        addresses = dict.fromkeys(fault.address for fault in client.uffd.read_faults())
+        self._executor.handle([m.Faulted(client.number, address) for address in addresses])
+
+    def _on_messages(self, client: Client, channel: Channel) -> None:
+        """Handle all that has come on a channel."""
+        while channel.fileno() >= 0 and channel.is_readable():
+            self._on_message(client, channel)
+
+    def _on_message(self, client: Client, channel: Channel) -> None:
+        """Handle one message; a client that talks nonsense loses that channel, not its memory."""
+        try:
+            received = channel.receive()
+            if received is not None:
+                self._handlers[type(received.message)](client, channel, received)
+                return
+        except (LazyarrError, OSError, KeyError) as error:
+            report(f"cannot serve a message of process {client.pid}: {error}")
+        self._unwatch(channel.fileno())
+        client.channels.remove(channel)
+        channel.close()
+        if not client.channels and not client.is_alive():
+            self._on_exit(client)
+
+    def _on_join(self, _: Client, __: Channel, received: Received) -> None:
+        self._welcome(Channel.from_descriptor(received.descriptors[0]))
+
+    def _on_open_channel(self, client: Client, _: Channel, received: Received) -> None:
+        self._add_channel(client, Channel.from_descriptor(received.descriptors[0]))
+
+    def _on_open_region(self, client: Client, _: Channel, received: Received) -> None:
+        message = received.message
+        assert isinstance(message, w.OpenRegion)
+        region, geometry = open_region(
+            message,
+            received.descriptors,
+            client.arena,
+            timeout_seconds=self._timeout_seconds,
+            retries=self._retries,
+        )
+        self._executor.add_region(message.region, region)
+        event = m.Attached(
+            client.number, message.region, message.address, geometry, region.backing is not None
+        )
+        self._executor.handle([event])
+
+    def _on_attach_region(self, client: Client, _: Channel, received: Received) -> None:
+        message = received.message
+        assert isinstance(message, w.AttachRegion)
+        state = self._executor.machine.region(message.region)
+        if state is None:
+            raise PagerError(f"there is no region {message.region} to attach to")
+        event = m.Attached(
+            client.number, message.region, message.address, state.geometry, state.shared
+        )
+        self._executor.handle([event])
+
+    def _ask(self, client: Client, channel: Channel, ticket: int, event: m.Event) -> None:
+        """Give the machine an event that it will answer on a channel.
+
+        The client may have opened the region in question on another channel, a
+        moment before: what it said there comes first.
+        """
+        if client.channels[0] is not channel:
+            self._on_messages(client, client.channels[0])
+        self._executor.expect(client.number, ticket, channel)
+        self._executor.handle([event])
+
+    def _on_close_region(self, client: Client, channel: Channel, received: Received) -> None:
+        message = received.message
+        assert isinstance(message, w.CloseRegion)
+        event = m.Detached(client.number, message.region, message.ticket)
+        self._ask(client, channel, message.ticket, event)
+
+    def _on_request(self, client: Client, channel: Channel, received: Received) -> None:
+        message = received.message
+        assert isinstance(message, w.Request)
+        units = tuple(Span(start, stop) for start, stop in message.units)
+        event = m.Requested(client.number, message.region, message.ticket, units)
+        self._ask(client, channel, message.ticket, event)
+
+    def _on_evict(self, client: Client, channel: Channel, received: Received) -> None:
+        message = received.message
+        assert isinstance(message, w.Evict)
+        units = Span(message.start, message.stop)
+        event = m.EvictionAsked(client.number, message.region, message.ticket, units)
+        self._ask(client, channel, message.ticket, event)
+
+    def _on_configure(self, client: Client, channel: Channel, received: Received) -> None:
+        message = received.message
+        assert isinstance(message, w.Configure)
+        self._apply(message.settings)
+        self._executor.expect(client.number, message.ticket, channel)
+        self._executor.answer(client.number, w.Done(message.ticket))
+
+    def _on_want_statistics(self, client: Client, channel: Channel, received: Received) -> None:
+        message = received.message
+        assert isinstance(message, w.WantStatistics)
+        self._executor.expect(client.number, message.ticket, channel)
+        self._executor.answer(client.number, w.Statistics(message.ticket, self._statistics()))
+
+    # --- settings and statistics ----------------------------------------------------
+
+    def _apply(self, settings: dict[str, Any]) -> None:
+        try:
+            limit, threads = int(settings["memory_limit"]), int(settings["threads"])
+            self._timeout_seconds = float(settings["timeout"])
+            self._retries = int(settings["retries"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise PagerError(f"cannot use settings {settings!r}: {error}") from None
+        self._executor.handle([m.LimitChanged(limit)])
+        self._crew.resize(threads)
+
+    def _statistics(self) -> dict[str, Any]:
+        machine = self._executor.machine
+        return {
+            **dict(machine.counters),
+            **dict(self._measurements.counters),
+            "resident_bytes": machine.resident_nbytes,
+            "memory_limit": machine.limit_nbytes,
+            "clients": len(self._executor.clients),
+            "regions": len(self._executor.regions),
+            "pid": os.getpid(),
+            "uptime_seconds": time.monotonic() - self._begin,
+            "steps": self._measurements.document(),
+        }
+
+
+def _close_all(descriptors: tuple[int, ...]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
+def _die(error: BaseException) -> None:
+    """End at once: whoever waits dies of its lifeline instead of waiting for ever."""
+    report(f"the pager ends: {type(error).__name__}: {error}")
+    os._exit(70)  # EX_SOFTWARE

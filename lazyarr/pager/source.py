@@ -1,0 +1,361 @@
+"""From a unit of an array to its decoded bytes."""
+
+from __future__ import annotations
+
+import enum
+import functools
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
+
+from lazyarr.errors import ChunkError, FormatError, StoreError
+from lazyarr.kernel import ScratchBuffer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from lazyarr.format import ChunkAddress, Layout, ShardIndex
+    from lazyarr.plan.geometry import Geometry, Piece
+    from lazyarr.store import Store
+
+__all__ = ["Fetched", "Source", "Workspace"]
+
+_INDEX_CACHE_NBYTES = 64 << 20
+_T = TypeVar("_T")
+
+
+class Workspace:
+    """The memory of one decoding thread, reused from unit to unit.
+
+    A fresh megabyte from the allocator costs a page fault for each of its pages
+    every time; a scratch buffer costs them once.
+    """
+
+    def __init__(self) -> None:
+        self.encoded = ScratchBuffer(1 << 16)
+        self.unit = ScratchBuffer(1 << 16)
+        self.tile = ScratchBuffer(1 << 16)
+
+    def close(self) -> None:
+        """Give the memory back."""
+        for buffer in (self.encoded, self.unit, self.tile):
+            buffer.close()
+
+
+Fetched: TypeAlias = "tuple[memoryview | None, ...]"
+"""The encoded chunks of a unit, in the order of its pieces; None for a missing one."""
+
+
+class _Place(NamedTuple):
+    """Where an encoded chunk lies: bytes ``[start, stop)`` of an object, or all of it."""
+
+    key: str
+    start: int
+    stop: int | None
+
+
+class Source:
+    """The stored chunks of one array.
+
+    Safe to use from several threads.
+
+    Parameters
+    ----------
+    open_store : callable
+        Opens the store, when it is first needed.
+    layout : Layout
+        Which chunk lies where, and how it is decoded.
+    geometry : Geometry
+        Which chunks make a unit.
+    url, path : str
+        The store and the array in it, for messages.
+    """
+
+    def __init__(
+        self,
+        open_store: Callable[[], Store],
+        layout: Layout,
+        geometry: Geometry,
+        *,
+        url: str,
+        path: str,
+    ) -> None:
+        self._open_store = open_store
+        self._opened: Store | None = None
+        self._opening = threading.Lock()
+        self._layout = layout
+        self._geometry = geometry
+        self._url = url
+        self._path = path
+        self._indexes = _IndexCache()
+
+    def __repr__(self) -> str:
+        return f"<Source: array {self._path!r} in {self._url}>"
+
+    def close(self) -> None:
+        """Let go of the store."""
+        if self._opened is not None:
+            self._opened.close()
+
+    @property
+    def _store(self) -> Store:
+        if self._opened is None:
+            with self._opening:
+                if self._opened is None:
+                    self._opened = self._open_store()
+        return self._opened
+
+    def fetch(self, unit: int) -> Fetched:
+        """Return the encoded chunks of a unit.
+
+        Raises
+        ------
+        ChunkError
+            When one of them can not be had.
+        """
+        return tuple(
+            self._heal(piece, functools.partial(self._read, piece, None))
+            for piece in self._geometry.pieces(unit)
+        )
+
+    def load(self, unit: int, workspace: Workspace, fetched: Fetched | None = None) -> bool:
+        """Decode a unit into ``workspace.unit``; return False when it is all zero bits.
+
+        Parameters
+        ----------
+        unit : int
+            Which one.
+        workspace : Workspace
+            This thread's buffers; behind the unit's bytes there are zeros up to
+            the end of a page.
+        fetched : tuple of memoryview or None, optional
+            Its encoded chunks; read from the store when not given.
+
+        Raises
+        ------
+        ChunkError
+            When a chunk can not be had or is not what it should be.
+        """
+        nbytes = self._geometry.unit_bytes(unit).size
+        page_nbytes = self._geometry.page_nbytes
+        workspace.unit.grow(max(nbytes, self._layout.chunk_nbytes) + page_nbytes)
+        pieces = list(self._geometry.pieces(unit))
+        chunks = fetched or (_UNREAD,) * len(pieces)
+        load = self._load_whole if self._geometry.is_contiguous else self._load_tiles
+        if not load(unit, pieces, chunks, workspace):
+            return False
+        workspace.unit.view[nbytes : nbytes + page_nbytes] = bytes(page_nbytes)
+        return True
+
+    def _load_whole(
+        self, unit: int, pieces: list[Piece], chunks: _Chunks, workspace: Workspace
+    ) -> bool:
+        """Decode the one chunk of a unit in place: the unit is how it begins."""
+        out = workspace.unit.view[: self._layout.chunk_nbytes]
+        if self._decode(pieces[0], chunks[0], out, workspace):
+            return True
+        if self._layout.fill_is_zero:
+            return False
+        self._fill(workspace.unit.view[: self._geometry.unit_bytes(unit).size])
+        return True
+
+    def _load_tiles(
+        self, unit: int, pieces: list[Piece], chunks: _Chunks, workspace: Workspace
+    ) -> bool:
+        """Decode the tiles of a unit and put each in its place."""
+        import numpy as np
+
+        layout = self._layout
+        _, extent = self._geometry.unit_box(unit)
+        view = workspace.unit.view[: self._geometry.unit_bytes(unit).size]
+        workspace.tile.grow(layout.chunk_nbytes)
+        out = workspace.tile.view[: layout.chunk_nbytes]
+        kind = "u" if layout.itemsize in (1, 2, 4, 8) else "V"
+        item = np.dtype(f"{kind}{layout.itemsize}")
+        target = np.frombuffer(view, item).reshape(extent)
+        tile = np.frombuffer(out, item).reshape(layout.chunk_shape)
+        self._fill(view)
+        any_there = False
+        for piece, chunk in zip(pieces, chunks, strict=True):
+            if self._decode(piece, chunk, out, workspace):
+                any_there = True
+                sides = list(zip(piece.start, piece.stop, strict=True))
+                box = tuple(slice(a, b) for a, b in sides)
+                target[box] = tile[tuple(slice(b - a) for a, b in sides)]
+        return any_there or not layout.fill_is_zero
+
+    def _fill(self, view: memoryview) -> None:
+        """Write the fill value all over a view."""
+        view[:] = self._layout.fill * (len(view) // self._layout.itemsize)
+
+    def _decode(
+        self,
+        piece: Piece,
+        chunk: memoryview | _Unread | None,
+        out: memoryview,
+        workspace: Workspace,
+    ) -> bool:
+        """Decode one chunk into `out`; return False when the store does not have it."""
+        first = [chunk]
+
+        def step() -> bool:
+            given = first.pop() if first else _UNREAD
+            data = self._read(piece, workspace) if isinstance(given, _Unread) else given
+            if data is not None:
+                self._layout.decode(data, out)
+            return data is not None
+
+        return self._heal(piece, step)
+
+    def _heal(self, piece: Piece, step: Callable[[], _T]) -> _T:
+        """Take a step, once more when the bytes were wrong: a bad transfer heals.
+
+        Raises
+        ------
+        ChunkError
+            When it fails for good; the error names everything.
+        """
+        try:
+            try:
+                return step()
+            except FormatError:
+                self._indexes.clear()
+                return step()
+        except (FormatError, StoreError) as error:
+            raise self._chunk_error(piece, error) from error
+
+    def _read(self, piece: Piece, workspace: Workspace | None) -> memoryview | None:
+        """Return the encoded chunk; None when the store does not have it."""
+        place = self._find(piece)
+        if place is None:
+            return None
+        if place.stop is None:
+            data = self._store.read(place.key)
+            return None if data is None else memoryview(data)
+        into = None
+        if workspace is not None:
+            workspace.encoded.grow(place.stop - place.start)
+            into = workspace.encoded.view
+        chunk = self._store.read_range(place.key, place.start, place.stop, into=into)
+        if chunk is None:
+            raise FormatError("the object is gone, though its index was read from it")
+        return chunk
+
+    def _find(self, piece: Piece) -> _Place | None:
+        """Return where the encoded chunk of a piece lies; None when it is not stored."""
+        address = self._layout.locate(piece.chunk)
+        key = self._key(address)
+        if not self._layout.levels:
+            return _Place(key, 0, None)
+        start, stop = 0, -1
+        for depth, entry in enumerate(address.entries):
+            index = self._index(key, address.entries[:depth], start, stop)
+            place = index.entry(entry) if index is not None else None
+            if place is None:
+                return None
+            start, stop = start + place[0], start + place[0] + place[1]
+        return _Place(key, start, stop)
+
+    def _key(self, address: ChunkAddress) -> str:
+        return f"{self._path}/{address.key}" if self._path else address.key
+
+    def _index(
+        self, key: str, entries: tuple[int, ...], start: int, stop: int
+    ) -> ShardIndex | None:
+        """Return the index of the shard that `entries` lead to; None when there is none."""
+        return self._indexes.get(
+            (key, *entries), lambda: self._read_index(key, len(entries), start, stop)
+        )
+
+    def _read_index(self, key: str, depth: int, start: int, stop: int) -> ShardIndex | None:
+        level = self._layout.levels[depth]
+        nbytes = level.index_nbytes
+        size: int | None = stop - start if depth else None
+        data: bytes | memoryview | None
+        if level.index_location == "start":
+            data = self._store.read_range(key, start, start + nbytes)
+        elif depth:
+            data = self._store.read_range(key, max(start, stop - nbytes), stop)
+        else:
+            suffix = self._store.read_suffix(key, nbytes)
+            data, size = suffix if suffix is not None else (None, None)
+        return None if data is None else level.parse_index(data, object_nbytes=size)
+
+    def _chunk_error(self, piece: Piece, error: Exception) -> ChunkError:
+        """Return the error that names array, chunk, key, byte range and cause."""
+        key = self._key(self._layout.locate(piece.chunk))
+        try:
+            place = self._find(piece)
+        except (FormatError, StoreError):
+            place = None
+        byte_range = None if place is None or place.stop is None else (place.start, place.stop)
+        where = f"bytes [{byte_range[0]}, {byte_range[1]}) of {key}" if byte_range else key
+        return ChunkError(
+            f"chunk {piece.chunk} of {self._path!r} in {self._url}: {error} in {where}; "
+            "run 'lazyarr verify' to list every damaged chunk",
+            url=self._url,
+            array=self._path,
+            chunk=piece.chunk,
+            key=key,
+            byte_range=byte_range,
+            reason=str(error),
+        )
+
+
+class _Unread(enum.Enum):
+    """Stands for an encoded chunk that nobody has read yet."""
+
+    UNREAD = "unread"
+
+
+_UNREAD = _Unread.UNREAD
+_Chunks: TypeAlias = "Sequence[memoryview | _Unread | None]"
+
+
+class _IndexCache:
+    """Shard indexes, each fetched once, the least recently used dropped first."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._indexes: OrderedDict[tuple[object, ...], ShardIndex | None] = OrderedDict()
+        self._fetching: dict[tuple[object, ...], threading.Lock] = {}
+        self._nbytes = 0
+
+    def get(
+        self, key: tuple[object, ...], fetch: Callable[[], ShardIndex | None]
+    ) -> ShardIndex | None:
+        """Return an index, fetched by one thread while others that want it wait."""
+        with self._lock:
+            if key in self._indexes:
+                self._indexes.move_to_end(key)
+                return self._indexes[key]
+            fetching = self._fetching.setdefault(key, threading.Lock())
+        with fetching:
+            with self._lock:
+                if key in self._indexes:
+                    return self._indexes[key]
+            try:
+                index = fetch()
+                self._put(key, index)
+            finally:
+                with self._lock:
+                    self._fetching.pop(key, None)
+        return index
+
+    def _put(self, key: tuple[object, ...], index: ShardIndex | None) -> None:
+        with self._lock:
+            self._indexes[key] = index
+            self._nbytes += _index_nbytes(index)
+            while self._nbytes > _INDEX_CACHE_NBYTES and len(self._indexes) > 1:
+                _, dropped = self._indexes.popitem(last=False)
+                self._nbytes -= _index_nbytes(dropped)
+
+    def clear(self) -> None:
+        """Forget every index: one of them may be what is wrong."""
+        with self._lock:
+            self._indexes.clear()
+            self._nbytes = 0
+
+
+def _index_nbytes(index: ShardIndex | None) -> int:
+    return 64 if index is None else 64 + index.nbytes

@@ -1,0 +1,74 @@
+"""Pages that several units fill, collected until every byte is there."""
+
+from __future__ import annotations
+
+from lazyarr.plan.geometry import Geometry
+from lazyarr.plan.messages import Fragment
+from lazyarr.units import Span
+
+__all__ = ["EdgePages"]
+
+
+class EdgePages:
+    """The shared pages of one array.
+
+    A page is *installed* once all of its units have given their share, and stays
+    so until all of them are evicted.  Until then it is *partial*: the shares of
+    the units that are resident are kept here, so that nothing is decoded twice.
+
+    Parameters
+    ----------
+    geometry : Geometry
+        The array's arithmetic.
+    """
+
+    def __init__(self, geometry: Geometry) -> None:
+        self._geometry = geometry
+        self._partial: dict[int, dict[int, Fragment]] = {}
+        self._installed: set[int] = set()
+
+    def __repr__(self) -> str:
+        return f"<EdgePages: {len(self._partial)} partial, {len(self._installed)} installed>"
+
+    def add(self, unit: int, fragment: Fragment) -> bytes | None:
+        """Return the whole page when this was the last share that it lacked."""
+        page = fragment.page
+        if page in self._installed:
+            return None
+        shares = self._partial.setdefault(page, {})
+        shares[unit] = fragment
+        if len(shares) < self._geometry.units_of_page(page).size:
+            return None
+        del self._partial[page]
+        self._installed.add(page)
+        data = bytearray(self._geometry.page_nbytes)
+        for share in shares.values():
+            data[share.start : share.start + len(share.data)] = share.data
+        return bytes(data)
+
+    def is_installed(self, page: int) -> bool:
+        """Return whether a shared page has been given out whole."""
+        return page in self._installed
+
+    def discard(self, unit: int, pages: tuple[int, ...]) -> None:
+        """Forget the shares of a unit that is evicted."""
+        for page in pages:
+            shares = self._partial.get(page)
+            if shares is not None:
+                shares.pop(unit, None)
+                if not shares:
+                    del self._partial[page]
+
+    def uninstall(self, page: int) -> None:
+        """Take down that a shared page is out again."""
+        self._installed.discard(page)
+
+    def runs(self, pages: list[int]) -> list[Span]:
+        """Return neighbouring pages as spans."""
+        spans: list[Span] = []
+        for page in sorted(pages):
+            if spans and spans[-1].stop == page:
+                spans[-1] = Span(spans[-1].start, page + 1)
+            else:
+                spans.append(Span(page, page + 1))
+        return spans

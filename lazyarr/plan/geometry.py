@@ -1,0 +1,197 @@
+"""Where bytes, pages, units and chunks of one array lie in one another.
+
+An array's memory is its elements in C order.  A *unit* is the smallest run of
+those bytes that is contiguous and made of whole chunks: with chunks along the
+leading axis one chunk, with tiles the row of tiles that closes into a run.
+Units are counted in C order, so a unit's place is arithmetic, never a table:
+a sparse terabyte costs nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from lazyarr.units import Span
+
+__all__ = ["Geometry", "Piece"]
+
+
+class Piece(NamedTuple):
+    """One chunk's share of a unit.
+
+    Attributes
+    ----------
+    chunk : tuple of int
+        Place in the grid of smallest chunks, one number per axis.
+    start, stop : tuple of int
+        The box that the chunk fills inside the unit's own box, in elements.
+    """
+
+    chunk: tuple[int, ...]
+    start: tuple[int, ...]
+    stop: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """The arithmetic of one array.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        The array's shape, axes in the order in which they lie in memory.
+    chunk_shape : tuple of int
+        The smallest chunks' shape, same axes; every number at least 1.
+    itemsize : int
+        Bytes of one element.
+    page_nbytes : int
+        Bytes of one page of the system.
+
+    Examples
+    --------
+    >>> g = Geometry((100, 64), (8, 64), itemsize=8, page_nbytes=4096)
+    >>> g.n_units, g.unit_nbytes, g.unit_bytes(12)
+    (13, 4096, Span(start=49152, stop=51200))
+    """
+
+    shape: tuple[int, ...]
+    chunk_shape: tuple[int, ...]
+    itemsize: int
+    page_nbytes: int
+    nbytes: int = field(init=False)
+    n_units: int = field(init=False)
+    n_pages: int = field(init=False)
+    unit_nbytes: int = field(init=False)
+    unit_axis: int = field(init=False)
+    is_contiguous: bool = field(init=False)
+    _run_nbytes: int = field(init=False, repr=False)
+    run_units: int = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        chunk = tuple(min(c, s) for c, s in zip(self.chunk_shape, self.shape, strict=True))
+        axis = _unit_axis(self.shape, chunk)
+        rows = self.shape[axis] if self.shape else 1
+        step = chunk[axis] if self.shape else 1
+        row_nbytes = math.prod(self.shape[axis + 1 :]) * self.itemsize
+        nbytes = math.prod(self.shape) * self.itemsize
+        run_units = -(-rows // step) if nbytes else 0
+        derived = {
+            "nbytes": nbytes,
+            "n_units": math.prod(self.shape[:axis]) * run_units,
+            "n_pages": -(-nbytes // self.page_nbytes),
+            "unit_nbytes": step * row_nbytes,
+            "unit_axis": axis,
+            "is_contiguous": self.chunk_shape[axis + 1 :] == self.shape[axis + 1 :],
+            "_run_nbytes": rows * row_nbytes,
+            "run_units": run_units,
+        }
+        for name, value in derived.items():
+            object.__setattr__(self, name, value)
+
+    def unit_bytes(self, unit: int) -> Span:
+        """Return the bytes that a unit fills."""
+        run, place = divmod(unit, self.run_units)
+        start = run * self._run_nbytes + place * self.unit_nbytes
+        return Span(start, min(start + self.unit_nbytes, (run + 1) * self._run_nbytes))
+
+    def unit_at(self, offset: int) -> int:
+        """Return the unit that fills the byte at `offset`."""
+        run, rest = divmod(offset, self._run_nbytes)
+        return run * self.run_units + rest // self.unit_nbytes
+
+    def units_of_bytes(self, span: Span) -> Span:
+        """Return the units that fill any byte of `span`."""
+        span &= Span(0, self.nbytes)
+        if not span.size:
+            return Span(0, 0)
+        return Span(self.unit_at(span.start), self.unit_at(span.stop - 1) + 1)
+
+    def page_bytes(self, page: int) -> Span:
+        """Return the bytes of the array in a page; the last page may be short."""
+        start = page * self.page_nbytes
+        return Span(start, min(start + self.page_nbytes, self.nbytes))
+
+    def units_of_page(self, page: int) -> Span:
+        """Return the units that fill any byte of a page."""
+        return self.units_of_bytes(self.page_bytes(page))
+
+    def pages_of_bytes(self, span: Span) -> Span:
+        """Return the pages that hold any byte of `span`."""
+        if not span.size:
+            return Span(0, 0)
+        return Span(span.start // self.page_nbytes, -(-span.stop // self.page_nbytes))
+
+    def units_to_load(self, span: Span) -> Span:
+        """Return the units that must be there before every byte of `span` can be read.
+
+        More than fill it: a page is installed when all of its units are there.
+        """
+        pages = self.pages_of_bytes(span)
+        page = self.page_nbytes
+        return self.units_of_bytes(Span(pages.start * page, pages.stop * page))
+
+    def body_pages(self, unit: int) -> Span:
+        """Return the pages that a unit fills alone; padding behind the array counts as filled."""
+        span = self.unit_bytes(unit)
+        start = -(-span.start // self.page_nbytes)
+        stop = self.n_pages if span.stop == self.nbytes else span.stop // self.page_nbytes
+        return Span(start, max(start, stop))
+
+    def edge_pages(self, unit: int) -> tuple[int, ...]:
+        """Return the pages, at most two, that a unit fills together with others."""
+        pages = self.pages_of_bytes(self.unit_bytes(unit))
+        body = self.body_pages(unit)
+        if not body.size:
+            return tuple(range(pages.start, pages.stop))
+        return (*range(pages.start, body.start), *range(body.stop, pages.stop))
+
+    def unit_box(self, unit: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return the first element's index of a unit, and its shape."""
+        if not self.shape:
+            return (), ()
+        axis = self.unit_axis
+        run, place = divmod(unit, self.run_units)
+        lead = _unravel(run, self.shape[:axis])
+        rows = Span(0, self.shape[axis]) & Span(
+            place * self.chunk_shape[axis], (place + 1) * self.chunk_shape[axis]
+        )
+        start = (*lead, rows.start, *(0 for _ in self.shape[axis + 1 :]))
+        return start, (*(1 for _ in lead), rows.size, *self.shape[axis + 1 :])
+
+    def pieces(self, unit: int) -> Iterator[Piece]:
+        """Yield the chunks that a unit is made of, each with its place in the unit."""
+        start, extent = self.unit_box(unit)
+        first = tuple(a // c for a, c in zip(start, self.chunk_shape, strict=True))
+        counts = (-(-n // c) for n, c in zip(extent, self.chunk_shape, strict=True))
+        for step in itertools.product(*(range(n) for n in counts)):
+            chunk = tuple(a + b for a, b in zip(first, step, strict=True))
+            low = tuple(b * c for b, c in zip(step, self.chunk_shape, strict=True))
+            high = tuple(
+                min(a + c, n) for a, c, n in zip(low, self.chunk_shape, extent, strict=True)
+            )
+            yield Piece(chunk, low, high)
+
+
+def _unit_axis(shape: tuple[int, ...], chunk: tuple[int, ...]) -> int:
+    """Return the axis along which units follow one another.
+
+    Axes before it have chunks of one element, axes behind it belong to the unit
+    whole.  The last axis that is cut decides, unless an earlier one takes
+    several elements at a time: then tiles close into a run along that one.
+    """
+    cut = [axis for axis, (s, c) in enumerate(zip(shape, chunk, strict=True)) if c < s]
+    thick = [axis for axis, c in enumerate(chunk) if c > 1]
+    return min((*cut[-1:], *thick[:1]), default=0)
+
+
+def _unravel(index: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the C-order coordinates of a flat index."""
+    coordinates: list[int] = []
+    for size in reversed(shape):
+        index, place = divmod(index, size)
+        coordinates.append(place)
+    return tuple(reversed(coordinates))

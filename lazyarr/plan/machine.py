@@ -1,0 +1,362 @@
+"""The pager's brain: events in, commands out; no I/O, no clock, no threads.
+
+Every event is handled in one step, and the commands of a step must be carried
+out in their order before the next event is given: what the machine has written
+down is then what the memory holds.  Only `Load` takes time; it is carried out
+elsewhere, and ends in `Loaded`, `LoadFailed` or `Stranded`.
+
+Invariants (checked by the property test):
+
+- A unit is absent, loading or resident; every load that is started ends once.
+- A page is installed when all units that fill it are resident, and is punched
+  only when none of them is.
+- While a load is on its way into a client's memory, that client's wish to unmap
+  the region is not answered: the address can not come to mean something else.
+- Whoever waits is answered, mapped, woken or poisoned.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from lazyarr.plan import messages as m
+from lazyarr.plan.eviction import SecondChance
+from lazyarr.plan.regions import AddressTable, Loading, RegionState
+from lazyarr.units import Span
+
+__all__ = ["Machine"]
+
+
+@dataclasses.dataclass(slots=True)
+class _Request:
+    """A request under way: how many units it still waits for, and what failed."""
+
+    remaining: int
+    failures: list[m.Failure]
+
+
+class Machine:
+    """Decides what is loaded, mapped, evicted and answered.
+
+    Parameters
+    ----------
+    limit_nbytes : int
+        How many bytes of evictable memory may be resident or on their way.
+    """
+
+    def __init__(self, limit_nbytes: int) -> None:
+        self._limit_nbytes = limit_nbytes
+        self._regions: dict[int, RegionState] = {}
+        self._tables: dict[int, AddressTable] = {}
+        self._requests: dict[tuple[int, int], _Request] = {}
+        self._policy = SecondChance()
+        self._loading_nbytes = 0
+        self._out: list[m.Command] = []
+        self.counters: Counter[str] = Counter()
+        self._handlers: dict[type, Callable[[Any], None]] = {
+            m.Attached: self._on_attached,
+            m.Detached: self._on_detached,
+            m.ClientLeft: self._on_client_left,
+            m.Faulted: self._on_faulted,
+            m.Requested: self._on_requested,
+            m.Loaded: self._on_loaded,
+            m.LoadFailed: self._on_load_failed,
+            m.Stranded: self._on_stranded,
+            m.HoleFound: self._on_hole_found,
+            m.EvictionAsked: self._on_eviction_asked,
+            m.LimitChanged: self._on_limit_changed,
+        }
+
+    def __repr__(self) -> str:
+        return (
+            f"<Machine: {len(self._regions)} regions, {len(self._tables)} clients, "
+            f"{self._policy.resident_nbytes} of {self._limit_nbytes} bytes>"
+        )
+
+    @property
+    def resident_nbytes(self) -> int:
+        """Bytes of evictable memory that are resident."""
+        return self._policy.resident_nbytes
+
+    @property
+    def limit_nbytes(self) -> int:
+        """The memory limit."""
+        return self._limit_nbytes
+
+    def handle(self, event: m.Event) -> list[m.Command]:
+        """Return what has to be done about an event, in order."""
+        self._out = []
+        self._handlers[type(event)](event)
+        return self._out
+
+    def region(self, region: int) -> RegionState | None:
+        """Return what is known of a region; None when nobody has it any more."""
+        return self._regions.get(region)
+
+    # --- clients come and go --------------------------------------------------
+
+    def _on_attached(self, event: m.Attached) -> None:
+        state = self._regions.get(event.region)
+        if state is None:
+            state = RegionState(event.geometry, shared=event.shared)
+            self._regions[event.region] = state
+        state.addresses[event.client] = event.address
+        table = self._tables.setdefault(event.client, AddressTable())
+        table.add(event.address, event.region, event.geometry)
+
+    def _on_detached(self, event: m.Detached) -> None:
+        state = self._regions.get(event.region)
+        if state is None or event.client not in state.addresses:
+            self._out.append(m.Answer(event.client, event.ticket))
+            return
+        self._tables[event.client].remove(state.addresses.pop(event.client))
+        state.leaving[event.client] = event.ticket
+        self._settle_leaving(event.region, state)
+
+    def _on_client_left(self, event: m.ClientLeft) -> None:
+        self._tables.pop(event.client, None)
+        for key in [key for key in self._requests if key[0] == event.client]:
+            del self._requests[key]
+        for region, state in list(self._regions.items()):
+            state.addresses.pop(event.client, None)
+            state.leaving.pop(event.client, None)
+            for loading in state.loading.values():
+                loading.faults = {f for f in loading.faults if f[0] != event.client}
+                loading.requests = {r for r in loading.requests if r[0] != event.client}
+            self._settle_leaving(region, state)
+
+    def _settle_leaving(self, region: int, state: RegionState) -> None:
+        """Answer who may unmap now; forget the region when nobody is left."""
+        for client, ticket in list(state.leaving.items()):
+            if not state.is_installing(client):
+                del state.leaving[client]
+                self._out.append(m.Answer(client, ticket))
+        if not state.addresses and not state.leaving and not state.loading:
+            for unit in state.resident:
+                self._policy.remove((region, unit))
+            del self._regions[region]
+            self._out.append(m.Forget(region))
+
+    # --- wishes ---------------------------------------------------------------
+
+    def _on_faulted(self, event: m.Faulted) -> None:
+        self.counters["faults"] += 1
+        table = self._tables.get(event.client)
+        place = table.find(event.address) if table else None
+        if place is None:
+            # Old news of memory that is gone; or else it will fault again.
+            self._out.append(m.Wake(event.client, event.address))
+            return
+        region, page = place
+        state = self._regions[region]
+        units = state.geometry.units_of_page(page)
+        absent = [unit for unit in range(*units) if unit not in state.resident]
+        for unit in absent:
+            loading = self._begin(region, state, unit, event.client, urgent=True)
+            loading.faults.add((event.client, page))
+        if not absent:
+            self._on_resident_fault(region, state, event.client, page)
+
+    def _on_resident_fault(self, region: int, state: RegionState, client: int, page: int) -> None:
+        """Map a page that another process has brought; or load it again.
+
+        On private memory a fault on a resident unit is either old news, read
+        after the install that answered it, or memory that the client has given
+        back with madvise.  It is woken once; when the same page faults again,
+        its unit is loaded again.
+        """
+        units = state.geometry.units_of_page(page)
+        if state.shared:
+            self._policy.touch((region, units.start))
+            pages = state.geometry.body_pages(units.start)
+            self._out.append(
+                m.MapPages(region, client, pages if page in pages else Span(page, page + 1))
+            )
+        elif page not in state.suspects:
+            state.suspects.add(page)
+            self._out.append(m.MapPages(region, client, Span(page, page + 1)))
+        else:
+            self._reload(region, state, page, client)
+
+    def _on_hole_found(self, event: m.HoleFound) -> None:
+        state = self._regions.get(event.region)
+        if state is not None and event.client in state.addresses:
+            self._reload(event.region, state, event.page, event.client)
+
+    def _reload(self, region: int, state: RegionState, page: int, client: int) -> None:
+        """Load the units of a page that is not what the record says."""
+        state.suspects.discard(page)
+        units = state.geometry.units_of_page(page)
+        state.edges.uninstall(page)
+        for unit in range(*units):
+            if unit in state.resident:
+                self._withdraw(region, state, unit)
+        for unit in range(*units):
+            loading = self._begin(region, state, unit, client, urgent=True)
+            loading.faults.add((client, page))
+
+    def _on_requested(self, event: m.Requested) -> None:
+        self.counters["requests"] += 1
+        state = self._regions.get(event.region)
+        key = (event.client, event.ticket)
+        request = self._requests[key] = _Request(1, [])
+        if state is not None and event.client in state.addresses:
+            for span in event.units:
+                for unit in range(*(span & Span(0, state.geometry.n_units))):
+                    if unit in state.resident:
+                        self._policy.touch((event.region, unit))
+                        continue
+                    loading = self._begin(
+                        event.region, state, unit, event.client, urgent=event.urgent
+                    )
+                    if key not in loading.requests:
+                        loading.requests.add(key)
+                        request.remaining += 1
+        self._advance(key, None)
+
+    def _begin(
+        self, region: int, state: RegionState, unit: int, client: int, *, urgent: bool
+    ) -> Loading:
+        """Return the load under way for a unit, started if need be."""
+        loading = state.loading.get(unit)
+        if loading is None:
+            nbytes = state.geometry.unit_bytes(unit).size
+            if state.shared:
+                self._make_room(nbytes)
+                self._loading_nbytes += nbytes
+            loading = state.loading[unit] = Loading(client)
+            self._out.append(m.Load(region, unit, client, urgent))
+        return loading
+
+    def _advance(self, key: tuple[int, int], failure: m.Failure | None) -> None:
+        """Take one unit off a request, and answer it when that was the last."""
+        request = self._requests.get(key)
+        if request is None:
+            return
+        request.remaining -= 1
+        if failure is not None:
+            request.failures.append(failure)
+        if request.remaining == 0:
+            del self._requests[key]
+            self._out.append(m.Answer(*key, tuple(request.failures)))
+
+    # --- loads end ------------------------------------------------------------
+
+    def _end(self, region: int, unit: int) -> tuple[RegionState, Loading]:
+        state = self._regions[region]
+        if state.shared:
+            self._loading_nbytes -= state.geometry.unit_bytes(unit).size
+        return state, state.loading.pop(unit)
+
+    def _on_loaded(self, event: m.Loaded) -> None:
+        self.counters["units_loaded"] += 1
+        state, loading = self._end(event.region, event.unit)
+        state.resident.add(event.unit)
+        span = state.geometry.unit_bytes(event.unit)
+        self.counters["bytes_installed"] += span.size
+        if state.shared:
+            self._policy.add((event.region, event.unit), span.size)
+        for fragment in event.fragments:
+            self._add_fragment(event, state, fragment)
+        if state.is_whole(event.unit):
+            self._out.append(m.Publish(event.region, event.unit, resident=True))
+        body = state.geometry.body_pages(event.unit)
+        if body.size and state.shared:
+            for client in {client for client, _ in loading.faults} - {event.client}:
+                self._map(event.region, state, client, body)
+        for key in loading.requests:
+            self._advance(key, None)
+        self._settle_leaving(event.region, state)
+        self._make_room(0)
+
+    def _add_fragment(self, event: m.Loaded, state: RegionState, fragment: m.Fragment) -> None:
+        data = state.edges.add(event.unit, fragment)
+        if data is None:
+            return
+        client = (
+            event.client if event.client in state.addresses else next(iter(state.addresses), None)
+        )
+        if client is None:
+            return
+        page = fragment.page
+        self._out.append(m.InstallPage(event.region, page, client, data))
+        for unit in range(*state.geometry.units_of_page(page)):
+            if unit != event.unit and state.is_whole(unit):
+                self._out.append(m.Publish(event.region, unit, resident=True))
+        if state.shared:
+            for other in state.addresses.keys() - {client}:
+                self._map(event.region, state, other, Span(page, page + 1))
+
+    def _map(self, region: int, state: RegionState, client: int, pages: Span) -> None:
+        if client in state.addresses:
+            self._out.append(m.MapPages(region, client, pages))
+
+    def _on_load_failed(self, event: m.LoadFailed) -> None:
+        self.counters["errors"] += 1
+        state, loading = self._end(event.region, event.unit)
+        for client in sorted({client for client, _ in loading.faults}):
+            pages = tuple(sorted(page for who, page in loading.faults if who == client))
+            self._out.append(m.Poison(event.region, client, pages, event.failure))
+        for key in loading.requests:
+            self._advance(key, event.failure)
+        self._settle_leaving(event.region, state)
+
+    def _on_stranded(self, event: m.Stranded) -> None:
+        """Load again for somebody else who waits and is still there."""
+        state, loading = self._end(event.region, event.unit)
+        waiting = [*loading.faults, *loading.requests]
+        clients = [c for c, _ in waiting if c != event.client and c in state.addresses]
+        for key in loading.requests:
+            if key[0] not in clients:
+                self._advance(key, None)
+        if clients:
+            again = self._begin(event.region, state, event.unit, clients[0], urgent=True)
+            again.faults = {f for f in loading.faults if f[0] in clients}
+            again.requests = {r for r in loading.requests if r[0] in clients}
+        self._settle_leaving(event.region, state)
+
+    # --- eviction -------------------------------------------------------------
+
+    def _on_eviction_asked(self, event: m.EvictionAsked) -> None:
+        state = self._regions.get(event.region)
+        if state is not None and state.shared:
+            for unit in range(*(event.units & Span(0, state.geometry.n_units))):
+                if unit in state.resident:
+                    self._evict(event.region, state, unit)
+        self._out.append(m.Answer(event.client, event.ticket))
+
+    def _on_limit_changed(self, event: m.LimitChanged) -> None:
+        self._limit_nbytes = event.limit_nbytes
+        self._make_room(0)
+
+    def _make_room(self, nbytes: int) -> None:
+        """Evict until `nbytes` more fit, or nothing is left that may go."""
+        while self._policy.resident_nbytes + self._loading_nbytes + nbytes > self._limit_nbytes:
+            victim = self._policy.victim()
+            if victim is None:
+                return
+            region, unit = victim
+            self._evict(region, self._regions[region], unit)
+
+    def _withdraw(self, region: int, state: RegionState, unit: int) -> None:
+        """Take down that a unit is not resident any more."""
+        state.resident.discard(unit)
+        self._policy.remove((region, unit))
+        self._out.append(m.Publish(region, unit, resident=False))
+        state.edges.discard(unit, state.geometry.edge_pages(unit))
+
+    def _evict(self, region: int, state: RegionState, unit: int) -> None:
+        """Take a unit out, and with it the shared pages that no resident unit needs."""
+        self.counters["evictions"] += 1
+        self._withdraw(region, state, unit)
+        body = state.geometry.body_pages(unit)
+        if body.size:
+            self._out.append(m.Punch(region, body))
+        for page in state.geometry.edge_pages(unit):
+            units = range(*state.geometry.units_of_page(page))
+            if state.edges.is_installed(page) and not any(u in state.resident for u in units):
+                state.edges.uninstall(page)
+                self._out.append(m.Punch(region, Span(page, page + 1)))

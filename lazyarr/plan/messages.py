@@ -1,0 +1,237 @@
+"""What the pager's state machine is told, and what it tells the pager to do."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, TypeAlias
+
+from lazyarr.plan.geometry import Geometry
+from lazyarr.units import Span
+
+__all__ = [
+    "Answer",
+    "Attached",
+    "ClientLeft",
+    "Command",
+    "Detached",
+    "Event",
+    "EvictionAsked",
+    "Failure",
+    "Faulted",
+    "Forget",
+    "Fragment",
+    "HoleFound",
+    "InstallPage",
+    "LimitChanged",
+    "Load",
+    "Loaded",
+    "LoadFailed",
+    "MapPages",
+    "Poison",
+    "Publish",
+    "Punch",
+    "Requested",
+    "Stranded",
+    "Wake",
+]
+
+
+class Fragment(NamedTuple):
+    """The bytes of one unit in a page that it shares with others."""
+
+    page: int
+    start: int
+    data: bytes
+
+
+class Failure(NamedTuple):
+    """Why a unit can not be had; `fields` are those of a `ChunkError`."""
+
+    message: str
+    fields: dict[str, object]
+
+
+# --- events -------------------------------------------------------------------
+
+
+class Attached(NamedTuple):
+    """A client has mapped a region and registered it."""
+
+    client: int
+    region: int
+    address: int
+    geometry: Geometry
+    shared: bool
+
+
+class Detached(NamedTuple):
+    """A client wants to unmap a region; `ticket` is answered when nothing is on its way into it."""
+
+    client: int
+    region: int
+    ticket: int
+
+
+class ClientLeft(NamedTuple):
+    """A client is gone, or has called exec."""
+
+    client: int
+
+
+class Faulted(NamedTuple):
+    """A thread of a client waits for the page at `address`."""
+
+    client: int
+    address: int
+
+
+class Requested(NamedTuple):
+    """A client asks for units, and is told when all of them are there; urgent when it waits."""
+
+    client: int
+    region: int
+    ticket: int
+    units: tuple[Span, ...]
+    urgent: bool = True
+
+
+class Loaded(NamedTuple):
+    """A unit's own pages are installed; `fragments` are its share of the others."""
+
+    region: int
+    unit: int
+    client: int
+    fragments: tuple[Fragment, ...]
+
+
+class LoadFailed(NamedTuple):
+    """A unit's bytes can not be had."""
+
+    region: int
+    unit: int
+    client: int
+    failure: Failure
+
+
+class Stranded(NamedTuple):
+    """A unit could not be installed, because the client's memory is not there any more."""
+
+    region: int
+    unit: int
+    client: int
+
+
+class HoleFound(NamedTuple):
+    """A page that should be resident is not: the record was wrong."""
+
+    client: int
+    region: int
+    page: int
+
+
+class EvictionAsked(NamedTuple):
+    """A client asks for units to be taken out."""
+
+    client: int
+    region: int
+    ticket: int
+    units: Span
+
+
+class LimitChanged(NamedTuple):
+    """The memory limit is now this."""
+
+    limit_nbytes: int
+
+
+Event: TypeAlias = (
+    Attached
+    | Detached
+    | ClientLeft
+    | Faulted
+    | Requested
+    | Loaded
+    | LoadFailed
+    | Stranded
+    | HoleFound
+    | EvictionAsked
+    | LimitChanged
+)
+
+
+# --- commands -----------------------------------------------------------------
+
+
+class Load(NamedTuple):
+    """Read, decode and install a unit in a client's memory."""
+
+    region: int
+    unit: int
+    client: int
+    urgent: bool
+
+
+class InstallPage(NamedTuple):
+    """Install a page that several units fill."""
+
+    region: int
+    page: int
+    client: int
+    data: bytes
+
+
+class MapPages(NamedTuple):
+    """Map resident pages in a client that waits for one of them, and wake it."""
+
+    region: int
+    client: int
+    pages: Span
+
+
+class Wake(NamedTuple):
+    """Let the threads that wait at an address try again."""
+
+    client: int
+    address: int
+
+
+class Punch(NamedTuple):
+    """Take pages out of every process."""
+
+    region: int
+    pages: Span
+
+
+class Publish(NamedTuple):
+    """Write down for clients to see whether a unit is resident."""
+
+    region: int
+    unit: int
+    resident: bool
+
+
+class Poison(NamedTuple):
+    """Let the threads that wait for pages die of SIGBUS."""
+
+    region: int
+    client: int
+    pages: tuple[int, ...]
+    failure: Failure
+
+
+class Answer(NamedTuple):
+    """Tell a client that what it asked for is done, or what of it failed."""
+
+    client: int
+    ticket: int
+    failures: tuple[Failure, ...] = ()
+
+
+class Forget(NamedTuple):
+    """Nobody has this region any more: let go of its memory and its source."""
+
+    region: int
+
+
+Command: TypeAlias = (
+    Load | InstallPage | MapPages | Wake | Punch | Publish | Poison | Answer | Forget
+)

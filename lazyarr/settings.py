@@ -1,0 +1,175 @@
+"""What can be set for a process, where it comes from, and what holds now."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["Settings", "current", "parse_nbytes", "replace", "subscribe"]
+
+_UNITS = {
+    "": 1, "b": 1,
+    "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12,
+    "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
+}  # fmt: skip
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", re.IGNORECASE)
+
+
+def parse_nbytes(size: int | str) -> int:
+    """Return a size in bytes.
+
+    Parameters
+    ----------
+    size : int or str
+        Bytes, or a number with a unit: B, kB, MB, GB, TB (powers of 1000), KiB, MiB,
+        GiB, TiB (powers of 1024).
+
+    Raises
+    ------
+    ValueError
+        When it is not a size.
+
+    Examples
+    --------
+    >>> parse_nbytes("4 GiB")
+    4294967296
+    """
+    if isinstance(size, int) and not isinstance(size, bool) and size >= 0:
+        return size
+    match = _SIZE.fullmatch(size) if isinstance(size, str) else None
+    if match is None or match[2].lower() not in _UNITS:
+        raise ValueError(f"not a size: {size!r}; give bytes, or a number with a unit as '4 GiB'")
+    return int(float(match[1]) * _UNITS[match[2].lower()])
+
+
+def _machine_nbytes() -> int:
+    """Return the memory that this process may use: its cgroup's, or else the machine's."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            with open(path) as file:
+                text = file.read().strip()
+        except OSError:
+            continue
+        if text.isdigit():
+            total = min(total, int(text))
+    return total
+
+
+def _n_cpus() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _check_on_error(value: str) -> str:
+    if value != "sigbus":
+        raise ValueError(f"on_error={value!r} is not supported yet; 'sigbus' is what there is")
+    return value
+
+
+def _positive(kind: Callable[[Any], Any], name: str) -> Callable[[Any], Any]:
+    def check(value: Any) -> Any:
+        try:
+            number = kind(value)
+        except (TypeError, ValueError):
+            number = None
+        if number is None or not number > 0:
+            raise ValueError(f"{name}={value!r} is not a positive number")
+        return number
+
+    return check
+
+
+def _count(value: Any) -> int:
+    if isinstance(value, bool) or int(value) != float(value) or int(value) < 0:
+        raise ValueError(f"retries={value!r} is not a whole number from 0")
+    return int(value)
+
+
+_CHECKS: dict[str, Callable[[Any], Any]] = {
+    "memory_limit": _positive(parse_nbytes, "memory_limit"),
+    "threads": _positive(int, "threads"),
+    "timeout": _positive(float, "timeout"),
+    "retries": _count,
+    "on_error": _check_on_error,
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Settings:
+    """What holds for this process.
+
+    Attributes
+    ----------
+    memory_limit : int
+        Bytes of array memory that may be resident at once; half of what the machine
+        or its cgroup has, unless set.
+    threads : int
+        Threads that decompress; one for each processor, unless set.
+    timeout : float
+        Seconds that one chunk may take to be fetched, retries included.
+    retries : int
+        How often a read that failed in transport is tried again.
+    on_error : str
+        What a thread gets that touches a page which can not be had: ``"sigbus"``.
+    """
+
+    memory_limit: int
+    threads: int
+    timeout: float = 60.0
+    retries: int = 6
+    on_error: str = "sigbus"
+
+
+def _from_environment() -> Settings:
+    """Return the defaults, overridden by ``LAZYARR_MEMORY_LIMIT`` and its like."""
+    values: dict[str, Any] = {"memory_limit": _machine_nbytes() // 2, "threads": _n_cpus()}
+    for name, check in _CHECKS.items():
+        text = os.environ.get(f"LAZYARR_{name.upper()}")
+        if text is not None:
+            try:
+                values[name] = check(text)
+            except ValueError as error:
+                raise ValueError(f"environment variable LAZYARR_{name.upper()}: {error}") from None
+    return Settings(**values)
+
+
+_current: Settings | None = None
+_listeners: list[Callable[[Settings], None]] = []
+
+
+def current() -> Settings:
+    """Return the settings that hold."""
+    global _current
+    if _current is None:
+        _current = _from_environment()
+    return _current
+
+
+def replace(**changes: Any) -> Settings:
+    """Change settings, tell the listeners, and return what held before.
+
+    Raises
+    ------
+    TypeError
+        For a name that is no setting.
+    ValueError
+        For a value that the setting can not take; nothing is changed then.
+    """
+    global _current
+    unknown = sorted(changes.keys() - _CHECKS.keys())
+    if unknown:
+        raise TypeError(f"no such setting: {', '.join(unknown)}; there are {', '.join(_CHECKS)}")
+    before = current()
+    checked = {name: _CHECKS[name](value) for name, value in changes.items()}
+    _current = dataclasses.replace(before, **checked)
+    for listener in _listeners:
+        listener(_current)
+    return before
+
+
+def subscribe(listener: Callable[[Settings], None]) -> None:
+    """Have `listener` called with the settings whenever they change."""
+    _listeners.append(listener)

@@ -1,0 +1,17 @@
+"""Bytes from somewhere: local files, anything that fsspec reaches, objects in memory."""
+
+from lazyarr.store.base import Buffer, Store, StoreReference, WritableStore
+from lazyarr.store.opening import open_reference, open_store, store_reference
+from lazyarr.store.retry import RetryingStore, RetryPolicy
+
+__all__ = [
+    "Store",
+    "WritableStore",
+    "Buffer",
+    "open_store",
+    "StoreReference",
+    "store_reference",
+    "open_reference",
+    "RetryPolicy",
+    "RetryingStore",
+]

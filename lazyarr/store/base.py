@@ -1,0 +1,191 @@
+"""What every store can do, and which keys it takes.
+
+A store gives bytes by key.  It is synchronous and safe to use from several
+threads.  It never takes an object that it could not reach for one that does
+not exist: `None` means that the store itself said so.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+from lazyarr.errors import StoreError
+
+__all__ = [
+    "METADATA_NAMES",
+    "Buffer",
+    "Store",
+    "StoreReference",
+    "WritableStore",
+    "check_key",
+    "check_range",
+]
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+"""What can be written: contiguous bytes.  `collections.abc.Buffer` needs Python 3.12."""
+
+METADATA_NAMES = ("zarr.json", ".zmetadata", ".zarray", ".zgroup", ".zattrs")
+"""The objects that make a Zarr node visible, of versions 3 and 2."""
+
+
+class Store(Protocol):
+    """Bytes by key.
+
+    Keys are relative to the store's root: ``"images/c/0/0"``, never with a
+    leading or trailing slash.  ``""`` names the root itself where a prefix is
+    asked for.
+
+    Attributes
+    ----------
+    url : str
+        Where the store is, without credentials.
+
+    Raises
+    ------
+    StoreError
+        From every method: the store could not be reached, refused, or gave
+        something else than was asked for.  `transient` says whether the same
+        call may succeed later.
+    """
+
+    @property
+    def url(self) -> str:
+        """Where the store is, without credentials."""
+        ...
+
+    def read(self, key: str) -> bytes | None:
+        """Return a whole object; None when it does not exist."""
+        ...
+
+    def read_range(
+        self, key: str, start: int, stop: int, *, into: memoryview | None = None
+    ) -> memoryview | None:
+        """Return exactly ``stop - start`` bytes; None when the object does not exist.
+
+        Parameters
+        ----------
+        key : str
+            The object.
+        start, stop : int
+            Half-open range in bytes.
+        into : memoryview, optional
+            Where the bytes go: writable, contiguous, at least as long as the
+            range.  The result is then its beginning.  Local reads go there
+            without a copy.
+        """
+        ...
+
+    def read_suffix(self, key: str, nbytes: int) -> tuple[bytes, int] | None:
+        """Return the last `nbytes` and the object's size; None when it does not exist.
+
+        An object shorter than `nbytes` is returned whole.
+        """
+        ...
+
+    def size(self, key: str) -> int | None:
+        """Return an object's size in bytes; None when it does not exist."""
+        ...
+
+    def list_names(self, prefix: str) -> tuple[str, ...]:
+        """Return the sorted names of what lies directly below a prefix, objects and directories."""
+        ...
+
+    def close(self) -> None:
+        """Let go of descriptors and connections; the store is not to be used after that."""
+        ...
+
+
+class StoreReference(NamedTuple):
+    """What another process needs to open the same store.
+
+    Attributes
+    ----------
+    description : dict
+        Can be written as JSON.  It holds the storage options, so it is as secret as they are.
+    descriptors : tuple of int
+        Open files to hand over with it.  The receiver of a reference owns them: close them
+        after they were sent, or pass them to `open_reference`.
+    """
+
+    description: dict[str, Any]
+    descriptors: tuple[int, ...] = ()
+
+
+class WritableStore(Store, Protocol):
+    """A store that takes objects too."""
+
+    def write(self, key: str, data: Buffer) -> None:
+        """Put a whole object; readers see the old one or the new one, never a part."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """Take an object away; nothing happens when there is none."""
+        ...
+
+    def delete_prefix(self, prefix: str) -> None:
+        """Take away the object at a prefix and everything below it, metadata first."""
+        ...
+
+    def exists_any(self, prefix: str) -> bool:
+        """Return whether there is an object at a prefix or anywhere below it."""
+        ...
+
+
+def check_key(key: str, url: str, *, is_prefix: bool = False) -> str:
+    """Return a key that stays below the store's root.
+
+    Keys come from metadata, which is untrusted: one with ``..`` would read, or
+    delete, outside of the store.
+
+    Parameters
+    ----------
+    key : str
+        The key.
+    url : str
+        The store, for the message.
+    is_prefix : bool
+        Whether ``""``, the root, is meant too.
+
+    Raises
+    ------
+    StoreError
+        When the key is absolute, is empty, or has an empty, ``.`` or ``..`` part.
+
+    Examples
+    --------
+    >>> check_key("images/c/0/0", "file:///data")
+    'images/c/0/0'
+    >>> check_key("../secret", "file:///data")
+    Traceback (most recent call last):
+    ...
+    lazyarr.errors.StoreError: cannot use key '../secret' in file:///data: it leaves the store or \
+is not normalised; keys are relative, with names between single slashes
+    """
+    if is_prefix and key == "":
+        return key
+    if "\0" in key or any(part in ("", ".", "..") for part in key.split("/")):
+        message = (
+            f"cannot use key {key!r} in {url}: it leaves the store or is not normalised; "
+            f"keys are relative, with names between single slashes"
+        )
+        raise StoreError(message, url=url, key=key, transient=False)
+    return key
+
+
+def check_range(start: int, stop: int, into: memoryview | None) -> int:
+    """Return how many bytes a range has, after checking that they fit.
+
+    Raises
+    ------
+    ValueError
+        When the range is reversed or negative, or `into` is too short: a
+        mistake of the caller, not of the store.
+    """
+    if not 0 <= start <= stop:
+        message = f"cannot read bytes [{start}, {stop}): the range is negative or reversed"
+        raise ValueError(message)
+    nbytes = stop - start
+    if into is not None and into.nbytes < nbytes:
+        message = f"cannot read {nbytes} bytes into a buffer of {into.nbytes} bytes"
+        raise ValueError(message)
+    return nbytes

@@ -1,0 +1,131 @@
+"""The directory of a local store, held open and known by its identity."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING, NoReturn
+
+from lazyarr.errors import StoreError
+from lazyarr.store import files
+from lazyarr.store.descriptors import DescriptorPool
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lazyarr.store.descriptors import Descriptor
+
+__all__ = ["HeldDirectory", "raise_store_error"]
+
+
+class HeldDirectory:
+    """A directory that stays the same one, whatever its path names later.
+
+    Parameters
+    ----------
+    path : str
+        The directory; it may not exist yet.
+    identity : tuple of (int, int), optional
+        Device and inode that it must have, as another process saw them.
+
+    Notes
+    -----
+    It is opened at the first use and held, so what is read belongs to one tree
+    also when a writer puts another in its place.  The old tree then looks
+    emptier and emptier while it is deleted, and a chunk that is gone would be
+    read as its fill value.  So an object counts as missing only while the path still
+    names the directory that is held.
+    """
+
+    def __init__(self, path: str, *, identity: tuple[int, int] | None = None) -> None:
+        self.path = os.path.abspath(path)
+        self.url = "file://" + self.path
+        self.identity = identity
+        # A pool of one: it knows how to close what other threads are using.
+        self._pool = DescriptorPool(1, keep_in_child=True)
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[Descriptor | None]:
+        """Lend the open directory; None when there has never been one."""
+        held = self._pool.borrow("") or self._open()
+        try:
+            yield held
+        finally:
+            if held is not None:
+                self._pool.give_back(held)
+
+    @contextlib.contextmanager
+    def created(self) -> Iterator[Descriptor]:
+        """Lend the open directory, after making it when there has never been one."""
+        if self.identity is None:
+            try:
+                os.makedirs(self.path, exist_ok=True)
+            except OSError as error:
+                raise_store_error(error, "make", None, self.url)
+        with self.opened() as held:
+            assert held is not None
+            yield held
+
+    def require_same(self, held: Descriptor, key: str) -> None:
+        """Raise unless the path still names the directory that is held.
+
+        Raises
+        ------
+        StoreError
+            When it was replaced, moved or removed; not transient.
+        """
+        try:
+            is_same = _identity(os.stat(self.path)) == _identity(os.fstat(held.fd))
+        except OSError:
+            is_same = False
+        if not is_same:
+            self._raise_replaced(key)
+
+    def close(self) -> None:
+        """Close the directory, when no other thread uses it any more."""
+        self._pool.close()
+
+    def _open(self) -> Descriptor | None:
+        try:
+            fd = os.open(self.path, files.DIRECTORY_FLAGS)
+        except FileNotFoundError:
+            if self.identity is not None:
+                self._raise_replaced(None)
+            return None
+        except NotADirectoryError as error:
+            message = (
+                f"cannot open {self.url}: it, or what is above it, is a file, not a directory; "
+                f"a zip archive is opened as 'zip://::{self.path}'"
+            )
+            raise StoreError(message, url=self.url, key=None, transient=False) from error
+        except OSError as error:
+            raise_store_error(error, "open", None, self.url)
+        identity = _identity(os.fstat(fd))
+        if self.identity not in (None, identity):
+            os.close(fd)
+            self._raise_replaced(None)
+        self.identity = identity
+        return self._pool.lend("", fd)
+
+    def _raise_replaced(self, key: str | None) -> NoReturn:
+        what = self.url if key is None else f"{key!r} in {self.url}"
+        message = (
+            f"cannot use {what}: the directory was replaced, moved or removed since it "
+            f"was opened; open the store again"
+        )
+        raise StoreError(message, url=self.url, key=key, transient=False)
+
+
+def raise_store_error(error: OSError, action: str, key: str | None, url: str) -> NoReturn:
+    """Raise what the file system said as a StoreError."""
+    what = url if key is None else f"{key!r} in {url}"
+    remedy = "check the file system"
+    if isinstance(error, PermissionError):
+        remedy = "check the owner and the mode"
+    message = f"cannot {action} {what}: {error.strerror or error}; {remedy}"
+    transient = files.is_transient(error)
+    raise StoreError(message, url=url, key=key, transient=transient) from error
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino

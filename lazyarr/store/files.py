@@ -1,0 +1,149 @@
+"""Reading, making and removing files below an open directory; errors stay OSError."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from lazyarr.store.base import Buffer
+
+__all__ = [
+    "DIRECTORY_FLAGS",
+    "MISSING_ERRNOS",
+    "READ_FLAGS",
+    "TEMPORARY_PREFIX",
+    "contains_files",
+    "is_transient",
+    "list_directory",
+    "pread_into",
+    "read_to_end",
+    "remove_file",
+    "remove_tree",
+    "write_and_rename",
+]
+
+# Without O_NONBLOCK, opening a FIFO that somebody left in the store waits for ever.
+# It means nothing for regular files.
+READ_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+DIRECTORY_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY
+_CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+
+TEMPORARY_PREFIX = ".lazyarr-tmp-"
+"""Names of files that are being written, or that a dead writer left behind: no objects."""
+
+MISSING_ERRNOS = frozenset({errno.ENOENT, errno.ENOTDIR})
+# Network file systems answer with the first four when a server is away; the
+# others are shortages of this machine.
+_TRANSIENT_ERRNOS = frozenset(
+    {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EREMOTEIO}
+    | {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EBUSY}
+)
+
+
+def is_transient(error: OSError) -> bool:
+    """Return whether the same call on a file may succeed later."""
+    return error.errno in _TRANSIENT_ERRNOS
+
+
+def read_to_end(fd: int) -> bytes:
+    """Return all of a file, from its beginning, without moving its position."""
+    # One byte more than the size: the usual file needs one read and one that finds the end.
+    nbytes = os.fstat(fd).st_size + 1
+    parts: list[bytes] = []
+    offset = 0
+    while part := os.pread(fd, max(nbytes - offset, 1 << 16), offset):
+        parts.append(part)
+        offset += len(part)
+    return b"".join(parts)
+
+
+def pread_into(fd: int, target: memoryview, start: int) -> int:
+    """Read a file from `start` into `target`; return how many bytes there were."""
+    done = os.preadv(fd, [target], start)
+    # Linux gives at most 2 GiB - 4 KiB at a time (read(2), NOTES), and network file
+    # systems sometimes less than was asked for.
+    while 0 < done < len(target):
+        n_read = os.preadv(fd, [target[done:]], start + done)
+        if n_read == 0:
+            break
+        done += n_read
+    return done
+
+
+def write_and_rename(temporary: str, path: str, data: Buffer, *, dir_fd: int | None = None) -> None:
+    """Put a file in its place, whole; directories above it are made when they are missing."""
+    fd = _create(temporary, dir_fd)
+    try:
+        try:
+            rest = memoryview(data).cast("B")
+            while rest:
+                rest = rest[os.write(fd, rest) :]
+        finally:
+            os.close(fd)
+        os.replace(temporary, path, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary, dir_fd=dir_fd)
+        raise
+
+
+def remove_file(path: str, *, dir_fd: int) -> None:
+    """Remove a file, if it is there."""
+    try:
+        os.unlink(path, dir_fd=dir_fd)
+    except OSError as error:
+        # A directory is no object.
+        if error.errno not in MISSING_ERRNOS | {errno.EISDIR}:
+            raise
+
+
+def remove_tree(path: str, *, dir_fd: int) -> None:
+    """Remove a file, a symbolic link or a directory with all it holds, if it is there."""
+    try:
+        mode = os.stat(path, dir_fd=dir_fd, follow_symlinks=False).st_mode
+        if not stat.S_ISDIR(mode):
+            os.unlink(path, dir_fd=dir_fd)
+            return
+        # Imported here: it costs milliseconds and only deleting needs it.
+        import shutil
+
+        shutil.rmtree(path, dir_fd=dir_fd)
+    except OSError as error:
+        if error.errno not in MISSING_ERRNOS:
+            raise
+
+
+def list_directory(path: str, *, dir_fd: int) -> list[str]:
+    """Return the names in a directory, in no order, without temporary files."""
+    fd = os.open(path, DIRECTORY_FLAGS, dir_fd=dir_fd)
+    try:
+        return [name for name in os.listdir(fd) if not name.startswith(TEMPORARY_PREFIX)]
+    finally:
+        os.close(fd)
+
+
+def contains_files(path: str, *, dir_fd: int) -> bool:
+    """Return whether a directory holds a file, at any depth, that is not temporary."""
+    for _, _, names, _ in os.fwalk(path, dir_fd=dir_fd, onerror=_raise):
+        if not all(name.startswith(TEMPORARY_PREFIX) for name in names):
+            return True
+    return False
+
+
+def _create(path: str, dir_fd: int | None) -> int:
+    try:
+        return os.open(path, _CREATE_FLAGS, 0o666, dir_fd=dir_fd)
+    except FileNotFoundError:
+        names = path.split("/")[:-1]
+        for depth in range(1, len(names) + 1):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir("/".join(names[:depth]), dir_fd=dir_fd)
+        return os.open(path, _CREATE_FLAGS, 0o666, dir_fd=dir_fd)
+
+
+def _raise(error: OSError) -> NoReturn:
+    raise error

@@ -1,0 +1,139 @@
+"""Which store a URL means, and how another process opens the same one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from lazyarr.errors import StoreError
+from lazyarr.store.base import StoreReference
+from lazyarr.store.local import LocalStore
+from lazyarr.store.packed import PackedStore
+from lazyarr.store.retry import RetryingStore
+from lazyarr.store.urls import local_path
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping, Sequence
+
+    from lazyarr.store.base import Store, WritableStore
+
+__all__ = ["open_reference", "open_store", "store_reference"]
+
+
+def open_store(
+    url: str | os.PathLike[str],
+    storage_options: Mapping[str, Any] | None = None,
+    *,
+    writable: bool = False,
+    timeout_seconds: float = 60.0,
+) -> WritableStore:
+    """Return the store at a path or an fsspec URL.
+
+    Parameters
+    ----------
+    url : str or os.PathLike
+        A directory, a ``file://`` URL, or any other URL that fsspec takes, chained
+        ones too.  Nothing needs to be there yet.
+    storage_options : mapping, optional
+        As fsspec takes them; local directories have none and ignore them.
+    writable : bool
+        Whether the methods that change something are allowed; without it they
+        raise.
+    timeout_seconds : float
+        How long one attempt on a remote store may take.
+
+    Raises
+    ------
+    StoreError
+        When the protocol is not known, its package is not installed, or the
+        options are not right.
+
+    Examples
+    --------
+    >>> store = open_store("memory://example", writable=True)
+    >>> store.write("a/b", b"0123456789")
+    >>> bytes(store.read_range("a/b", 2, 5))
+    b'234'
+    >>> store.read("a/c") is None
+    True
+    """
+    path = local_path(url)
+    if path is not None:
+        return LocalStore(path, writable=writable)
+    # Imported here: local stores do without fsspec, which costs a tenth of a second.
+    from lazyarr.store.remote import FsspecStore
+
+    options = {"writable": writable, "timeout_seconds": timeout_seconds}
+    return FsspecStore(str(url), storage_options or {}, **options)  # type: ignore[arg-type]
+
+
+def store_reference(store: Store, *, prefix: str = "") -> StoreReference:
+    """Return what another process needs to open the same store.
+
+    Parameters
+    ----------
+    store : Store
+        A store from `open_store` or `open_reference`, or one around it that tries again.
+    prefix : str
+        What is needed of it, usually an array's path.  Objects in the memory of this
+        process, ``memory://``, are copied from there as they are now; for other
+        stores it means nothing.
+
+    Raises
+    ------
+    StoreError
+        When the store can not be opened by another process.
+    """
+    while isinstance(store, RetryingStore):
+        store = store.inner
+    if not hasattr(store, "reference"):
+        message = f"cannot hand {store.url} to another process: it is a {type(store).__name__}"
+        raise StoreError(message, url=store.url, key=None, transient=False)
+    return cast("StoreReference", store.reference(prefix))
+
+
+def open_reference(
+    description: Mapping[str, Any],
+    descriptors: Sequence[int] = (),
+    *,
+    timeout_seconds: float = 60.0,
+) -> Store:
+    """Return the store that a reference describes.
+
+    Parameters
+    ----------
+    description : mapping
+        As `store_reference` gave it, also after a journey as JSON.
+    descriptors : sequence of int
+        The open files that came with it.  The store owns them from here on.
+    timeout_seconds : float
+        How long one attempt on a remote store may take.
+
+    Raises
+    ------
+    StoreError
+        When the description is not one, or the store can not be opened.
+
+    Examples
+    --------
+    >>> description, descriptors = store_reference(open_store("/data/train.zarr"))
+    >>> open_reference(description, descriptors).url
+    'file:///data/train.zarr'
+    """
+    kind = description.get("kind")
+    if kind == "local":
+        identity = description["identity"]
+        return LocalStore(
+            description["path"],
+            writable=description["writable"],
+            identity=None if identity is None else (identity[0], identity[1]),
+        )
+    if kind == "packed":
+        return PackedStore(descriptors[0], description["index"], description["url"])
+    if kind == "fsspec":
+        options = description["storage_options"]
+        writable = description["writable"]
+        url = description["url"]
+        return open_store(url, options, writable=writable, timeout_seconds=timeout_seconds)
+    message = f"cannot open a store of kind {kind!r}: the two processes run different versions"
+    raise StoreError(message, url="", key=None, transient=False)

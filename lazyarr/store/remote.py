@@ -1,0 +1,306 @@
+"""Anything that fsspec reaches, as a store."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+from lazyarr.errors import StoreError
+from lazyarr.store.base import METADATA_NAMES, StoreReference, check_key, check_range
+from lazyarr.store.failure import Fault, decode_failure
+from lazyarr.store.packed import pack_store
+from lazyarr.store.transport import choose_transport
+from lazyarr.store.urls import lives_in_this_process, without_credentials
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from lazyarr.store.base import Buffer
+    from lazyarr.store.transport import Answer, Transport
+
+__all__ = ["FsspecStore"]
+
+_Result = TypeVar("_Result")
+
+_REMEDIES = {
+    Fault.CONTAINER: "check the URL",
+    Fault.DENIED: (
+        "check credentials and storage_options (S3 also refuses what does not exist "
+        "to those who may not list the bucket)"
+    ),
+    Fault.RANGE: "the object is truncated, or its index is of another version",
+    Fault.TRANSIENT: "try again, or raise timeout and retries",
+    Fault.PERMANENT: "check the URL and storage_options",
+}
+
+
+class FsspecStore:
+    """Objects below an fsspec URL.
+
+    Parameters
+    ----------
+    url : str
+        Any fsspec URL, chained ones too.
+    storage_options : mapping
+        As fsspec takes them.
+    writable : bool
+        Whether the methods that change something are allowed.
+    timeout_seconds : float
+        How long one attempt may take.
+
+    Raises
+    ------
+    StoreError
+        When the protocol is not known, its package is not installed, or the options
+        are not right.
+
+    Notes
+    -----
+    A file system and its event loop do not survive fork: the child makes its own at the
+    first use.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        storage_options: Mapping[str, Any],
+        *,
+        writable: bool = False,
+        timeout_seconds: float = 60.0,
+    ) -> None:
+        self.url = without_credentials(url)
+        self.writable = writable
+        self.timeout_seconds = timeout_seconds
+        self._full_url = url
+        self._options = dict(storage_options)
+        self._inherited: list[object] = []
+        self._connect()
+        if writable and "HTTPFileSystem" in {c.__name__ for c in type(self._fs).__mro__}:
+            message = f"cannot write to {self.url}: HTTP is for reading only; use another store"
+            raise StoreError(message, url=self.url, key=None, transient=False)
+
+    def __repr__(self) -> str:
+        return f"FsspecStore({self.url!r}, {type(self._transport).__name__})"
+
+    def read(self, key: str) -> bytes | None:
+        """Return a whole object; None when it does not exist."""
+        answer = self._ask("read", key, lambda way, path: way.fetch(path))
+        return None if answer is None else answer.data
+
+    def read_range(
+        self, key: str, start: int, stop: int, *, into: memoryview | None = None
+    ) -> memoryview | None:
+        """Return exactly ``stop - start`` bytes; None when the object does not exist.
+
+        Raises
+        ------
+        StoreError
+            Also when there are fewer or more: transient when the object is long enough,
+            so that the transfer must have failed.
+        """
+        nbytes = check_range(start, stop, into)
+        if nbytes == 0:
+            size = self.size(key)
+            return None if size is None else memoryview(b"")
+        answer = self._ask("read", key, lambda way, path: way.fetch(path, start, stop))
+        if answer is None:
+            return None
+        if len(answer.data) != nbytes:
+            self._raise_wrong_length(key, start, stop, answer)
+        if into is None:
+            return memoryview(answer.data)
+        target = into.cast("B")[:nbytes]
+        target[:] = answer.data
+        return target
+
+    def read_suffix(self, key: str, nbytes: int) -> tuple[bytes, int] | None:
+        """Return the last `nbytes` and the object's size; None when it does not exist."""
+        check_range(0, nbytes, None)
+        if nbytes == 0:
+            size = self.size(key)
+            return None if size is None else (b"", size)
+        answer = self._ask("read", key, lambda way, path: way.fetch_suffix(path, nbytes))
+        if answer is None:
+            return None
+        total = answer.total_nbytes
+        if total is None or len(answer.data) != min(nbytes, total):
+            self._raise_wrong_length(key, max(0, (total or 0) - nbytes), total or nbytes, answer)
+        return answer.data, total
+
+    def size(self, key: str) -> int | None:
+        """Return an object's size in bytes; None when it does not exist."""
+        return self._ask("look up", key, lambda way, path: way.size(path))
+
+    def list_names(self, prefix: str) -> tuple[str, ...]:
+        """Return the sorted names of what lies directly below a prefix.
+
+        Raises
+        ------
+        StoreError
+            Also from HTTP servers that do not list: an empty answer would make a
+            group look empty.
+        """
+        paths = self._ask("list", prefix, lambda way, path: way.list_paths(path), is_prefix=True)
+        itself = self._path(prefix).strip("/")
+        inside = [p.strip("/") for p in paths or ()]
+        return tuple(sorted({p.rpartition("/")[2] for p in inside if p != itself}))
+
+    def list_keys(self, prefix: str) -> tuple[str, ...]:
+        """Return the sorted keys of all objects at a prefix and below it."""
+        root = self._path("").strip("/")
+        skip = len(root) + 1 if root else 0
+        paths = self._change("list", prefix, lambda path: self._fs.find(path)) or ()
+        return tuple(sorted(str(p).strip("/")[skip:] for p in paths))
+
+    def write(self, key: str, data: Buffer) -> None:
+        """Put a whole object."""
+        self._require_writable("write", key)
+        self._ask(
+            *("write", key),
+            lambda _, path: self._fs.pipe_file(path, bytes(data)),
+            # What is missing here is what the object should lie in.
+            is_missing_allowed=False,
+        )
+
+    def delete(self, key: str) -> None:
+        """Take an object away; nothing happens when there is none."""
+        self._require_writable("delete", key)
+        self._ask("delete", key, lambda _, path: self._fs.rm_file(path))
+
+    def delete_prefix(self, prefix: str) -> None:
+        """Take away the object at a prefix and everything below it, metadata first."""
+        for name in METADATA_NAMES:
+            self.delete(f"{prefix}/{name}" if prefix else name)
+        # Not the root itself: that can be a bucket.
+        children = [prefix] if prefix else self.list_names("")
+        for child in children:
+            self._change("delete", child, lambda path: self._fs.rm(path, recursive=True))
+
+    def exists_any(self, prefix: str) -> bool:
+        """Return whether there is an object at a prefix or anywhere below it."""
+        return bool(self._change("list", prefix, self._contains_objects))
+
+    def reference(self, prefix: str = "") -> StoreReference:
+        """Return URL and options, or a copy of what lies below a prefix in memory.
+
+        Raises
+        ------
+        StoreError
+            When an option is no plain value and can not be handed to another process.
+        """
+        if lives_in_this_process(self._full_url):
+            packed = pack_store(self, prefix)
+            try:
+                return packed.reference(prefix)
+            finally:
+                packed.close()
+        for name, value in self._options.items():
+            if not _is_plain(value):
+                message = (
+                    f"cannot hand {self.url} to another process: storage option {name!r} is a "
+                    f"{type(value).__name__}; give strings, numbers, lists and dicts"
+                )
+                raise StoreError(message, url=self.url, key=None, transient=False)
+        description = {"kind": "fsspec", "url": self._full_url, "writable": self.writable}
+        return StoreReference({**description, "storage_options": self._options})
+
+    def close(self) -> None:
+        """Do nothing: fsspec shares connections between all who use the same options."""
+
+    def _connect(self) -> None:
+        try:
+            from fsspec.core import url_to_fs
+
+            self._fs, root = url_to_fs(self._full_url, **self._options)
+        except Exception as error:  # noqa: BLE001 - every protocol has errors of its own
+            self._raise(error, "open", None)
+        self._root = str(root).rstrip("/")
+        self._transport: Transport = choose_transport(self._fs, self.timeout_seconds)
+        self._pid = os.getpid()
+        if "?" in self._root and self._root.startswith("http"):
+            message = (
+                f"cannot open {self.url}: keys cannot be put after the query of a URL; "
+                f'give it as storage_options={{"params": {{...}}}}'
+            )
+            raise StoreError(message, url=self.url, key=None, transient=False)
+
+    def _path(self, key: str) -> str:
+        if self._root.startswith("http"):
+            from urllib.parse import quote
+
+            key = quote(key)
+        return "/".join(part for part in (self._root, key) if part)
+
+    def _way(self) -> Transport:
+        if self._pid != os.getpid():
+            # Kept, never freed: its finalizer would wait for an event loop whose thread
+            # is in the parent.
+            self._inherited.append((self._fs, self._transport))
+            self._connect()
+        return self._transport
+
+    def _ask(
+        self,
+        action: str,
+        key: str,
+        ask: Callable[[Transport, str], _Result],
+        *,
+        is_prefix: bool = False,
+        is_missing_allowed: bool = True,
+    ) -> _Result | None:
+        check_key(key, self.url, is_prefix=is_prefix)
+        way = self._way()
+        try:
+            return ask(way, self._path(key))
+        except Exception as error:  # noqa: BLE001 - every protocol has errors of its own
+            if is_missing_allowed and decode_failure(error).fault is Fault.MISSING:
+                return None
+            self._raise(error, action, key)
+
+    def _change(self, action: str, key: str, change: Callable[[str], _Result]) -> _Result | None:
+        return self._ask(action, key, lambda _, path: change(path), is_prefix=True)
+
+    def _contains_objects(self, path: str) -> bool:
+        self._fs.invalidate_cache(path)
+        for entry in self._fs.ls(path, detail=True):
+            if entry["type"] != "directory" or self._contains_objects(entry["name"]):
+                return True
+        return False
+
+    def _require_writable(self, action: str, key: str) -> None:
+        if not self.writable:
+            message = f"cannot {action} {key!r} in {self.url}: the store was opened for reading"
+            raise StoreError(message, url=self.url, key=key, transient=False)
+
+    def _raise_wrong_length(self, key: str, start: int, stop: int, answer: Answer) -> NoReturn:
+        n_read = len(answer.data)
+        total = answer.total_nbytes if answer.total_nbytes is not None else self.size(key)
+        message = f"cannot read bytes [{start}, {stop}) of {key!r} in {self.url}: "
+        is_short = n_read < stop - start
+        if is_short and total is not None and total < stop:
+            message += f"the object has {total} bytes; {_REMEDIES[Fault.RANGE]}"
+            raise StoreError(message, url=self.url, key=key, transient=False)
+        remedy = _REMEDIES[Fault.TRANSIENT] if is_short else "the store does not support ranges"
+        message += f"it gave {n_read} bytes; {remedy}"
+        raise StoreError(message, url=self.url, key=key, transient=is_short)
+
+    def _raise(self, error: Exception, action: str, key: str | None) -> NoReturn:
+        if isinstance(error, StoreError):
+            raise error
+        fault, found = decode_failure(error)
+        remedy = _REMEDIES.get(fault, _REMEDIES[Fault.PERMANENT])
+        if isinstance(error, ImportError):
+            remedy = "install it; 'pip install lazyarr[http,s3,gcs]' brings the usual ones"
+        what = self.url if key is None else f"{key!r} in {self.url}"
+        message = f"cannot {action} {what}: {without_credentials(found)}; {remedy}"
+        transient = fault is Fault.TRANSIENT
+        raise StoreError(message, url=self.url, key=key, transient=transient) from error
+
+
+def _is_plain(value: object) -> bool:
+    # Exact types: aiohttp.BasicAuth is a tuple and would arrive as a list.
+    if type(value) is dict:
+        return all(type(k) is str and _is_plain(v) for k, v in value.items())
+    if type(value) in (list, tuple):
+        return all(_is_plain(v) for v in value)  # type: ignore[attr-defined]
+    return value is None or type(value) in (str, int, float, bool)

@@ -1,0 +1,234 @@
+"""A real HTTP server for a directory, with ranges, that misbehaves on command."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import re
+import threading
+import time
+from dataclasses import dataclass
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from lazyarr.testing.process import ServerProcess, serve_commands
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Behaviour", "HttpRequest", "HttpServer", "serve_directory"]
+
+_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Behaviour:
+    """How the server answers; the default is as it should be.
+
+    Attributes
+    ----------
+    status : int or None
+        This status in place of an answer.
+    ignore_range : bool
+        Status 200 and the whole object, whatever range was asked for.
+    no_suffix : bool
+        Status 416 for ``bytes=-n``, as some servers answer.
+    shift_nbytes : int
+        A range that begins that much later than asked for.
+    truncate : bool
+        Half of the body, then the connection is closed.
+    drop : bool
+        The connection is closed without an answer.
+    wrong_bytes : bool
+        A body of the right length with each byte flipped.
+    delay_seconds : float
+        How long the answer is held back.
+    no_listing : bool
+        Status 404 for directories.
+    """
+
+    status: int | None = None
+    ignore_range: bool = False
+    no_suffix: bool = False
+    shift_nbytes: int = 0
+    truncate: bool = False
+    drop: bool = False
+    wrong_bytes: bool = False
+    delay_seconds: float = 0.0
+    no_listing: bool = False
+
+
+class HttpRequest(NamedTuple):
+    """One request that arrived."""
+
+    method: str
+    path: str
+    range: str | None
+
+
+class HttpServer:
+    """A handle on the server process.
+
+    Attributes
+    ----------
+    url : str
+        Of the directory, without a slash at the end.
+    directory : str
+        What is served; files put there are seen at once.
+    """
+
+    def __init__(self, process: ServerProcess, directory: str) -> None:
+        self._process = process
+        self.directory = directory
+        self.url = f"http://127.0.0.1:{process.ready}"
+
+    def __repr__(self) -> str:
+        return f"HttpServer({self.url!r}, pid={self._process.pid})"
+
+    def behave(
+        self, behaviour: Behaviour, *, times: int | None = None, path: str | None = None
+    ) -> None:
+        """Change how the server answers from now on, in place of what was set before.
+
+        Parameters
+        ----------
+        behaviour : Behaviour
+            ``Behaviour()`` is proper again.
+        times : int or None
+            For how many requests; None for all.
+        path : str, optional
+            Only requests whose path contains this.
+        """
+        command = {"behaviour": dataclasses.asdict(behaviour), "times": times, "path": path}
+        self._process.ask(command)
+
+    def requests(self) -> list[HttpRequest]:
+        """Return the requests since the last call of this method."""
+        return [HttpRequest(*request) for request in self._process.ask({})]
+
+
+@contextlib.contextmanager
+def serve_directory(path: str | os.PathLike[str]) -> Iterator[HttpServer]:
+    """Serve a directory on 127.0.0.1 from another process.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        The directory.
+
+    Examples
+    --------
+    >>> import tempfile, urllib.request
+    >>> with tempfile.TemporaryDirectory() as directory, serve_directory(directory) as server:
+    ...     server.behave(Behaviour(status=503))
+    ...     urllib.request.urlopen(server.url + "/zarr.json")
+    Traceback (most recent call last):
+    ...
+    urllib.error.HTTPError: HTTP Error 503: Service Unavailable
+    """
+    program = "import sys; from lazyarr.testing import http_server; http_server.main(sys.argv[1])"
+    with ServerProcess(["-c", program, os.fspath(path)]) as process:
+        yield HttpServer(process, os.fspath(path))
+
+
+class _Server(ThreadingHTTPServer):
+    """What the threads of the server share."""
+
+    daemon_threads = True
+
+    def __init__(self, directory: str) -> None:
+        self.directory = directory
+        self.lock = threading.Lock()
+        self.requests: list[HttpRequest] = []
+        self.behaviour = Behaviour()
+        self.times: int | None = None
+        self.path: str | None = None
+        super().__init__(("127.0.0.1", 0), _Handler)
+
+    def command(self, command: dict[str, Any]) -> Any:
+        with self.lock:
+            if command:
+                self.behaviour = Behaviour(**command["behaviour"])
+                self.times, self.path = command["times"], command["path"]
+                return None
+            requests, self.requests = self.requests, []
+            return requests
+
+    def behaviour_for(self, request: HttpRequest) -> Behaviour:
+        with self.lock:
+            self.requests.append(request)
+            if self.times == 0 or (self.path is not None and self.path not in request.path):
+                return Behaviour()
+            if self.times is not None:
+                self.times -= 1
+            return self.behaviour
+
+
+class _Handler(SimpleHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Server
+
+    def __init__(self, request: Any, client_address: Any, server: _Server) -> None:
+        super().__init__(request, client_address, server, directory=server.directory)
+
+    def do_GET(self) -> None:
+        request = HttpRequest(self.command, self.path, self.headers.get("Range"))
+        behaviour = self.server.behaviour_for(request)
+        time.sleep(behaviour.delay_seconds)
+        path = self.translate_path(self.path)
+        if behaviour.drop:
+            self.close_connection = True
+        elif behaviour.status is not None:
+            self.send_error(behaviour.status)
+        elif os.path.isdir(path) and not behaviour.no_listing:
+            super().do_HEAD() if self.command == "HEAD" else super().do_GET()
+        elif os.path.isfile(path):
+            with open(path, "rb") as file:
+                self._send_object(file.read(), request.range, behaviour)
+        else:
+            self.send_error(404)
+
+    do_HEAD = do_GET  # noqa: N815 - http.server's name
+
+    def _send_object(self, data: bytes, asked: str | None, behaviour: Behaviour) -> None:
+        match = _RANGE.fullmatch(asked or "")
+        if match is None or behaviour.ignore_range:
+            self._send_body(200, data, None, behaviour)
+            return
+        first, last = match.groups()
+        start = max(0, len(data) - int(last)) if first == "" else int(first)
+        stop = len(data) if first == "" or last == "" else min(int(last) + 1, len(data))
+        start += behaviour.shift_nbytes
+        if start >= stop or (first == "" and behaviour.no_suffix):
+            self._send_body(416, b"", f"bytes */{len(data)}", behaviour)
+            return
+        content_range = f"bytes {start}-{stop - 1}/{len(data)}"
+        self._send_body(206, data[start:stop], content_range, behaviour)
+
+    def _send_body(
+        self, status: int, body: bytes, content_range: str | None, behaviour: Behaviour
+    ) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        if content_range is not None:
+            self.send_header("Content-Range", content_range)
+        self.end_headers()
+        if behaviour.wrong_bytes:
+            body = bytes(byte ^ 0xFF for byte in body)
+        if behaviour.truncate:
+            body = body[: len(body) // 2]
+            self.close_connection = True
+        # A client that has enough closes the connection.
+        with contextlib.suppress(ConnectionError):
+            self.wfile.write(b"" if self.command == "HEAD" else body)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - http.server's name
+        """Say nothing: the requests are kept for `HttpServer.requests`."""
+
+
+def main(directory: str) -> None:
+    """Be the server process of `serve_directory`."""
+    server = _Server(directory)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    serve_commands(server.server_port, server.command)

@@ -1,0 +1,1 @@
+"""Messages between clients and the pager, and the channel that carries them."""

@@ -1,0 +1,180 @@
+"""A channel between two processes that carries messages and descriptors."""
+
+from __future__ import annotations
+
+import array
+import os
+import select
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from lazyarr.errors import PagerError
+from lazyarr.wire.messages import Message, decode, encode
+
+__all__ = ["Channel", "MAX_PACKET_NBYTES", "Received", "channel_pair"]
+
+# A packet must fit the send buffer, which counts the kernel's own overhead and
+# is 208 KiB on most systems (net.core.wmem_default; unix(7), EMSGSIZE).
+MAX_PACKET_NBYTES = 192 << 10
+_MAX_DESCRIPTORS = 8
+
+# Stands for a packet that comes in a memory object, the first of the descriptors.
+_SPILLED = b"spilled"
+_MAX_SPILLED_NBYTES = 1 << 30
+
+
+class Received(NamedTuple):
+    """A message and the descriptors that came with it; the receiver owns them."""
+
+    message: Message
+    descriptors: tuple[int, ...]
+
+
+class Channel:
+    """One end of a channel: packets in order, each whole or not at all.
+
+    The channel owns its socket.  A closed channel's `fileno` is -1.
+
+    Parameters
+    ----------
+    sock : socket.socket
+        A connected socket of type SOCK_SEQPACKET: several processes may send on
+        one end without mixing their messages, which a forked child needs for its
+        first word.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+
+    def __repr__(self) -> str:
+        return f"<Channel: descriptor {self.fileno()}>"
+
+    @classmethod
+    def from_descriptor(cls, descriptor: int) -> Channel:
+        """Take over a descriptor."""
+        return cls(socket.socket(fileno=descriptor))
+
+    def fileno(self) -> int:
+        """Return the descriptor, or -1 when closed."""
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        """Close the channel; closing twice is fine."""
+        self._socket.close()
+
+    def detach(self) -> int:
+        """Give up the descriptor and return it."""
+        return self._socket.detach()
+
+    def send(self, message: Message, descriptors: Sequence[int] = (), *, wait: bool = True) -> None:
+        """Send a message, with copies of descriptors.
+
+        Parameters
+        ----------
+        message : Message
+            What to say.
+        descriptors : sequence of int
+            Copies of these go with it.
+        wait : bool
+            Whether to wait while the other side does not read.
+
+        Raises
+        ------
+        PagerError
+            When the other side is gone.
+        """
+        packet = encode(message)
+        if len(packet) > MAX_PACKET_NBYTES:
+            with _spilled(packet) as spill:
+                self._send(_SPILLED, (spill, *descriptors), wait=wait)
+        else:
+            self._send(packet, descriptors, wait=wait)
+
+    def _send(self, packet: bytes, descriptors: Sequence[int], *, wait: bool) -> None:
+        rights = array.array("i", descriptors)
+        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)] if descriptors else []
+        flags = socket.MSG_NOSIGNAL | (0 if wait else socket.MSG_DONTWAIT)
+        try:
+            self._socket.sendmsg([packet], ancillary, flags)
+        except OSError as error:
+            raise PagerError(f"the other side of a channel is gone: {error}") from error
+
+    def receive(self) -> Received | None:
+        """Wait for a message; return None when the other side has closed.
+
+        Raises
+        ------
+        PagerError
+            When what came is no message.
+        """
+        descriptors = array.array("i")
+        space = socket.CMSG_SPACE(_MAX_DESCRIPTORS * descriptors.itemsize)
+        try:
+            packet, ancillary, flags, _ = self._socket.recvmsg(
+                MAX_PACKET_NBYTES, space, socket.MSG_CMSG_CLOEXEC
+            )
+        except ConnectionError:
+            return None
+        for level, kind, data in ancillary:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
+        if not packet:
+            _close_all(descriptors)
+            return None
+        if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+            _close_all(descriptors)
+            raise PagerError("a message came cut short; client and pager must be of one version")
+        try:
+            if packet == _SPILLED and descriptors:
+                packet = _read_spilled(descriptors.pop(0))
+            return Received(decode(packet), tuple(descriptors))
+        except PagerError:
+            _close_all(descriptors)
+            raise
+
+    def is_readable(self) -> bool:
+        """Return whether `receive` would not wait."""
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        return bool(poll.poll(0))
+
+
+@contextmanager
+def _spilled(packet: bytes) -> Iterator[int]:
+    """Lend a descriptor of a memory object that holds a packet too large for a socket."""
+    descriptor = os.memfd_create("lazyarr-message", os.MFD_CLOEXEC)
+    try:
+        view = memoryview(packet)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _read_spilled(descriptor: int) -> bytes:
+    """Return the packet in a memory object, and close it."""
+    try:
+        nbytes = os.fstat(descriptor).st_size
+        if nbytes > _MAX_SPILLED_NBYTES:
+            raise PagerError(f"a message of {nbytes} bytes is larger than {_MAX_SPILLED_NBYTES}")
+        with open(os.dup(descriptor), "rb") as file:
+            file.seek(0)
+            return file.read(nbytes)
+    except OSError as error:
+        raise PagerError(f"cannot read a message from its memory object: {error}") from error
+    finally:
+        os.close(descriptor)
+
+
+def _close_all(descriptors: Sequence[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
+def channel_pair() -> tuple[Channel, Channel]:
+    """Return the two ends of a new channel; both are closed on exec."""
+    ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    return Channel(ends[0]), Channel(ends[1])

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import google_crc32c
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lazyarr.format.checksum import Crc32c, crc32c
+from lazyarr.format.errors import DamagedChunkError
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [(b"", 0), (b"123456789", 0xE3069283), (bytes(32), 0x8A9136AA), (b"\xff" * 32, 0x62A8AB43)],
+)
+def test_known_values(data, expected):
+    """The check value, and the examples of RFC 3720, appendix B.4."""
+    assert crc32c(data) == crc32c(bytearray(data)) == crc32c(memoryview(data)) == expected
+
+
+@pytest.mark.parametrize("nbytes", [65535, 65536, 65537, 200_000])
+def test_steps_do_not_show(nbytes):
+    """The same value comes from one piece and from many."""
+    data = bytes(range(256)) * 1000
+    assert crc32c(memoryview(bytearray(data))[:nbytes]) == google_crc32c.value(data[:nbytes])
+
+
+@given(st.binary(max_size=100))
+def test_codec_gives_back(data):
+    """Encoded data decodes, without a copy."""
+    stored = Crc32c().encode(data)
+    assert bytes(Crc32c().decode(stored, len(data))) == data
+
+
+@given(st.binary(min_size=1, max_size=100), st.data())
+def test_every_flipped_bit_is_found(data, draw):
+    """One bit anywhere, checksum included, is damage and says both values."""
+    stored = bytearray(Crc32c().encode(data))
+    stored[draw.draw(st.integers(0, len(stored) - 1))] ^= 1 << draw.draw(st.integers(0, 7))
+    with pytest.raises(DamagedChunkError, match=r"^crc32c expected \w{8}, found \w{8}$"):
+        Crc32c().decode(stored, 100)
+
+
+def test_message_has_expected_and_found():
+    """The stored value is what was expected, the computed one what was found."""
+    with pytest.raises(DamagedChunkError) as caught:
+        Crc32c().decode(b"123456789" + bytes(4), 100)
+    assert caught.value.reason == "crc32c expected 00000000, found e3069283"
+
+
+@pytest.mark.parametrize("data", [b"", b"abc"])
+def test_too_short(data):
+    """Data without room for a checksum is damage."""
+    with pytest.raises(DamagedChunkError, match="last 4 bytes"):
+        Crc32c().decode(data, 100)
+
+
+def test_too_long():
+    """The limit holds for content that is not compressed, too."""
+    with pytest.raises(DamagedChunkError, match="up to 3 bytes, found 4"):
+        Crc32c().decode(Crc32c().encode(b"abcd"), 3)

@@ -1,0 +1,126 @@
+"""What exceptions mean: one table."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+
+import aiohttp
+import botocore.exceptions
+import pytest
+from fsspec.exceptions import FSTimeoutError
+
+from lazyarr.store.failure import Fault, UnusableAnswerError, decode_failure, decode_status
+
+
+def raised_from(error, cause):
+    error.__cause__ = cause
+    return error
+
+
+def raised_during(error, context):
+    error.__context__ = context
+    return error
+
+
+def client_error(status, code="Code"):
+    response = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return botocore.exceptions.ClientError(response, "GetObject")
+
+
+def response_error(status):
+    return aiohttp.ClientResponseError(None, (), status=status, message="message")
+
+
+def dns_error(number):
+    key = aiohttp.client_reqrep.ConnectionKey("host", 80, False, True, None, None, None)
+    return aiohttp.ClientConnectorDNSError(key, OSError(number, "name resolution"))
+
+
+MISSING, CONTAINER, DENIED = Fault.MISSING, Fault.CONTAINER, Fault.DENIED
+RANGE, TRANSIENT, PERMANENT = Fault.RANGE, Fault.TRANSIENT, Fault.PERMANENT
+
+TABLE = [
+    # Python's own, as fsspec raises them.
+    (FileNotFoundError("key"), MISSING),
+    (IsADirectoryError("key"), MISSING),
+    (PermissionError("key"), DENIED),
+    (TimeoutError(), TRANSIENT),
+    (asyncio.TimeoutError(), TRANSIENT),
+    (FSTimeoutError(), TRANSIENT),
+    (ConnectionResetError(104, "reset"), TRANSIENT),
+    (BrokenPipeError(), TRANSIENT),
+    (EOFError(), TRANSIENT),
+    (OSError(16, "busy"), TRANSIENT),
+    (OSError(121, "remote i/o"), TRANSIENT),
+    (OSError(22, "invalid"), PERMANENT),
+    (OSError("who knows"), PERMANENT),
+    (OSError("Forbidden: https://storage.googleapis.com"), DENIED),
+    (ValueError("who knows"), PERMANENT),
+    (KeyError("key"), PERMANENT),
+    (NotImplementedError(), PERMANENT),
+    (ssl.SSLCertVerificationError(1, "certificate"), DENIED),
+    # aiohttp.
+    (aiohttp.ClientPayloadError("cut"), TRANSIENT),
+    (aiohttp.ServerDisconnectedError(), TRANSIENT),
+    (aiohttp.ServerTimeoutError(), TRANSIENT),
+    (aiohttp.ClientOSError(111, "refused"), TRANSIENT),
+    (aiohttp.InvalidURL("x"), PERMANENT),
+    (dns_error(socket.EAI_AGAIN), TRANSIENT),
+    (dns_error(socket.EAI_NONAME), PERMANENT),
+    (response_error(401), DENIED),
+    (response_error(403), DENIED),
+    (response_error(408), TRANSIENT),
+    (response_error(410), PERMANENT),
+    (response_error(416), RANGE),
+    (response_error(429), TRANSIENT),
+    (response_error(500), TRANSIENT),
+    (response_error(501), PERMANENT),
+    (response_error(503), TRANSIENT),
+    # botocore, bare and as s3fs translates it.
+    (botocore.exceptions.NoCredentialsError(), DENIED),
+    (botocore.exceptions.EndpointConnectionError(endpoint_url="x"), TRANSIENT),
+    (botocore.exceptions.ReadTimeoutError(endpoint_url="x"), TRANSIENT),
+    (botocore.exceptions.IncompleteReadError(actual_bytes=1, expected_bytes=2), TRANSIENT),
+    (raised_from(FileNotFoundError("x"), client_error(404, "NoSuchKey")), MISSING),
+    (raised_from(FileNotFoundError("x"), client_error(404, "NoSuchBucket")), CONTAINER),
+    (raised_from(PermissionError("x"), client_error(403)), DENIED),
+    (raised_from(OSError(22, "x"), client_error(416)), RANGE),
+    (raised_from(OSError(16, "x"), client_error(503)), TRANSIENT),
+    (raised_from(OSError("x"), client_error(429)), TRANSIENT),
+    # "Not found" that is not true.
+    (raised_from(FileNotFoundError("x"), aiohttp.ClientPayloadError()), TRANSIENT),
+    (raised_from(FileNotFoundError("x"), response_error(403)), DENIED),
+    (raised_from(FileNotFoundError("x"), RuntimeError("session is closed")), PERMANENT),
+    (raised_during(FileNotFoundError("x"), TimeoutError()), TRANSIENT),
+    (raised_from(RuntimeError("reference"), FileNotFoundError("x")), PERMANENT),
+    # "Not found" that is.
+    (raised_from(FileNotFoundError("x"), KeyError("x")), MISSING),
+    (raised_from(FileNotFoundError("x"), response_error(404)), MISSING),
+    (raised_during(FileNotFoundError("x"), RuntimeError("unrelated")), MISSING),
+    # Ours.
+    (UnusableAnswerError("found"), PERMANENT),
+    (UnusableAnswerError("found", Fault.TRANSIENT), TRANSIENT),
+]
+
+
+@pytest.mark.parametrize(("error", "fault"), TABLE, ids=lambda x: getattr(x, "value", repr(x)))
+def test_exceptions_are_decoded(error, fault):
+    """Each kind of exception has one meaning, and its words are kept."""
+    failure = decode_failure(error)
+    assert failure.fault is fault
+    assert type(error).__name__ in failure.found or str(error) in failure.found
+
+
+def test_a_ring_of_causes_ends():
+    """An exception that is its own cause's cause is decoded."""
+    first, second = ValueError("first"), ValueError("second")
+    first.__cause__, second.__cause__ = second, first
+    assert decode_failure(first).fault is Fault.PERMANENT
+
+
+@pytest.mark.parametrize("status", range(400, 600))
+def test_only_404_means_missing(status):
+    """No other status lets an object count as missing."""
+    assert (decode_status(status) is Fault.MISSING) == (status == 404)

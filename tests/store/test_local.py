@@ -1,0 +1,298 @@
+"""Local directories: descriptors, replaced trees, odd files."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lazyarr.errors import StoreError
+from lazyarr.store import open_reference, open_store, store_reference
+from tests.store.forked import succeeds_in_child
+
+
+def open_descriptors():
+    return set(os.listdir("/proc/self/fd"))
+
+
+@pytest.fixture
+def directory(tmp_path):
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def store(directory):
+    store = open_store(directory, writable=True)
+    yield store
+    store.close()
+
+
+def fill(store, n_objects):
+    for number in range(n_objects):
+        store.write(f"c/{number}", str(number).encode() * 50)
+
+
+def test_many_objects_need_few_descriptors(store):
+    """200 objects are read with a bounded number of open files, and none stays after close."""
+    before = open_descriptors()
+    fill(store, 200)
+    for number in range(200):
+        assert store.read_range(f"c/{number}", 0, 50) is not None
+    assert len(open_descriptors() - before) <= 70
+    store.close()
+    assert open_descriptors() <= before
+
+
+def test_no_thread_reads_from_a_descriptor_that_another_closed(store):
+    """With more objects than descriptors, eight threads still get the right bytes."""
+    fill(store, 150)
+
+    def read(seed):
+        numbers = random.Random(seed)
+        for _ in range(300):
+            n = numbers.randrange(150)
+            expected = str(n).encode() * 50
+            if store.read_range(f"c/{n}", 0, len(expected)) != expected:
+                return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(read, range(8)))
+
+
+def test_closing_waits_for_readers(store, directory):
+    """A close by one thread does not take the file away from another."""
+    store.write("a", b"x" * 1000)
+    stop = threading.Event()
+
+    def read():
+        while not stop.is_set():
+            if store.read_range("a", 0, 1000) != b"x" * 1000:
+                return False
+        return True
+
+    with ThreadPoolExecutor(4) as pool:
+        readers = [pool.submit(read) for _ in range(4)]
+        for _ in range(50):
+            store.close()
+        stop.set()
+        assert all(reader.result() for reader in readers)
+
+
+def test_a_lock_that_was_held_at_the_fork_does_not_stop_the_child(store):
+    """The child has locks and descriptors of its own, whatever other threads were doing."""
+    store.write("a", b"data")
+    store.read_range("a", 0, 1)
+    with store._files._lock, store._root._pool._lock:
+        assert succeeds_in_child(lambda: store.read_range("a", 0, 4) == b"data")
+    assert store.read("a") == b"data"
+
+
+def test_a_place_where_nothing_is_has_no_objects(directory):
+    """A store that does not exist yet is empty, and is made by the first write."""
+    reader = open_store(directory)
+    assert reader.read("zarr.json") is None
+    assert reader.list_names("") == ()
+    open_store(directory, writable=True).write("zarr.json", b"{}")
+    assert reader.read("zarr.json") == b"{}"
+
+
+@pytest.mark.parametrize("how", ["removed", "moved", "replaced"])
+def test_a_replaced_directory_has_no_missing_objects(store, directory, how):
+    """Once the tree is not the one that was opened, "not there" is an error, not an answer."""
+    store.write("c/0", b"data")
+    assert store.read("c/1") is None
+    aside = directory.with_name("aside")
+    directory.rename(aside)
+    if how == "removed":
+        shutil.rmtree(aside)
+    if how == "replaced":
+        directory.mkdir()
+    for call in (
+        lambda: store.read("c/1"),
+        lambda: store.read_range("c/1", 0, 1),
+        lambda: store.read_suffix("c/1", 1),
+        lambda: store.size("c/1"),
+        lambda: store.list_names("d"),
+        lambda: store.exists_any("d"),
+    ):
+        with pytest.raises(StoreError, match="replaced, moved or removed") as caught:
+            call()
+        assert not caught.value.transient
+
+
+def test_a_replaced_directory_does_not_mix_two_trees(store, directory):
+    """What is still read comes from the tree that was opened."""
+    store.write("c/0", b"old")
+    store.write("c/1", b"old")
+    store.read("c/0")
+    directory.rename(directory.with_name("aside"))
+    open_store(directory, writable=True).write("c/1", b"new")
+    assert store.read("c/1") == b"old"
+
+
+def test_a_reference_means_this_directory(store, directory):
+    """Another process does not open what was put in the place of the directory meanwhile."""
+    store.write("a", b"old")
+    description, _ = store_reference(store)
+    # Kept, so that the new directory can not get the old one's inode.
+    directory.rename(directory.with_name("aside"))
+    directory.mkdir()
+    with pytest.raises(StoreError, match="replaced"):
+        open_reference(description).read("a")
+
+
+def test_ranges_stay_in_one_file_until_the_suffix_is_read_again(store, directory):
+    """A shard that is replaced is not mixed with the index that was read before."""
+    store.write("shard", b"old-index")
+    reader = open_store(directory)
+    assert reader.read_suffix("shard", 5) == (b"index", 9)
+    store.write("shard", b"brand-new-index")
+    assert reader.read_range("shard", 0, 3) == b"old"
+    assert reader.read_suffix("shard", 5) == (b"index", 15)
+    assert reader.read_range("shard", 0, 5) == b"brand"
+    reader.close()
+
+
+def test_a_file_that_shrinks_raises(store, directory):
+    """A file truncated while it is open gives an error that says where it ends."""
+    store.write("a", b"0123456789")
+    store.read_range("a", 0, 10)
+    os.truncate(directory / "a", 4)
+    with pytest.raises(StoreError, match=r"\[2, 10\).*byte 4"):
+        store.read_range("a", 2, 10)
+
+
+def test_a_write_that_fails_leaves_the_old_object(store, directory):
+    """Data that can not be written changes nothing and leaves no file behind."""
+    store.write("a", b"old")
+    with pytest.raises(TypeError):
+        store.write("a", memoryview(b"01234567")[::2])
+    assert store.read("a") == b"old"
+    assert os.listdir(directory) == ["a"]
+
+
+def test_readers_see_whole_objects_while_one_writes(store):
+    """An object that is replaced over and over is always read whole."""
+    objects = [bytes([n]) * 50_000 for n in range(4)]
+    store.write("a", objects[0])
+    stop = threading.Event()
+
+    def read():
+        while not stop.is_set():
+            if store.read("a") not in objects:
+                return False
+        return True
+
+    with ThreadPoolExecutor(2) as pool:
+        readers = [pool.submit(read) for _ in range(2)]
+        for n in range(200):
+            store.write("a", objects[n % 4])
+        stop.set()
+        assert all(reader.result() for reader in readers)
+
+
+def test_what_a_dead_writer_left_is_no_object(store, directory):
+    """Temporary files are neither listed nor counted as contents."""
+    (directory / "c").mkdir(parents=True)
+    (directory / "c" / ".lazyarr-tmp-1-2-3").write_bytes(b"half")
+    assert store.list_names("c") == ()
+    assert not store.exists_any("")
+
+
+def test_empty_directories_are_no_contents(store, directory):
+    """A tree of directories alone holds nothing."""
+    (directory / "a" / "b").mkdir(parents=True)
+    assert not store.exists_any("")
+    assert store.read("a") is None
+    assert store.size("a") is None
+
+
+def test_a_fifo_is_refused(store, directory):
+    """What is no regular file raises, and does not wait for a writer."""
+    directory.mkdir()
+    os.mkfifo(directory / "pipe")
+    with pytest.raises(StoreError, match="not a regular file"):
+        store.read("pipe")
+
+
+def test_a_file_is_no_store(tmp_path):
+    """Opening a file says what to do with an archive."""
+    (tmp_path / "a.zip").write_bytes(b"PK")
+    with pytest.raises(StoreError, match="zip://::"):
+        open_store(tmp_path / "a.zip").read("zarr.json")
+
+
+def test_a_zip_archive_is_a_store(tmp_path):
+    """The URL that the message gives works."""
+    (tmp_path / "in" / "images").mkdir(parents=True)
+    (tmp_path / "in" / "images" / "0").write_bytes(b"0123456789")
+    archive = shutil.make_archive(str(tmp_path / "a"), "zip", tmp_path / "in")
+    store = open_store(f"zip://::{archive}")
+    assert store.read_range("images/0", 2, 5) == b"234"
+    assert store.read_suffix("images/0", 3) == (b"789", 10)
+    assert store.read("images/1") is None
+    assert store.list_names("") == ("images",)
+
+
+def test_a_link_is_removed_and_not_followed(store, directory, tmp_path):
+    """Deleting a prefix that is a symbolic link leaves what it points to."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "precious").write_bytes(b"1")
+    directory.mkdir()
+    (directory / "link").symlink_to(outside)
+    store.delete_prefix("link")
+    assert (outside / "precious").exists()
+    assert not (directory / "link").is_symlink()
+
+
+def test_urls_and_paths_mean_the_same(directory, monkeypatch):
+    """Paths, file URLs, relative and home-relative paths open the same directory."""
+    open_store(directory, writable=True).write("a", b"1")
+    monkeypatch.chdir(directory.parent)
+    monkeypatch.setenv("HOME", str(directory.parent))
+    for url in (directory, str(directory), f"file://{directory}", "store", "~/store"):
+        store = open_store(url)
+        assert store.read("a") == b"1"
+        assert store.url == f"file://{directory}"
+        store.close()
+
+
+def test_local_stores_import_neither_fsspec_nor_numpy(directory):
+    """Opening and reading a local store stays light."""
+    open_store(directory, writable=True).write("a", b"1")
+    program = (
+        "import sys; from lazyarr.store import open_store;"
+        f"assert open_store({str(directory)!r}).read_range('a', 0, 1) == b'1';"
+        "heavy = {'fsspec', 'numpy', 'asyncio', 'random', 'shutil', 'urllib.parse', 'socket'};"
+        "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
+    )
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60)
+    assert (answer.returncode, answer.stderr) == (0, b"")
+
+
+@given(
+    data=st.binary(max_size=300),
+    ranges=st.lists(st.tuples(st.integers(0, 310), st.integers(0, 310)), max_size=8),
+)
+def test_ranges_are_slices_or_errors(tmp_path_factory, data, ranges):
+    """Any range is the slice of the object, or, where that is shorter, an error."""
+    store = open_store(tmp_path_factory.mktemp("ranges"), writable=True)
+    store.write("a", data)
+    for first, second in ranges:
+        start, stop = sorted((first, second))
+        if stop <= len(data) or start == stop:
+            assert store.read_range("a", start, stop) == data[start:stop]
+        else:
+            with pytest.raises(StoreError):
+                store.read_range("a", start, stop)
+    store.close()
