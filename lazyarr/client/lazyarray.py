@@ -277,7 +277,7 @@ class LazyArray(np.ndarray[Any, Any]):
     def __array_wrap__(
         self,
         array: Any,
-        context: Any = None,  # noqa: ARG002 - NumPy's signature
+        context: Any = None,
         return_scalar: bool = False,  # noqa: FBT001, FBT002 - NumPy's signature
     ) -> Any:
         """Return results as plain arrays and scalars."""

@@ -6,8 +6,7 @@ import enum
 import os
 import select
 import time
-from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lazyarr.errors import LazyarrError, PagerError
 from lazyarr.kernel import Features, Userfaultfd, pidfd_open
@@ -37,6 +36,13 @@ class _Rank(enum.IntEnum):
     EXIT = 2
 
 
+class _Watched(NamedTuple):
+    """What to do when a descriptor is readable."""
+
+    rank: _Rank
+    handler: Callable[[], None]
+
+
 class Pager:
     """Serves the regions of one client process and of those that join it.
 
@@ -52,7 +58,7 @@ class Pager:
         self._measurements = Measurements()
         self._executor = Executor(Machine(0), self._measurements)
         self._epoll = select.epoll()
-        self._watched: dict[int, tuple[_Rank, Callable[[], None]]] = {}
+        self._watched: dict[int, _Watched] = {}
         self._n_joining = 0
         self._next_client = 1
         self._timeout_seconds = 60.0
@@ -86,12 +92,14 @@ class Pager:
         What a client says comes before its faults: it has said what a region is
         before anybody could touch it.
         """
-        ready = [self._watched.get(descriptor) for descriptor, _ in self._epoll.poll()]
-        for _, handler in sorted(filter(None, ready), key=itemgetter(0)):
-            handler()
+        ready = [(fd, self._watched[fd]) for fd, _ in self._epoll.poll() if fd in self._watched]
+        for descriptor, watched in sorted(ready, key=lambda item: item[1].rank):
+            # One event may end what another one is about, as a client's exit does.
+            if self._watched.get(descriptor) is watched:
+                watched.handler()
 
     def _watch(self, descriptor: int, rank: _Rank, handler: Callable[[], None]) -> None:
-        self._watched[descriptor] = (rank, handler)
+        self._watched[descriptor] = _Watched(rank, handler)
         self._epoll.register(descriptor, select.EPOLLIN)
 
     def _unwatch(self, descriptor: int) -> None:

@@ -166,7 +166,7 @@ _KINDS: dict[str, type[Message]] = {
         Request, Evict, Configure, WantStatistics, Done, Statistics,
     )
 }  # fmt: skip
-_JSON_TYPES: dict[str, type] = {
+_JSON_TYPES: dict[str, type[Any]] = {
     "int": int,
     "bool": bool,
     "str": str,
@@ -215,7 +215,7 @@ def _check(value: Any, annotation: str) -> None:
     if not isinstance(value, wanted) or isinstance(value, bool) != (wanted is bool):
         raise ValueError(annotation)
     check_item = _ITEM_CHECKS.get(annotation)
-    if check_item is not None and not all(map(check_item, value)):
+    if check_item is not None and not all(check_item(item) for item in value):
         raise ValueError(annotation)
 
 
