@@ -112,8 +112,10 @@ class Region:
         Whether its chunks come over a network, and are fetched apart from decoding.
     label : str
         Array and store, for statistics.
-    memory_nbytes, n_units : int
-        How long its memory and its residency map are.
+    memory_nbytes, unit_nbytes : int
+        How long its memory and each unit of it are.
+    n_units : int
+        How many units it has.
     """
 
     source: Source
@@ -123,6 +125,7 @@ class Region:
     is_remote: bool
     label: str
     memory_nbytes: int
+    unit_nbytes: int
     n_units: int
 
     def close(self) -> None:

@@ -32,6 +32,8 @@ __all__ = ["Executor"]
 
 # How many chunks are fetched over a network at once.
 _N_FETCHERS = 32
+# Units that are read and decoded in less time than it takes to wake a thread.
+_QUICK_NBYTES = 32 << 10
 _GONE = frozenset({Stop.EXITED, Stop.UNMAPPED})
 
 
@@ -127,8 +129,13 @@ class Executor:
 
     def _do_load(self, command: m.Load) -> None:
         self._n_loads[command.client] += 1
-        if not self.regions[command.region].is_remote:
-            self.crew.add(lambda ws: self._load(command, ws, None), urgent=command.urgent)
+        region = self.regions[command.region]
+        if not region.is_remote:
+            self.crew.add(
+                lambda ws: self._load(command, ws, None),
+                urgent=command.urgent,
+                quick=region.unit_nbytes <= _QUICK_NBYTES,
+            )
             return
         if self._fetchers is None:
             self._fetchers = ThreadPoolExecutor(_N_FETCHERS, "pager-fetch")

@@ -71,6 +71,7 @@ def open_region(
         is_remote=message.is_remote,
         label=f"{message.path!r} in {message.url}",
         memory_nbytes=geometry.n_pages * PAGE_NBYTES,
+        unit_nbytes=max(geometry.unit_nbytes, layout.chunk_nbytes),
         n_units=geometry.n_units,
     )
     return region, geometry

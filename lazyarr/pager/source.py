@@ -12,10 +12,10 @@ from lazyarr.errors import ChunkError, FormatError, StoreError
 from lazyarr.kernel import ScratchBuffer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from lazyarr.format import ChunkAddress, Layout, ShardIndex
-    from lazyarr.plan.geometry import Geometry, Piece
+    from lazyarr.plan.geometry import Geometry
     from lazyarr.store import Store
 
 __all__ = ["Fetched", "Source", "Workspace"]
@@ -114,9 +114,15 @@ class Source:
             When one of them can not be had.
         """
         return tuple(
-            self._heal(piece, functools.partial(self._read, piece, None))
-            for piece in self._geometry.pieces(unit)
+            self._heal(chunk, functools.partial(self._read, chunk, None))
+            for chunk in self._chunks(unit)
         )
+
+    def _chunks(self, unit: int) -> list[tuple[int, ...]]:
+        """Return the places in the grid of the chunks of a unit."""
+        if self._geometry.is_contiguous:
+            return [self._geometry.first_chunk(unit)]
+        return [piece.chunk for piece in self._geometry.pieces(unit)]
 
     def load(self, unit: int, workspace: Workspace, fetched: Fetched | None = None) -> bool:
         """Decode a unit into ``workspace.unit``; return False when it is all zero bits.
@@ -139,45 +145,45 @@ class Source:
         nbytes = self._geometry.unit_bytes(unit).size
         page_nbytes = self._geometry.page_nbytes
         workspace.unit.grow(max(nbytes, self._layout.chunk_nbytes) + page_nbytes)
-        pieces = list(self._geometry.pieces(unit))
-        chunks = fetched or (_UNREAD,) * len(pieces)
         load = self._load_whole if self._geometry.is_contiguous else self._load_tiles
-        if not load(unit, pieces, chunks, workspace):
+        if not load(unit, nbytes, fetched, workspace):
             return False
-        workspace.unit.view[nbytes : nbytes + page_nbytes] = bytes(page_nbytes)
+        if nbytes % page_nbytes:
+            workspace.unit.view[nbytes : nbytes + page_nbytes] = bytes(page_nbytes)
         return True
 
     def _load_whole(
-        self, unit: int, pieces: list[Piece], chunks: _Chunks, workspace: Workspace
+        self, unit: int, nbytes: int, fetched: Fetched | None, workspace: Workspace
     ) -> bool:
         """Decode the one chunk of a unit in place: the unit is how it begins."""
         out = workspace.unit.view[: self._layout.chunk_nbytes]
-        if self._decode(pieces[0], chunks[0], out, workspace):
+        data = fetched[0] if fetched else _UNREAD
+        if self._decode(self._geometry.first_chunk(unit), data, out, workspace):
             return True
         if self._layout.fill_is_zero:
             return False
-        self._fill(workspace.unit.view[: self._geometry.unit_bytes(unit).size])
+        self._fill(workspace.unit.view[:nbytes])
         return True
 
     def _load_tiles(
-        self, unit: int, pieces: list[Piece], chunks: _Chunks, workspace: Workspace
+        self, unit: int, nbytes: int, fetched: Fetched | None, workspace: Workspace
     ) -> bool:
         """Decode the tiles of a unit and put each in its place."""
         import numpy as np
 
         layout = self._layout
-        _, extent = self._geometry.unit_box(unit)
-        view = workspace.unit.view[: self._geometry.unit_bytes(unit).size]
+        view = workspace.unit.view[:nbytes]
         workspace.tile.grow(layout.chunk_nbytes)
         out = workspace.tile.view[: layout.chunk_nbytes]
         kind = "u" if layout.itemsize in (1, 2, 4, 8) else "V"
         item = np.dtype(f"{kind}{layout.itemsize}")
-        target = np.frombuffer(view, item).reshape(extent)
+        target = np.frombuffer(view, item).reshape(self._geometry.unit_box(unit)[1])
         tile = np.frombuffer(out, item).reshape(layout.chunk_shape)
         self._fill(view)
         any_there = False
-        for piece, chunk in zip(pieces, chunks, strict=True):
-            if self._decode(piece, chunk, out, workspace):
+        for place, piece in enumerate(self._geometry.pieces(unit)):
+            data = fetched[place] if fetched else _UNREAD
+            if self._decode(piece.chunk, data, out, workspace):
                 any_there = True
                 sides = list(zip(piece.start, piece.stop, strict=True))
                 box = tuple(slice(a, b) for a, b in sides)
@@ -190,24 +196,24 @@ class Source:
 
     def _decode(
         self,
-        piece: Piece,
-        chunk: memoryview | _Unread | None,
+        chunk: tuple[int, ...],
+        data: memoryview | _Unread | None,
         out: memoryview,
         workspace: Workspace,
     ) -> bool:
         """Decode one chunk into `out`; return False when the store does not have it."""
-        first = [chunk]
+        first = [data]
 
         def step() -> bool:
             given = first.pop() if first else _UNREAD
-            data = self._read(piece, workspace) if isinstance(given, _Unread) else given
+            data = self._read(chunk, workspace) if isinstance(given, _Unread) else given
             if data is not None:
                 self._layout.decode(data, out)
             return data is not None
 
-        return self._heal(piece, step)
+        return self._heal(chunk, step)
 
-    def _heal(self, piece: Piece, step: Callable[[], _T]) -> _T:
+    def _heal(self, chunk: tuple[int, ...], step: Callable[[], _T]) -> _T:
         """Take a step, once more when the bytes were wrong: a bad transfer heals.
 
         Raises
@@ -222,11 +228,11 @@ class Source:
                 self._indexes.clear()
                 return step()
         except (FormatError, StoreError) as error:
-            raise self._chunk_error(piece, error) from error
+            raise self._chunk_error(chunk, error) from error
 
-    def _read(self, piece: Piece, workspace: Workspace | None) -> memoryview | None:
+    def _read(self, chunk: tuple[int, ...], workspace: Workspace | None) -> memoryview | None:
         """Return the encoded chunk; None when the store does not have it."""
-        place = self._find(piece)
+        place = self._find(chunk)
         if place is None:
             return None
         if place.stop is None:
@@ -236,14 +242,14 @@ class Source:
         if workspace is not None:
             workspace.encoded.grow(place.stop - place.start)
             into = workspace.encoded.view
-        chunk = self._store.read_range(place.key, place.start, place.stop, into=into)
-        if chunk is None:
+        data = self._store.read_range(place.key, place.start, place.stop, into=into)
+        if data is None:
             raise FormatError("the object is gone, though its index was read from it")
-        return chunk
+        return data
 
-    def _find(self, piece: Piece) -> _Place | None:
-        """Return where the encoded chunk of a piece lies; None when it is not stored."""
-        address = self._layout.locate(piece.chunk)
+    def _find(self, chunk: tuple[int, ...]) -> _Place | None:
+        """Return where an encoded chunk lies; None when it is not stored."""
+        address = self._layout.locate(chunk)
         key = self._key(address)
         if not self._layout.levels:
             return _Place(key, 0, None)
@@ -281,21 +287,21 @@ class Source:
             data, size = suffix if suffix is not None else (None, None)
         return None if data is None else level.parse_index(data, object_nbytes=size)
 
-    def _chunk_error(self, piece: Piece, error: Exception) -> ChunkError:
+    def _chunk_error(self, chunk: tuple[int, ...], error: Exception) -> ChunkError:
         """Return the error that names array, chunk, key, byte range and cause."""
-        key = self._key(self._layout.locate(piece.chunk))
+        key = self._key(self._layout.locate(chunk))
         try:
-            place = self._find(piece)
+            place = self._find(chunk)
         except (FormatError, StoreError):
             place = None
         byte_range = None if place is None or place.stop is None else (place.start, place.stop)
         where = f"bytes [{byte_range[0]}, {byte_range[1]}) of {key}" if byte_range else key
         return ChunkError(
-            f"chunk {piece.chunk} of {self._path!r} in {self._url}: {error} in {where}; "
+            f"chunk {chunk} of {self._path!r} in {self._url}: {error} in {where}; "
             "run 'lazyarr verify' to list every damaged chunk",
             url=self._url,
             array=self._path,
-            chunk=piece.chunk,
+            chunk=chunk,
             key=key,
             byte_range=byte_range,
             reason=str(error),
@@ -309,7 +315,6 @@ class _Unread(enum.Enum):
 
 
 _UNREAD = _Unread.UNREAD
-_Chunks: TypeAlias = "Sequence[memoryview | _Unread | None]"
 
 
 class _IndexCache:

@@ -162,10 +162,18 @@ class Geometry:
         start = (*lead, rows.start, *(0 for _ in self.shape[axis + 1 :]))
         return start, (*(1 for _ in lead), rows.size, *self.shape[axis + 1 :])
 
+    def first_chunk(self, unit: int) -> tuple[int, ...]:
+        """Return the place in the grid of the first chunk of a unit; of many its only one."""
+        if not self.shape:
+            return ()
+        run, place = divmod(unit, self.run_units)
+        behind = (0,) * (len(self.shape) - self.unit_axis - 1)
+        return (*_unravel(run, self.shape[: self.unit_axis]), place, *behind)
+
     def pieces(self, unit: int) -> Iterator[Piece]:
         """Yield the chunks that a unit is made of, each with its place in the unit."""
-        start, extent = self.unit_box(unit)
-        first = tuple(a // c for a, c in zip(start, self.chunk_shape, strict=True))
+        _, extent = self.unit_box(unit)
+        first = self.first_chunk(unit)
         counts = (-(-n // c) for n, c in zip(extent, self.chunk_shape, strict=True))
         for step in itertools.product(*(range(n) for n in counts)):
             chunk = tuple(a + b for a, b in zip(first, step, strict=True))
