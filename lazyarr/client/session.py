@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lazyarr import settings
+from lazyarr.client.arena import Arena
 from lazyarr.client.janitor import Janitor
 from lazyarr.client.region import (
     Memory,
@@ -25,12 +26,10 @@ from lazyarr.client.region import (
 )
 from lazyarr.errors import ChunkError, PagerError
 from lazyarr.kernel import (
-    PAGE_NBYTES,
     Advice,
     Features,
     Userfaultfd,
     arm_lifeline,
-    create_memfd,
     madvise,
     probe,
     unmap,
@@ -72,11 +71,13 @@ class Session:
         self._idle: list[Channel] = []
         self._channels: set[Channel] = {control}
         self._tickets = itertools.count(1)
-        self._arena_nbytes = 0
         self._regions: dict[int, Region] = {}
         self.is_broken = False
         self._uffd = Userfaultfd.open(probe().features & _USED)
-        self._memfd = create_memfd("lazyarr")
+        self._pages = Arena("lazyarr")
+        # Apart from the pages: where shared memory comes in huge pages, a byte
+        # written to one object makes two mebibytes of it that are zeros.
+        self._maps = Arena("lazyarr-residency")
         self._lifeline = self._say_hello()
         self._janitor = Janitor(self._let_go, starter_pid)
 
@@ -93,7 +94,10 @@ class Session:
         ours, theirs = socket.socketpair()
         document = dataclasses.asdict(settings.current())
         hello = w.Hello(w.VERSION, os.getpid(), int(self._uffd.features), document)
-        self._control.send(hello, (self._uffd.fileno(), self._memfd, theirs.fileno()))
+        self._control.send(
+            hello,
+            (self._uffd.fileno(), self._pages.memfd, self._maps.memfd, theirs.fileno()),
+        )
         theirs.close()
         # Without a traceback the death that the lifeline brings would be a riddle.
         if not faulthandler.is_enabled():
@@ -127,16 +131,14 @@ class Session:
         """
         is_shared = self.can_share and not private
         with self._lock:
-            data_nbytes = geometry.n_pages * PAGE_NBYTES if is_shared else 0
-            offset = self._allot(data_nbytes) if is_shared else -1
             region = Region(
                 owner=self,
                 number=_new_number(),
                 geometry=geometry,
-                memfd=self._memfd,
-                offset=offset,
-                map_memfd=self._memfd,
-                map_offset=self._allot(geometry.n_units),
+                memfd=self._pages.memfd,
+                offset=self._pages.allot(geometry.nbytes) if is_shared else -1,
+                map_memfd=self._maps.memfd,
+                map_offset=self._maps.allot(geometry.n_units),
                 array=array,
                 descriptors=tuple(descriptors),
             )
@@ -166,13 +168,6 @@ class Session:
             if region.address <= address < region.address + region.memory_nbytes:
                 return region
         return None
-
-    def _allot(self, nbytes: int) -> int:
-        """Return the offset of fresh memory in the memory object; its pages are holes."""
-        offset = self._arena_nbytes
-        self._arena_nbytes += -(-nbytes // PAGE_NBYTES) * PAGE_NBYTES
-        os.ftruncate(self._memfd, self._arena_nbytes)
-        return offset
 
     def _let_go(self, region: Region) -> None:
         """Unmap a region once nothing is on its way into it.
@@ -303,7 +298,8 @@ class Session:
             self._regions[region.number] = region
             return
         region.number = _new_number()
-        region.map_memfd, region.map_offset = self._memfd, self._allot(region.geometry.n_units)
+        region.map_memfd = self._maps.memfd
+        region.map_offset = self._maps.allot(region.geometry.n_units)
         unmap(region.map_address, region.map_nbytes)
         map_residency(region)
         self._announce(region)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import select
 
 from lazyarr.kernel.refusal import describe_errno, refusal
 
@@ -20,9 +22,15 @@ def arm_lifeline(sock_fd: int, signal: int) -> None:
     ----------
     sock_fd : int
         This end of a socket pair.  Nothing may ever be sent to it: data that
-        comes in signals too (F_SETSIG in fcntl(2)).
+        comes in signals too (F_SETSIG in fcntl(2)).  Nor may anybody wait in recv
+        on it: the kernel does not signal while a reader waits (SOCK_WAKE_WAITD).
     signal : int
         The signal's number, such as SIGBUS.
+
+    Raises
+    ------
+    KernelError
+        EPIPE: the other end is closed already, which no signal would tell.
 
     Notes
     -----
@@ -33,6 +41,14 @@ def arm_lifeline(sock_fd: int, signal: int) -> None:
     fcntl.fcntl(sock_fd, fcntl.F_SETSIG, signal)
     flags = fcntl.fcntl(sock_fd, fcntl.F_GETFL)
     fcntl.fcntl(sock_fd, fcntl.F_SETFL, flags | os.O_ASYNC)
+    # After arming, so that no close falls between the two.
+    poll = select.poll()
+    poll.register(sock_fd, 0)
+    if poll.poll(0):
+        raise refusal(
+            f"cannot watch socket {sock_fd}: its other end is closed; start the process again",
+            errno.EPIPE,
+        )
 
 
 def disarm_lifeline(sock_fd: int) -> None:

@@ -20,16 +20,19 @@ _NOWHERE = PAGE_NBYTES
 
 
 class Arena:
-    """The memory object of one client, in which its regions lie; closed with its last user.
+    """The memory objects of one client, in which its regions lie; closed with their last user.
 
     Parameters
     ----------
     memfd : int
-        Descriptor; the arena owns it.
+        Descriptor of the one that holds arrays; the arena owns it.
+    map_memfd : int
+        Descriptor of the one that holds residency maps; the arena owns it.
     """
 
-    def __init__(self, memfd: int) -> None:
+    def __init__(self, memfd: int, map_memfd: int) -> None:
         self.memfd = memfd
+        self.map_memfd = map_memfd
         self._n_users = 1
 
     def __repr__(self) -> str:
@@ -41,11 +44,12 @@ class Arena:
         return self
 
     def release(self) -> None:
-        """Have one user less; the last one closes the descriptor."""
+        """Have one user less; the last one closes the descriptors."""
         self._n_users -= 1
         if self._n_users == 0:
             os.close(self.memfd)
-            self.memfd = -1
+            os.close(self.map_memfd)
+            self.memfd = self.map_memfd = -1
 
 
 @dataclass(slots=True)
@@ -61,7 +65,7 @@ class Client:
     uffd : Userfaultfd
         Its userfaultfd.
     arena : Arena
-        Its memory object.
+        Its memory objects.
     lifeline : int
         The far end of its lifeline; closing it kills the client.
     channels : list of Channel
@@ -107,7 +111,7 @@ class Region:
     residency : Backing
         Where its residency map lies, one byte per unit.
     arena : Arena
-        The memory object that both refer to.
+        The memory objects that these refer to.
     is_remote : bool
         Whether its chunks come over a network, and are fetched apart from decoding.
     label : str

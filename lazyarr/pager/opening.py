@@ -43,7 +43,7 @@ def open_region(
     descriptors : sequence of int
         What came with it; the region owns them.
     arena : Arena
-        The client's memory object.
+        The client's memory objects.
     timeout_seconds : float
         How long one chunk may take to be read, retries included.
     retries : int
@@ -66,7 +66,7 @@ def open_region(
     region = Region(
         source=Source(open_store, layout, geometry, url=message.url, path=message.path),
         backing=Backing(arena.memfd, message.offset) if message.offset >= 0 else None,
-        residency=Backing(arena.memfd, message.map_offset),
+        residency=Backing(arena.map_memfd, message.map_offset),
         arena=arena.share(),
         is_remote=message.is_remote,
         label=f"{message.path!r} in {message.url}",

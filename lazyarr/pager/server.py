@@ -129,16 +129,16 @@ class Pager:
     def _admit(self, channel: Channel, received: Received) -> None:
         """Begin to serve a client."""
         hello, descriptors = received
-        if not isinstance(hello, w.Hello) or hello.version != w.VERSION or len(descriptors) != 3:
+        if not isinstance(hello, w.Hello) or hello.version != w.VERSION or len(descriptors) != 4:
             _close_all(descriptors)
             raise PagerError(f"expected Hello of version {w.VERSION}, found {hello!r:.80}")
-        uffd, memfd, lifeline = descriptors
+        uffd, memfd, map_memfd, lifeline = descriptors
         client = Client(
             number=self._next_client,
             pid=hello.pid,
             pidfd=pidfd_open(hello.pid),
             uffd=Userfaultfd.from_fd(uffd, Features(hello.features)),
-            arena=Arena(memfd),
+            arena=Arena(memfd, map_memfd),
             lifeline=lifeline,
         )
         self._next_client += 1

@@ -39,7 +39,11 @@ VERSION = 1
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Hello:
-    """A client says who it is; carries its userfaultfd, its memfd and the lifeline's far end."""
+    """A client says who it is.
+
+    Carries its userfaultfd, the memory objects of its arrays and of their residency
+    maps, and the far end of its lifeline.
+    """
 
     version: int
     pid: int

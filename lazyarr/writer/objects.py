@@ -1,0 +1,139 @@
+"""Objects that are being put together: shards, or chunks that are objects of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy
+
+
+
+if TYPE_CHECKING:
+    from lazyarr.format import Buffer, ShardLevel
+
+__all__ = ["OpenObject", "StoredObject", "assemble"]
+
+
+class StoredObject:
+    """An object as the store has it, from which single chunks can be taken.
+
+    Parameters
+    ----------
+    data : bytes
+        All of it.
+    level : ShardLevel or None
+        How its chunks are found; None where it is a chunk.
+
+    Raises
+    ------
+    DamagedChunkError
+        Its index is not what Zarr allows.
+    """
+
+    def __init__(self, data: bytes, level: ShardLevel | None) -> None:
+        self._data = memoryview(data)
+        self._index = None
+        if level is not None:
+            start, stop = level.index_range(len(data))
+            index = self._data[start:stop]
+            self._index = level.parse_index(index, object_nbytes=len(data))
+
+    def chunk(self, entry: int) -> memoryview | None:
+        """Return a chunk as it is stored; None when it is not there."""
+        if self._index is None:
+            return self._data
+        place = self._index.entry(entry)
+        return None if place is None else self._data[place[0] : place[0] + place[1]]
+
+
+def assemble(chunks: Mapping[int, Buffer], level: ShardLevel | None) -> list[Buffer]:
+    """Return what an object consists of, in order, without copying any of it.
+
+    Parameters
+    ----------
+    chunks : mapping of int to bytes-like
+        Encoded chunks by their place in the index; those that are all fill value are
+        left out.
+    level : ShardLevel or None
+        How the index is written; None where the object is a chunk.
+
+    Examples
+    --------
+    >>> from lazyarr.format import ShardLevel
+    >>> [len(part) for part in assemble({1: b"abc"}, ShardLevel(grid_shape=(2,)))]
+    [3, 36]
+    """
+    if level is None:
+        return [chunks[0]]
+    at_start = level.index_location == "start"
+    offset = level.index_nbytes if at_start else 0
+    entries: list[tuple[int, int] | None] = [None] * level.n_entries
+    parts: list[Buffer] = []
+    for entry in sorted(chunks):
+        nbytes = len(chunks[entry])
+        entries[entry] = (offset, nbytes)
+        parts.append(chunks[entry])
+        offset += nbytes
+    index = level.build_index(entries)
+    return [index, *parts] if at_start else [*parts, index]
+
+
+class OpenObject:
+    """An object of which some chunks are known and others still to come.
+
+    Attributes
+    ----------
+    key : str
+        Its key, relative to the store.
+    n_chunks : int
+        How many of its chunks lie in the array, and so will come.
+    encoded : dict
+        By their place in the index, chunks that are done; None for all fill value.
+    dense : dict
+        Chunks of which only some elements have come.
+    n_encoding : dict
+        How many jobs are encoding each chunk now.
+    stored : StoredObject or None
+        What the store has, once it was asked.
+    """
+
+    __slots__ = ("dense", "encoded", "is_stored_known", "key", "n_chunks", "n_encoding", "stored")
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.n_chunks = 0
+        self.encoded: dict[int, bytes | None] = {}
+        self.dense: dict[int, numpy.ndarray[Any, Any]] = {}
+        self.n_encoding: dict[int, int] = {}
+        self.stored: StoredObject | None = None
+        self.is_stored_known = False
+
+    def __repr__(self) -> str:
+        return (
+            f"<OpenObject {self.key!r}: {len(self.encoded)} of {self.n_chunks} chunks encoded, "
+            f"{len(self.dense)} in part>"
+        )
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every chunk has come, so that what the store has does not matter."""
+        return not self.n_encoding and not self.dense and len(self.encoded) == self.n_chunks
+
+    @property
+    def nbytes(self) -> int:
+        """How much memory it holds, in bytes."""
+        encoded = sum(len(chunk) for chunk in self.encoded.values() if chunk is not None)
+        return encoded + sum(chunk.nbytes for chunk in self.dense.values())
+
+    def begin_encoding(self, entry: int) -> None:
+        """Take note that a chunk is being encoded, which ends what was known of it."""
+        self.dense.pop(entry, None)
+        self.n_encoding[entry] = self.n_encoding.get(entry, 0) + 1
+
+    def finish_encoding(self, entry: int, chunk: bytes | None) -> None:
+        """Take a chunk that was encoded."""
+        self.encoded[entry] = chunk
+        self.n_encoding[entry] -= 1
+        if not self.n_encoding[entry]:
+            del self.n_encoding[entry]

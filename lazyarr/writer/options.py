@@ -1,0 +1,109 @@
+"""From what a user asks for to the document of a new array.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from lazyarr.errors import FormatError
+from lazyarr.format import (
+    array_document,
+    data_type_from_numpy,
+    default_chunks,
+    default_shards,
+)
+
+if TYPE_CHECKING:
+    import numpy
+
+__all__ = ["ChunksOption", "ShardsOption", "plan_array"]
+
+ChunksOption: TypeAlias = Literal["auto"] | int | Sequence[int]
+"""Shape of the smallest chunks; a number alone for an array of one axis."""
+
+ShardsOption: TypeAlias = ChunksOption | None
+"""Shape of the shards; None for an object per chunk."""
+
+
+def plan_array(
+    name: str,
+    *,
+    shape: tuple[int, ...],
+    dtype: numpy.dtype[Any],
+    chunks: ChunksOption = "auto",
+    shards: ShardsOption = "auto",
+    level: int = 3,
+    fill_value: Any = 0,
+    attributes: Mapping[str, Any] | None = None,
+    dimension_names: Sequence[str | None] | None = None,
+) -> bytes:
+    """Return the document of a new array, everything checked.
+
+    Raises
+    ------
+    FormatError
+        Something does not fit together, or not into Zarr, or not into JSON.
+
+    Examples
+    --------
+    >>> import json, numpy
+    >>> document = plan_array("x", shape=(10,), dtype=numpy.dtype("i4"), chunks=4)
+    >>> json.loads(document)["chunk_grid"]["configuration"]["chunk_shape"]
+    [12]
+    """
+    try:
+        data_type = data_type_from_numpy(dtype)
+        chosen, outer = _plan_grid(shape, data_type.itemsize, chunks, shards)
+        return array_document(
+            shape=shape,
+            dtype=data_type,
+            chunks=chosen,
+            shards=outer,
+            level=level,
+            fill_value=fill_value,
+            attributes=attributes,
+            dimension_names=dimension_names,
+        )
+    except FormatError as error:
+        raise FormatError(f"cannot create array {name!r}: {error.message}", path=name) from error
+
+
+def _plan_grid(
+    shape: tuple[int, ...], itemsize: int, chunks: ChunksOption, shards: ShardsOption
+) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
+    """Return the shapes of chunks and of shards, chosen where they are not given."""
+    outer = None if shards is None or shards == "auto" else _lengths(shards, shape, "shards")
+    if chunks != "auto":
+        chosen = _lengths(chunks, shape, "chunks")
+    elif outer is None:
+        chosen = default_chunks(shape, itemsize)
+    else:
+        chosen = _dividing(default_chunks(outer, itemsize), outer)
+    if shards == "auto":
+        outer = default_shards(shape, chosen, itemsize)
+    return chosen, outer
+
+
+def _lengths(
+    given: str | int | Sequence[int], shape: tuple[int, ...], option: str
+) -> tuple[int, ...]:
+    lengths = (given,) if isinstance(given, int) else given
+    if not isinstance(lengths, str):
+        try:
+            checked = tuple(length.__index__() for length in lengths)
+        except (AttributeError, TypeError):
+            checked = ()
+        if len(checked) == len(shape) and all(length > 0 for length in checked):
+            return checked
+    raise FormatError(
+        f"{option} are {given!r} for an array of shape {shape}; "
+        f"give a positive length for each of its {len(shape)} axes, or 'auto'"
+    )
+
+
+def _dividing(chunks: tuple[int, ...], shards: tuple[int, ...]) -> tuple[int, ...]:
+    # The largest divisor that is not longer: shards are made of whole chunks.
+    return tuple(
+        next(n for n in range(chunk, 0, -1) if shard % n == 0)
+        for chunk, shard in zip(chunks, shards, strict=True)
+    )

@@ -1,0 +1,189 @@
+"""Where a store is being written, and how it becomes visible."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from lazyarr.errors import FormatError, NodeNotFoundError
+from lazyarr.store.base import METADATA_NAMES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lazyarr.store import Buffer, WritableStore
+
+__all__ = ["ExistingStore", "NewPrefix", "Place", "refuse_existing"]
+
+_MARKER = ".lazyarr-partial"
+"""An object that says: what lies here is of a writer that has not finished."""
+
+
+class Place(Protocol):
+    """Somewhere to put objects; readers see the store when it is published."""
+
+    @property
+    def url(self) -> str:
+        """Where the store is, without credentials."""
+        ...
+
+    def read(self, key: str) -> bytes | None:
+        """Return a whole object; None when it does not exist."""
+        ...
+
+    def list_names(self, prefix: str) -> tuple[str, ...]:
+        """Return the names of what lies directly below a prefix."""
+        ...
+
+    def put(self, key: str, parts: Sequence[Buffer]) -> None:
+        """Put an object that consists of some parts."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """Take an object away, if it is there."""
+        ...
+
+    def delete_prefix(self, prefix: str) -> None:
+        """Take away everything below a prefix."""
+        ...
+
+    def publish(self) -> None:
+        """Make the store visible; everything was put, the root's document last."""
+        ...
+
+    def abort(self) -> None:
+        """Take away what was put and not published."""
+        ...
+
+    def close(self) -> None:
+        """Let go of descriptors and connections."""
+        ...
+
+
+def refuse_existing(url: str) -> FileExistsError:
+    """Return the error for a place that is taken."""
+    return FileExistsError(
+        f"cannot write {url}: there is something already; choose another place, or pass "
+        "overwrite=True to replace a store"
+    )
+
+
+class StorePlace:
+    """What all places share: objects are in a store, and are put there whole."""
+
+    def __init__(self, store: WritableStore) -> None:
+        self._store = store
+        self.url = store.url
+
+    def read(self, key: str) -> bytes | None:
+        """Return a whole object; None when it does not exist."""
+        return self._store.read(key)
+
+    def list_names(self, prefix: str) -> tuple[str, ...]:
+        """Return the names of what lies directly below a prefix."""
+        return self._store.list_names(prefix)
+
+    def put(self, key: str, parts: Sequence[Buffer]) -> None:
+        """Put an object, in place of an older one in one step."""
+        self._store.write(key, parts[0] if len(parts) == 1 else b"".join(parts))
+
+    def delete(self, key: str) -> None:
+        """Take an object away, if it is there."""
+        self._store.delete(key)
+
+    def delete_prefix(self, prefix: str) -> None:
+        """Take away everything below a prefix."""
+        self._store.delete_prefix(prefix)
+
+    def close(self) -> None:
+        """Let go of descriptors and connections."""
+        self._store.close()
+
+
+class ExistingStore(StorePlace):
+    """A store that readers see all the time: every object is whole, old or new.
+
+    Parameters
+    ----------
+    store : WritableStore
+        The store.
+
+    Raises
+    ------
+    NodeNotFoundError
+        There is none.
+    FormatError
+        It is of Zarr v2.
+    """
+
+    def __init__(self, store: WritableStore) -> None:
+        super().__init__(store)
+        if store.size("zarr.json") is not None:
+            return
+        if any(store.size(name) is not None for name in METADATA_NAMES):
+            raise FormatError(
+                f"cannot write to {self.url}: it is of Zarr v2, which lazyarr only reads; "
+                "run 'lazyarr convert'",
+                path="",
+            )
+        raise NodeNotFoundError(
+            f"cannot write to {self.url}: there is no store; make one with lazyarr.create",
+            url=self.url,
+            key="zarr.json",
+            path="",
+        )
+
+    def publish(self) -> None:
+        """Do nothing: documents were put after the data."""
+
+    def abort(self) -> None:
+        """Do nothing: no document names what was put."""
+
+
+class NewPrefix(StorePlace):
+    """A new store where nothing can be renamed, as in object stores.
+
+    It becomes visible with the root's document, which is put last.  Until then a
+    marker says that the objects are of an unfinished store, so that the next writer
+    knows that it may take them away.
+
+    Parameters
+    ----------
+    store : WritableStore
+        The store.
+    overwrite : bool
+        Whether a store that is there may be replaced.  It is gone from the
+        first moment: its documents are deleted first, so that no reader mixes old
+        documents with new data.
+
+    Raises
+    ------
+    FileExistsError
+        There is something, and it is no store or must not be replaced.
+    """
+
+    def __init__(self, store: WritableStore, *, overwrite: bool) -> None:
+        super().__init__(store)
+        names = store.list_names("")
+        is_store = any(name in METADATA_NAMES for name in names)
+        is_partial = not is_store and _MARKER in names
+        if names and not is_partial and not (is_store and overwrite):
+            raise refuse_existing(self.url)
+        store.write(_MARKER, b"")
+        self._delete_all(names)
+
+    def publish(self) -> None:
+        """Take the marker away."""
+        self._store.delete(_MARKER)
+
+    def abort(self) -> None:
+        """Delete what was put, the marker last."""
+        self._delete_all(self._store.list_names(""))
+        self._store.delete(_MARKER)
+
+    def _delete_all(self, names: Sequence[str]) -> None:
+        for name in METADATA_NAMES:
+            if name in names:
+                self._store.delete(name)
+        for name in names:
+            if name != _MARKER and name not in METADATA_NAMES:
+                self._store.delete_prefix(name)
