@@ -26,7 +26,7 @@ class LazyarrError(Exception):
     def __init__(self, message: str, **fields: Any) -> None:
         super().__init__(message)
         self.message = message
-        self.__dict__.update(fields)
+        _set_fields(self, fields)
 
     def __str__(self) -> str:
         """Return the message alone, also where a base class would add an errno."""
@@ -34,14 +34,23 @@ class LazyarrError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Rebuild from the message and the fields, without calling `__init__`."""
-        return (_rebuild, (type(self), self.message, self.__dict__))
+        fields = dict(self.__dict__)
+        if isinstance(self, OSError) and self.errno is not None:
+            fields["errno"] = self.errno
+        return (_rebuild, (type(self), self.message, fields))
 
 
 def _rebuild(cls: type[LazyarrError], message: str, fields: dict[str, Any]) -> LazyarrError:
     error = cls.__new__(cls, message)
-    error.__dict__.update(fields)
+    _set_fields(error, fields)
     error.args = (message,)
     return error
+
+
+def _set_fields(error: LazyarrError, fields: dict[str, Any]) -> None:
+    # One by one: OSError keeps errno in a slot of its own, which hides __dict__.
+    for name, value in fields.items():
+        setattr(error, name, value)
 
 
 class StoreError(LazyarrError, OSError):

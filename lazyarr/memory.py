@@ -43,7 +43,7 @@ def prefetch(array: np.ndarray[Any, Any], *, wait: bool = True, progress: bool =
     """
     from lazyarr.client.prefetch import prefetch_units
 
-    region, units = _find(array)
+    region, units = _find(array, to_load=True)
     prefetch_units(region, units, wait=wait, progress=progress)
 
 
@@ -74,7 +74,7 @@ def residency(array: np.ndarray[Any, Any]) -> Residency:
     return residency_of(region, units)
 
 
-def _find(array: np.ndarray[Any, Any]) -> tuple[Region, list[Span]]:
+def _find(array: np.ndarray[Any, Any], *, to_load: bool = False) -> tuple[Region, list[Span]]:
     import numpy as np
 
     from lazyarr.client.picking import units_of_view
@@ -83,7 +83,7 @@ def _find(array: np.ndarray[Any, Any]) -> tuple[Region, list[Span]]:
     if isinstance(array, np.ndarray) and live is not None:
         region = live.find(array.__array_interface__["data"][0])
         if region is not None:
-            return region, units_of_view(region, array)
+            return region, units_of_view(region, array, to_load=to_load)
     found = f"{type(array).__module__}.{type(array).__qualname__}"
     raise TypeError(f"expected an array in memory that lazyarr fills, found {found} elsewhere")
 

@@ -153,9 +153,9 @@ class LazyArray(np.ndarray[Any, Any]):
 
     # --- memory -----------------------------------------------------------------------
 
-    def _units(self) -> list[Span]:
+    def _units(self, *, to_load: bool = True) -> list[Span]:
         region = self._region
-        return [] if region is None else picking.units_of_view(region, self)
+        return [] if region is None else picking.units_of_view(region, self, to_load=to_load)
 
     def prefetch(self, index: Any = ..., *, wait: bool = True, progress: bool = False) -> None:
         """Have a part of the array brought into memory.
@@ -190,12 +190,12 @@ class LazyArray(np.ndarray[Any, Any]):
         """
         region = self._region
         if region is not None:
-            for span in self._units():
+            for span in self._units(to_load=False):
                 region.owner.evict(region, span)
 
     def residency(self) -> Residency:
         """Return how much of this array, or of this view, is in memory."""
-        return residency_of(self._region, self._units())
+        return residency_of(self._region, self._units(to_load=False))
 
     def _wanted(self, key: Any) -> list[Span]:
         """Return the units that an index needs; nothing when that is not known beforehand."""

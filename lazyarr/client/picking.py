@@ -45,8 +45,13 @@ def is_pick(key: Any, ndim: int) -> bool:
     return bool(items) and (integers[0] or sum(integers) == ndim)
 
 
-def units_of_view(region: Region, view: np.ndarray[Any, Any]) -> list[Span]:
-    """Return the units that must be resident before all of a view can be read."""
+def units_of_view(
+    region: Region, view: np.ndarray[Any, Any], *, to_load: bool = True
+) -> list[Span]:
+    """Return the units that must be resident before all of a view can be read.
+
+    With `to_load` false, only those that hold some of it: a page may need others too.
+    """
     start = view.__array_interface__["data"][0] - region.address
     runs = byte_runs(
         start,
@@ -55,7 +60,8 @@ def units_of_view(region: Region, view: np.ndarray[Any, Any]) -> list[Span]:
         view.itemsize,
         gap_nbytes=region.geometry.page_nbytes,
     )
-    return merge_spans(region.geometry.units_to_load(run) for run in runs)
+    find = region.geometry.units_to_load if to_load else region.geometry.units_of_bytes
+    return merge_spans(find(run) for run in runs)
 
 
 def units_of_rows(

@@ -95,5 +95,5 @@ def _after_fork_in_child() -> None:
     global _session, _launched, _lock
     _lock = threading.Lock()
     _launched = None
-    if _session is not None and not _session.is_broken:
+    if _session is not None:
         _session = _session.after_fork_in_child()

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 from lazyarr.kernel import (
     PAGE_NBYTES,
     Advice,
+    Protection,
     RegisterMode,
     Userfaultfd,
     madvise,
     map_private,
     map_shared,
     memory_view,
+    protect,
     unmap,
 )
 
@@ -21,7 +23,15 @@ if TYPE_CHECKING:
     from lazyarr.client.session import Session
     from lazyarr.plan.geometry import Geometry
 
-__all__ = ["Memory", "Region", "adopt_region", "map_region", "map_residency", "unmap_region"]
+__all__ = [
+    "Memory",
+    "Region",
+    "adopt_region",
+    "let_inherit",
+    "map_region",
+    "map_residency",
+    "unmap_region",
+]
 
 _SHARED_MODE = RegisterMode.MISSING | RegisterMode.MINOR
 
@@ -110,27 +120,27 @@ def map_residency(region: Region) -> None:
 
 
 def adopt_region(region: Region, uffd: Userfaultfd) -> None:
-    """Map a region again in a forked child, where pointers into it are already known.
-
-    Shared memory was not inherited and is mapped at its old place.  Private memory
-    was, with all that the parent has written, but without its registration.
-    """
-    if region.is_shared:
-        map_shared(
-            region.memfd,
-            region.offset,
-            region.memory_nbytes,
-            writable=False,
-            address=region.address,
-        )
+    """Register a region in a forked child that has inherited its mapping without that."""
     _guard(region, uffd)
+
+
+def forbid(region: Region) -> None:
+    """Make every touch of a region SIGSEGV: nobody is there to fill it."""
+    protect(region.address, region.memory_nbytes, Protection.NONE)
+
+
+def let_inherit(region: Region, *, inherit: bool) -> None:
+    """Let children that are forked from now on have the mapping, or not."""
+    madvise(region.address, region.memory_nbytes, Advice.DOFORK if inherit else Advice.DONTFORK)
 
 
 def _guard(region: Region, uffd: Userfaultfd) -> None:
     # A forked child keeps a mapping but not its registration: pages that nobody
     # has filled read as zeros there (userfaultfd(2), UFFD_FEATURE_EVENT_FORK).  So
     # a child that lazyarr does not know of has no mapping, and dies of SIGSEGV.
-    madvise(region.address, region.memory_nbytes, Advice.DONTFORK)
+    # One that Python forks inherits it, and registers it before anything else:
+    # left out and mapped again, its place could be taken by then.
+    let_inherit(region, inherit=False)
     mode = _SHARED_MODE if region.is_shared else RegisterMode.MISSING
     uffd.register(region.address, region.memory_nbytes, mode)
 

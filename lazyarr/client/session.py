@@ -20,17 +20,17 @@ from lazyarr.client.region import (
     Memory,
     Region,
     adopt_region,
+    forbid,
+    let_inherit,
     map_region,
     map_residency,
     unmap_region,
 )
 from lazyarr.errors import ChunkError, PagerError
 from lazyarr.kernel import (
-    Advice,
     Features,
     Userfaultfd,
     arm_lifeline,
-    madvise,
     probe,
     unmap,
 )
@@ -256,37 +256,42 @@ class Session:
     # --- fork -----------------------------------------------------------------------
 
     def before_fork(self) -> None:
-        """Stand still, and let children inherit what this process alone has written."""
+        """Stand still, and let the child inherit the regions' mappings."""
         self._lock.acquire()
-        self._advise_private(Advice.DOFORK)
+        for region in self._regions.values():
+            let_inherit(region, inherit=True)
 
     def after_fork_in_parent(self) -> None:
         """Go on."""
-        self._advise_private(Advice.DONTFORK)
-        self._lock.release()
-
-    def _advise_private(self, advice: Advice) -> None:
         for region in self._regions.values():
-            if not region.is_shared:
-                madvise(region.address, region.memory_nbytes, advice)
+            let_inherit(region, inherit=False)
+        self._lock.release()
 
     def after_fork_in_child(self) -> Session:
         """Return the child's own tie to the parent's pager, with the parent's regions.
+
+        Until it returns the regions are mapped and not registered, so nothing else
+        may run: no thread, no other hook of ours.
 
         An inherited userfaultfd acts on the parent's memory, so the child needs
         its own.  The parent's control channel carries one word of it: where it
         can be reached.  That word is one packet, so it can not mix with others.
         """
-        ours, theirs = channel_pair()
-        self._control.send(w.Join(), (theirs.fileno(),))
-        theirs.close()
-        for channel in self._channels:
-            channel.close()
-        self._lifeline.close()
-        self._uffd.close()
-        session = Session(ours)
-        for region in self._regions.values():
-            session.adopt(region)
+        try:
+            ours, theirs = channel_pair()
+            self._control.send(w.Join(), (theirs.fileno(),))
+            theirs.close()
+            for channel in self._channels:
+                channel.close()
+            self._lifeline.close()
+            self._uffd.close()
+            session = Session(ours)
+            for region in self._regions.values():
+                session.adopt(region)
+        except BaseException:
+            for region in self._regions.values():
+                forbid(region)
+            raise
         return session
 
     def adopt(self, region: Region) -> None:

@@ -208,13 +208,7 @@ class Userfaultfd:
         administer("UFFDIO_UNREGISTER", self._fd, UFFDIO_UNREGISTER, argument)
 
     def wake(self, address: int, nbytes: int) -> None:
-        """Make every thread that waits in a range try again.
-
-        Raises
-        ------
-        KernelError
-            EINVAL: not aligned, or empty.
-        """
+        """Make every thread that waits in a range try again; EINVAL as `register`."""
         argument = bytearray(RANGE_LAYOUT.pack(address, nbytes))
         administer("UFFDIO_WAKE", self._fd, UFFDIO_WAKE, argument)
 
@@ -242,6 +236,12 @@ class Userfaultfd:
         KernelError
             EINVAL: not aligned, or an unknown mode; EFAULT: the source can not be
             read, or the destination lies behind the end of the memory object.
+
+        Notes
+        -----
+        `PRESENT` on shared memory means that the object has the page, not that it is
+        mapped: `continue_` maps it.  On hugetlbfs an empty pool answers `PRESENT`
+        too (Linux 6.18); there `continue_` finds a `HOLE`.
         """
         argument = bytearray(COPY_LAYOUT.pack(dst, src, nbytes, mode, 0))
         return operate(Operation.COPY, self._fd, UFFDIO_COPY, argument, nbytes)
@@ -249,6 +249,7 @@ class Userfaultfd:
     def zeropage(self, address: int, nbytes: int, *, mode: int = 0) -> Outcome:
         """Install zeros; not on hugetlbfs (EINVAL), never write-protected.
 
+        Private memory gets the one zero page, a memfd pages that take memory.
         Parameters, outcomes and errors are those of `copy`.
         """
         argument = bytearray(RANGE_MODE_RESULT_LAYOUT.pack(address, nbytes, mode, 0))
@@ -257,7 +258,8 @@ class Userfaultfd:
     def continue_(self, address: int, nbytes: int, *, mode: int = 0) -> Outcome:
         """Map pages that the memory object already has, and wake the waiters.
 
-        As `copy`, and `HOLE` where there is no page to map.
+        As `copy`, and `HOLE` where there is no page to map; EINVAL behind the end of
+        the memory object.
         """
         argument = bytearray(RANGE_MODE_RESULT_LAYOUT.pack(address, nbytes, mode, 0))
         return operate(Operation.CONTINUE, self._fd, UFFDIO_CONTINUE, argument, nbytes)
@@ -265,7 +267,9 @@ class Userfaultfd:
     def poison(self, address: int, nbytes: int, *, mode: int = 0) -> Outcome:
         """Make touching these missing pages raise SIGBUS, and wake the waiters.
 
-        A later `copy` or `continue_` takes the poison away again.
+        Poison lies in the page tables of this one mapping.  It gives way to `copy`, to
+        `continue_` where the memory object has the page, and on a memfd to
+        `zeropage`; not to `wake`, `unregister` or (hugetlbfs apart) `punch_hole`.
         """
         argument = bytearray(RANGE_MODE_RESULT_LAYOUT.pack(address, nbytes, mode, 0))
         return operate(Operation.POISON, self._fd, UFFDIO_POISON, argument, nbytes)

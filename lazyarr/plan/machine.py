@@ -261,8 +261,7 @@ class Machine:
             self._policy.add((event.region, event.unit), span.size)
         for fragment in event.fragments:
             self._add_fragment(event, state, fragment)
-        if state.is_whole(event.unit):
-            self._out.append(m.Publish(event.region, event.unit, resident=True))
+        self._out.append(m.Publish(event.region, event.unit, resident=True))
         body = state.geometry.body_pages(event.unit)
         if body.size and state.shared:
             for client in {client for client, _ in loading.faults} - {event.client}:
@@ -283,9 +282,6 @@ class Machine:
             return
         page = fragment.page
         self._out.append(m.InstallPage(event.region, page, client, data))
-        for unit in range(*state.geometry.units_of_page(page)):
-            if unit != event.unit and state.is_whole(unit):
-                self._out.append(m.Publish(event.region, unit, resident=True))
         if state.shared:
             for other in state.addresses.keys() - {client}:
                 self._map(event.region, state, other, Span(page, page + 1))

@@ -58,12 +58,6 @@ class RegionState:
             f"{len(self.loading)} loading, {len(self.addresses)} clients>"
         )
 
-    def is_whole(self, unit: int) -> bool:
-        """Return whether every page of a unit is installed."""
-        return unit in self.resident and all(
-            self.edges.is_installed(page) for page in self.geometry.edge_pages(unit)
-        )
-
     def is_installing(self, client: int) -> bool:
         """Return whether something is on its way into a client's memory."""
         return any(loading.client == client for loading in self.loading.values())

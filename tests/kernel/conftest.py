@@ -111,7 +111,7 @@ class Toucher:
             started.set()
             self.ended.append(call())
 
-        self.thread = threading.Thread(target=run, daemon=True)
+        self.thread = threading.Thread(target=run, name="toucher", daemon=True)
         self.thread.start()
         assert started.wait(SECONDS)
 
@@ -127,7 +127,7 @@ def huge_page_nbytes() -> int:
     for line in Path("/proc/meminfo").read_text().splitlines():
         if line.startswith("Hugepagesize:"):
             return int(line.split()[1]) * 1024
-    pytest.skip("this kernel has no hugetlbfs")
+    return 0
 
 
 def free_huge_pages() -> int:
@@ -137,33 +137,31 @@ def free_huge_pages() -> int:
     return 0
 
 
-@pytest.fixture(scope="session")
-def huge_pages() -> Iterator[int]:
-    """A pool of huge pages, put back as it was, also when the tests are killed."""
-    restorer = None
-    if free_huge_pages() < HUGE_PAGES and os.geteuid() == 0 and NR_HUGEPAGES.exists():
-        before = NR_HUGEPAGES.read_text().strip()
-        # It writes when its pipe ends, and Ctrl-C does not reach it.
-        restorer = subprocess.Popen(
-            ["sh", "-c", f"cat; echo {before} > {NR_HUGEPAGES}"],
-            stdin=subprocess.PIPE,
-            start_new_session=True,
-        )
-        NR_HUGEPAGES.write_text(str(int(before) + HUGE_PAGES))
-    try:
-        if free_huge_pages() < HUGE_PAGES:
-            pytest.skip(f"fewer than {HUGE_PAGES} huge pages are free, and no right to have more")
-        yield huge_page_nbytes()
-    finally:
-        if restorer is not None:
-            restorer.communicate()
+@pytest.fixture(scope="session", autouse=True)
+def huge_page_pool() -> Iterator[None]:
+    """A pool of huge pages where we may have one, put back also when the tests are killed."""
+    if free_huge_pages() >= HUGE_PAGES or os.geteuid() != 0 or not NR_HUGEPAGES.exists():
+        yield
+        return
+    before = NR_HUGEPAGES.read_text().strip()
+    # It writes when its pipe ends, and Ctrl-C does not reach it.
+    restorer = subprocess.Popen(
+        ["sh", "-c", f"cat; echo {before} > {NR_HUGEPAGES}"],
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+    )
+    NR_HUGEPAGES.write_text(str(int(before) + HUGE_PAGES))
+    yield
+    restorer.communicate()
 
 
-def make_memory(kind: str, pages: int, request: pytest.FixtureRequest) -> Memory:
+def make_memory(kind: str, pages: int) -> Memory:
     """Return memory of a kind, all of it missing."""
     page_nbytes = PAGE_NBYTES
     if kind == "hugetlbfs":
-        page_nbytes = request.getfixturevalue("huge_pages")
+        if free_huge_pages() < HUGE_PAGES:
+            pytest.skip(f"fewer than {HUGE_PAGES} huge pages are free, and no right to have more")
+        page_nbytes = huge_page_nbytes()
     nbytes = pages * page_nbytes
     if kind == "anonymous":
         return Memory(kind, -1, map_private(nbytes, writable=True), page_nbytes, pages)
@@ -174,7 +172,7 @@ def make_memory(kind: str, pages: int, request: pytest.FixtureRequest) -> Memory
 @pytest.fixture(params=KINDS)
 def memory(request: pytest.FixtureRequest) -> Iterator[Memory]:
     """Four pages of each kind in turn."""
-    made = make_memory(request.param, 4, request)
+    made = make_memory(request.param, 4)
     yield made
     made.close()
 
@@ -182,31 +180,31 @@ def memory(request: pytest.FixtureRequest) -> Iterator[Memory]:
 @pytest.fixture(params=KINDS[1:])
 def shared_memory(request: pytest.FixtureRequest) -> Iterator[Memory]:
     """Four pages of each kind that several mappings can share."""
-    made = make_memory(request.param, 4, request)
+    made = make_memory(request.param, 4)
     yield made
     made.close()
 
 
 @pytest.fixture
-def memfd_memory(request: pytest.FixtureRequest) -> Iterator[Memory]:
+def memfd_memory() -> Iterator[Memory]:
     """Four pages of a memfd."""
-    made = make_memory("memfd", 4, request)
+    made = make_memory("memfd", 4)
     yield made
     made.close()
 
 
 @pytest.fixture
-def anonymous_memory(request: pytest.FixtureRequest) -> Iterator[Memory]:
+def anonymous_memory() -> Iterator[Memory]:
     """Four pages of private anonymous memory."""
-    made = make_memory("anonymous", 4, request)
+    made = make_memory("anonymous", 4)
     yield made
     made.close()
 
 
 @pytest.fixture
-def huge_memory(request: pytest.FixtureRequest, huge_pages: int) -> Iterator[Memory]:
+def huge_memory() -> Iterator[Memory]:
     """One huge page more than the pool has."""
-    made = make_memory("hugetlbfs", free_huge_pages() + 1, request)
+    made = make_memory("hugetlbfs", free_huge_pages() + 1)
     yield made
     made.close()
 
@@ -223,9 +221,9 @@ def uffd() -> Iterator[Userfaultfd]:
 
 @pytest.fixture
 def source(request: pytest.FixtureRequest) -> Iterator[ScratchBuffer]:
-    """Bytes to install: enough for four of the largest pages, no two pages alike."""
-    huge = "huge_pages" in request.fixturenames or "hugetlbfs" in request.node.name
-    page_nbytes = huge_page_nbytes() if huge else PAGE_NBYTES
+    """Bytes to install: four pages of the size that the test uses, no two alike."""
+    used = [name for name in request.fixturenames if name.endswith("memory")]
+    page_nbytes = request.getfixturevalue(used[0]).page_nbytes if used else PAGE_NBYTES
     with ScratchBuffer(4 * page_nbytes) as scratch:
         for page in range(4):
             scratch.view[page * page_nbytes : (page + 1) * page_nbytes] = (
@@ -275,20 +273,36 @@ def next_faults() -> Callable[..., list[Fault]]:
 
 
 @pytest.fixture
-def run_python() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run a program in an interpreter of its own, which may die of it."""
+def start_python() -> Callable[..., subprocess.Popen[str]]:
+    """Start a program in an interpreter of its own, which may die of it."""
 
-    def run(program: str, *arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+    def start(program: str, *arguments: str, **options: object) -> subprocess.Popen[str]:
         root = str(Path(lazyarr.__file__).parents[1])
-        return subprocess.run(
+        return subprocess.Popen(
             [sys.executable, "-X", "faulthandler", "-c", program, *arguments],
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=60,
-            check=False,
             env={**os.environ, "PYTHONPATH": root},
             **options,
         )
+
+    return start
+
+
+@pytest.fixture
+def run_python(
+    start_python: Callable[..., subprocess.Popen[str]],
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a program in an interpreter of its own to its end, whatever that is."""
+
+    def run(program: str, *arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+        with start_python(program, *arguments, **options) as child:
+            try:
+                output = child.communicate(timeout=3 * SECONDS)
+            finally:
+                child.kill()
+        return subprocess.CompletedProcess(child.args, child.returncode, *output)
 
     return run
 
@@ -304,14 +318,9 @@ def free_range() -> Iterator[int]:
 
 
 def _open_files() -> set[str]:
-    return {f"{fd} {_target(fd)}" for fd in os.listdir("/proc/self/fd")}
-
-
-def _target(fd: str) -> str:
-    try:
-        return os.readlink(f"/proc/self/fd/{fd}")
-    except FileNotFoundError:
-        return "gone"  # the listing's own descriptor
+    paths = (f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd"))
+    # The listing's own descriptor is closed by now.
+    return {f"{path} {os.readlink(path)}" for path in paths if os.path.lexists(path)}
 
 
 def _test_mappings() -> list[str]:
@@ -319,13 +328,13 @@ def _test_mappings() -> list[str]:
 
 
 @pytest.fixture(autouse=True)
-def leave_no_trace(request: pytest.FixtureRequest) -> Iterator[None]:
+def leave_no_trace() -> Iterator[None]:
     """Fail the test that leaves a descriptor, a thread or a mapping behind."""
     threads, files, mappings = threading.active_count(), _open_files(), _test_mappings()
     yield
     for thread in threading.enumerate():
-        if thread.daemon and thread is not threading.current_thread():
-            thread.join(SECONDS if "Toucher" in repr(thread) else 1)
-    assert {line for line in _open_files() - files if not line.endswith("gone")} == set()
+        if thread.name == "toucher":
+            thread.join(SECONDS)
+    assert _open_files() - files == set()
     assert threading.active_count() <= threads
     assert _test_mappings() == mappings

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -149,13 +148,3 @@ def test_a_bit_without_a_name_is_kept() -> None:
     features = uapi.Features(1 << 40 | 1 << 14)
     assert features & uapi.Features.POISON
     assert int(features) == 1 << 40 | 1 << 14
-
-
-def test_system_call_numbers_are_known_per_machine() -> None:
-    """The two tables of system calls are kept apart, and others are not guessed."""
-    assert libc.syscall_number("userfaultfd", machine="x86_64") == 323
-    assert libc.syscall_number("userfaultfd", machine="aarch64") == 282
-    assert libc.syscall_number("userfaultfd", machine="m68k") is None
-    assert libc.syscall_number("renameat2") == libc.syscall_number(
-        "renameat2", machine=os.uname().machine
-    )

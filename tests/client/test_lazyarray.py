@@ -1,0 +1,280 @@
+"""What users do with a LazyArray."""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+import threading
+
+import numpy as np
+import pytest
+
+import lazyarr
+from lazyarr import LazyArray
+from tests.process.running import wait_until
+from tests.stores import images, write_zarr
+
+DATA = images()
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory):
+    return write_zarr(tmp_path_factory.mktemp("client") / "x.zarr", DATA, chunks=(4, 32, 128))
+
+
+@pytest.fixture
+def x(url):
+    return lazyarr.open(url)
+
+
+def is_plain(value):
+    return type(value) is np.ndarray
+
+
+def test_opening_reads_nothing(x):
+    """A new array is an ndarray of the right shape with no unit in memory."""
+    assert isinstance(x, np.ndarray)
+    assert (x.shape, x.dtype, x.chunks, x.shards) == ((64, 32, 128), DATA.dtype, (4, 32, 128), None)
+    assert (x.nchunks, x.fill_value, x.path, x.dimension_names) == (16, 0, "", None)
+    assert x.residency().resident_units == 0
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        np.s_[3:9], np.s_[::2], np.s_[:, 5], np.s_[..., ::-1], np.s_[::-3, 1:2], np.s_[None, 2:],
+        np.s_[5:5], np.s_[:, :, 7], np.s_[...],
+    ],
+)  # fmt: skip
+def test_slices_are_free(x, key):
+    """A slice is a LazyArray with the right elements, and loads nothing by itself."""
+    view = x[key]
+    assert isinstance(view, LazyArray)
+    assert x.residency().resident_units == 0
+    np.testing.assert_array_equal(np.asarray(view), DATA[key])
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        0, -1, np.int64(17), (5, 3), (5, 3, 7), (-1, slice(2, 4)), [1, 60, 33], np.array([[2], [9]]),
+        DATA[:, 0, 0] > 30000, (slice(None), [3, 4]), ([1, 2], [3, 4]), (0, ..., 5), [],
+        DATA > 60000, True, (slice(2, 9), 3, [1, 2]), np.array(7), (None, 3),
+    ],
+)  # fmt: skip
+def test_picks_are_plain(x, key):
+    """Picking elements gives what NumPy gives, as plain arrays and scalars."""
+    picked, expected = x[key], DATA[key]
+    np.testing.assert_array_equal(picked, expected)
+    assert not isinstance(picked, LazyArray) or key == (None, 3)
+    assert np.shape(picked) == np.shape(expected)
+
+
+@pytest.mark.parametrize("key", [64, -65, (0, 32), [64], (0, 0, 0, 0), "field", 1.5])
+def test_wrong_indexes_raise_what_numpy_raises(x, key):
+    """An index that NumPy refuses is refused with NumPy's error."""
+    with pytest.raises(IndexError) as ours:
+        x[key]
+    with pytest.raises(IndexError) as theirs:
+        DATA[key]
+    assert str(ours.value) == str(theirs.value)
+
+
+def test_a_pick_loads_its_own_chunk_only(x):
+    """One row brings one unit."""
+    x[17]
+    assert x.residency().map.tolist() == [unit == 4 for unit in range(16)]
+    assert x[16:20].residency().resident_units == 1
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda a: a + 1, lambda a: a.sum(), lambda a: a.mean(axis=0), lambda a: a.max(axis=(1, 2)),
+        lambda a: a.astype("f4"), lambda a: np.concatenate([a, a]), lambda a: np.stack([a[0], a[1]]),
+        lambda a: a.copy(), lambda a: np.median(a), lambda a: a.argmax(), lambda a: a.std(),
+        lambda a: a.reshape(-1)[5:9], lambda a: a.T[3], lambda a: a.flatten(), lambda a: a.tolist(),
+        lambda a: a.take([1, 5], axis=0), lambda a: a.take([1, 5]), lambda a: np.sort(a, axis=0),
+        lambda a: a == a, lambda a: np.add.reduce(a), lambda a: a.cumsum(), lambda a: a.tobytes(),
+        lambda a: np.where(a > 9, a, 0), lambda a: a @ np.ones((128, 2)), lambda a: a.any(),
+        lambda a: np.einsum("ijk->i", a), lambda a: a.item(0), lambda a: [r.sum() for r in a],
+        lambda a: np.array(a), lambda a: copy.copy(a), lambda a: copy.deepcopy(a), lambda a: -a,
+        lambda a: a.swapaxes(0, 1).ravel(), lambda a: np.linalg.norm(a[0]), lambda a: len(a),
+        lambda a: np.array_equal(a, DATA), lambda a: a.clip(5, 9), lambda a: divmod(a, 7)[1],
+        lambda a: np.percentile(a, 30), lambda a: np.save(io.BytesIO(), a), lambda a: 5 in a,
+    ],
+)  # fmt: skip
+def test_operations_give_plain_results(x, function):
+    """Whatever computes gives NumPy's result, and no LazyArray."""
+    ours, expected = function(x), function(DATA)
+    np.testing.assert_array_equal(ours, expected)
+    assert not isinstance(ours, LazyArray) or ours.base is not None
+    assert type(ours) is type(expected) or isinstance(ours, LazyArray)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [np.transpose, np.shape, lambda a: np.moveaxis(a, 0, -1), np.expand_dims, np.squeeze, np.flip],
+)
+def test_free_functions_load_nothing(x, function):
+    """Functions that look at the shape or make a view read no element."""
+    arguments = (0,) if function is np.expand_dims else ()
+    function(x, *arguments)
+    assert x.residency().resident_units == 0
+
+
+def test_asarray_is_the_same_memory(x):
+    """np.asarray gives a plain array over the same pages."""
+    raw = np.asarray(x)
+    assert is_plain(raw)
+    assert np.shares_memory(raw, x)
+    np.testing.assert_array_equal(raw, DATA)
+
+
+def test_mode_r_is_read_only(x):
+    """Nothing can be assigned in mode r."""
+    with pytest.raises(ValueError, match="read-only"):
+        x[0] = 1
+    with pytest.raises(ValueError, match="read-only"):
+        x += 1
+    with pytest.raises(ValueError, match="resize|own"):
+        x.resize((5,))
+
+
+def test_mode_c_keeps_writes_private(url):
+    """What is written in mode c stays in this array; the store and other arrays keep theirs."""
+    mine, other = lazyarr.open(url, mode="c"), lazyarr.open(url)
+    expected = DATA.copy()
+    mine[3], expected[3] = 7, 7
+    mine[10:20, 4] += 1
+    expected[10:20, 4] += 1
+    np.testing.assert_array_equal(np.asarray(mine), expected)
+    np.testing.assert_array_equal(np.asarray(other), DATA)
+    mine.evict()
+    np.testing.assert_array_equal(np.asarray(mine), expected)
+
+
+def test_out_may_be_lazy_in_mode_c(url):
+    """An operation can write its result into a copy-on-write array."""
+    mine = lazyarr.open(url, mode="c")
+    result = np.add(DATA, 1, out=mine)
+    assert result is mine
+    np.testing.assert_array_equal(np.asarray(mine), DATA + 1)
+
+
+def test_evicted_units_come_again(x):
+    """Evicting takes out what is resident, and the next touch reads it again."""
+    raw = np.asarray(x)
+    assert raw.sum(dtype=np.int64) == DATA.sum(dtype=np.int64)
+    assert wait_until(lambda: x.residency().resident_nbytes == DATA.nbytes)
+    x[8:16].evict()
+    assert x.residency().resident_units == 14
+    x.evict()
+    assert x.residency().resident_units == 0
+    np.testing.assert_array_equal(raw, DATA)
+
+
+def test_prefetch(x):
+    """Prefetching brings what an index needs, waiting or not, with a bar or not."""
+    x.prefetch(slice(0, 8))
+    assert x.residency().resident_units == 2
+    x.prefetch([63])
+    assert x.residency().map[15]
+    x.prefetch(progress=True)
+    assert x.residency().resident_units == 16
+    with lazyarr.configure(memory_limit=DATA.nbytes - 1), pytest.raises(ValueError, match="limit"):
+        x.prefetch()
+
+
+def test_prefetch_without_waiting_serves_touches(x):
+    """A touch during a prefetch in the background reads right."""
+    x.prefetch(wait=False)
+    np.testing.assert_array_equal(np.asarray(x), DATA)
+    for thread in threading.enumerate():
+        if thread.name == "lazyarr-prefetch":
+            thread.join()
+
+
+def test_functions_find_memory_by_address(x):
+    """prefetch, residency and evict take any view of lazy memory, and nothing else."""
+    raw = np.asarray(x)[4:8]
+    lazyarr.prefetch(raw)
+    assert lazyarr.residency(raw).resident_units == 1
+    lazyarr.evict(raw)
+    assert lazyarr.residency(raw).resident_units == 0
+    for other in (np.zeros(3), [1, 2], None):
+        with pytest.raises(TypeError, match="memory that lazyarr fills"):
+            lazyarr.residency(other)
+
+
+def test_pickles_as_a_reference(x):
+    """A pickle holds no data, and gives the same selection back."""
+    view = x[10:40:3, ::-1, 5]
+    packed = pickle.dumps(view)
+    assert len(packed) < 2000
+    again = pickle.loads(packed)
+    assert isinstance(again, LazyArray)
+    np.testing.assert_array_equal(np.asarray(again), DATA[10:40:3, ::-1, 5])
+
+
+def test_stays_valid_after_everything_else_is_dropped(url):
+    """A view keeps the memory, whatever became of the array it came from."""
+    view = np.asarray(lazyarr.open(url))[20:]
+    np.testing.assert_array_equal(view, DATA[20:])
+
+
+def test_many_threads_read_right(x):
+    """Threads on the same and on different pages all read the data."""
+    raw, wrong = np.asarray(x), []
+
+    def read(seed):
+        for i in np.random.default_rng(seed).integers(0, 64, 50):
+            picked = raw[i].copy() if seed % 2 else x[i]
+            if not np.array_equal(picked, DATA[i]):
+                wrong.append(i)
+
+    threads = [threading.Thread(target=read, args=(seed,)) for seed in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_repr_loads_nothing_and_says_what_it_is(x):
+    """The repr names the array and its residency without reading it."""
+    assert repr(x).startswith("<LazyArray / (64, 32, 128) uint16, 0 of 16 units resident")
+    assert x.residency().resident_units == 0
+    assert repr(x.copy()) == repr(DATA)
+
+
+def test_a_lazy_array_is_not_made_by_hand():
+    """Calling the class is refused: such an array would never fill."""
+    with pytest.raises(TypeError, match=r"lazyarr\.open"):
+        LazyArray((3,))
+
+
+def test_attributes_are_gone_from_results(x):
+    """A result has no store behind it, and says so by being a plain array."""
+    assert not hasattr(x + 1, "chunks")
+
+
+def test_memory_limit_holds_while_scanning(url):
+    """A raw scan of more than the limit stays within it, and reads right."""
+    limit_nbytes = DATA.nbytes // 4
+    with lazyarr.configure(memory_limit=limit_nbytes):
+        raw = np.asarray(lazyarr.open(url))
+        for _ in range(3):
+            assert raw.tobytes() == DATA.tobytes()
+            assert lazyarr.stats()["resident_bytes"] <= limit_nbytes
+    assert lazyarr.stats()["evictions"] > 0
+
+
+def test_a_unit_larger_than_the_limit_is_refused(url):
+    """Opening says which limit and which size do not go together."""
+    with (
+        lazyarr.configure(memory_limit=1000),
+        pytest.raises(lazyarr.FormatError, match="32768 bytes, the memory limit is 1000"),
+    ):
+        lazyarr.open(url)

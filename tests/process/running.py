@@ -1,0 +1,98 @@
+"""Running programs that fault, in processes of their own."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+__all__ = ["PRELUDE", "pagers", "run_program", "start_program", "wait_until"]
+
+PRELUDE = """
+import faulthandler; faulthandler.enable(); faulthandler.dump_traceback_later(60, exit=True)
+import ctypes, os, signal, sys, threading, time
+import numpy as np, lazyarr
+def read_all(array):
+    "Return the bytes through a raw pointer, with no lazyarr in the way."
+    raw = np.asarray(array)
+    return ctypes.string_at(raw.ctypes.data, raw.nbytes)
+def in_child(function):
+    "Return how a forked child ended that ran a function."
+    pid = os.fork()
+    if pid == 0:
+        try:
+            function()
+            os._exit(0)
+        except BaseException:
+            import traceback; traceback.print_exc()
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+"""
+
+_numbers = itertools.count()
+
+
+def start_program(program: str, *arguments: object) -> tuple[subprocess.Popen[str], str]:
+    """Start a program with lazyarr and numpy imported; return it and its pagers' mark."""
+    mark = f"LAZYARR_TEST_MARK={os.getpid()}-{next(_numbers)}"
+    name, value = mark.split("=")
+    process = subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", PRELUDE + textwrap.dedent(program)]
+        + [str(argument) for argument in arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, name: value},
+    )
+    return process, mark
+
+
+def run_program(
+    program: str, *arguments: object, seconds: float = 90
+) -> subprocess.CompletedProcess[str]:
+    """Return how a program ended; fails when its pager outlives it by a second."""
+    process, mark = start_program(program, *arguments)
+    try:
+        stdout, stderr = process.communicate(timeout=seconds)
+    finally:
+        process.kill()
+    assert wait_until(lambda: not pagers(mark), 1.0), f"pagers left behind: {pagers(mark)}"
+    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+
+def pagers(mark: str) -> list[int]:
+    """Return the pager processes of programs with a mark."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                command = (entry / "cmdline").read_bytes()
+                environment = (entry / "environ").read_bytes()
+            except OSError:
+                continue
+            if b"pager/__main__.py" in command and mark.encode() in environment.split(b"\0"):
+                found.append(int(entry.name))
+    return found
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 10.0) -> bool:
+    """Return whether a condition comes true in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        os.sched_yield()
+    return True
+
+
+def ended_by(process: subprocess.CompletedProcess[str]) -> str:
+    """Return the name of the signal that ended a process, or its exit code."""
+    code = process.returncode
+    return signal.Signals(-code).name if code < 0 else str(code)
