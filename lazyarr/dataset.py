@@ -5,34 +5,17 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lazyarr import settings
-from lazyarr.client import process
-from lazyarr.client.hierarchy import Hierarchy, join_path
+from lazyarr.client.hierarchy import join_path
+from lazyarr.client.opening import Opening, begin_opening, open_array
 from lazyarr.errors import FormatError
 from lazyarr.format import ArrayMetadata, GroupMetadata
-from lazyarr.store import RetryingStore, RetryPolicy, open_store
 
 if TYPE_CHECKING:
     from lazyarr.client.lazyarray import LazyArray
 
-__all__ = ["Dataset", "open", "open_reference_array"]
-
-_MODES = ("r", "c", "r+")
-_MEMORY_KINDS = (None, "shared", "private")
-
-
-@dataclass(frozen=True, slots=True)
-class _Opening:
-    """How a store was opened: what its arrays and its groups have in common."""
-
-    url: str
-    storage_options: Mapping[str, Any] | None
-    mode: str
-    memory: str | None
-    hierarchy: Hierarchy
+__all__ = ["Dataset", "open"]
 
 
 class Dataset(Mapping[str, Any]):
@@ -51,7 +34,7 @@ class Dataset(Mapping[str, Any]):
     (['g', 'x'], np.float64(2.0))
     """
 
-    def __init__(self, opening: _Opening, metadata: GroupMetadata) -> None:
+    def __init__(self, opening: Opening, metadata: GroupMetadata) -> None:
         self._opening = opening
         self._metadata = metadata
         self._lock = threading.RLock()
@@ -207,72 +190,18 @@ def open(  # noqa: A001 - numpy, zarr and h5py users look for this name
     >>> lazyarr.open(f"{directory.name}/x.zarr")[2:4].tolist()
     [2.0, 3.0]
     """
-    _check_mode(mode, memory)
-    # First of all: the pager starts up while this process reads and imports.
-    process.begin()
-    store = open_store(url, storage_options, timeout_seconds=settings.current().timeout)
-    policy = RetryPolicy(
-        timeout_seconds=settings.current().timeout, retries=settings.current().retries
+    opening = begin_opening(
+        url,
+        mode,
+        storage_options=storage_options,
+        use_consolidated=consolidated,
+        memory=memory,
     )
-    hierarchy = Hierarchy(RetryingStore(store, policy), use_consolidated=consolidated)
-    options = None if storage_options is None else dict(storage_options)
-    opening = _Opening(_absolute(url), options, mode, memory, hierarchy)
     return _open_node(opening, join_path(path or ""))
 
 
-def _check_mode(mode: str, memory: str | None) -> None:
-    if mode not in _MODES:
-        raise ValueError(f"mode is one of 'r' and 'c'; found {mode!r}")
-    if mode == "r+":
-        raise NotImplementedError(
-            "mode 'r+' is not there yet; use mode 'c' to change values in memory, and "
-            "lazyarr.save or lazyarr.create to write"
-        )
-    if memory not in _MEMORY_KINDS:
-        raise ValueError(f"memory is one of 'shared', 'private' and None; found {memory!r}")
-    if mode == "c" and memory == "shared":
-        raise ValueError("memory='shared' does not go with mode 'c': what is written is private")
-
-
-def _absolute(url: str | os.PathLike[str]) -> str:
-    """Return a URL that means the same in a process with another working directory."""
-    text = os.fspath(url)
-    return text if "://" in text or "::" in text else os.path.abspath(text)
-
-
-def _open_node(opening: _Opening, path: str) -> LazyArray | Dataset:
+def _open_node(opening: Opening, path: str) -> LazyArray | Dataset:
     metadata = opening.hierarchy.node(path)
     if isinstance(metadata, GroupMetadata):
         return Dataset(opening, metadata)
-    from lazyarr.client.lazyarray import make_array
-    from lazyarr.client.node import ArrayNode
-
-    node = ArrayNode(
-        store=opening.hierarchy.store,
-        url=opening.url,
-        storage_options=opening.storage_options,
-        metadata=metadata,
-        mode=opening.mode,
-        memory=opening.memory,
-    )
-    return make_array(node)
-
-
-def open_reference_array(
-    url: str,
-    storage_options: Mapping[str, Any] | None,
-    path: str,
-    mode: str,
-    memory: str | None,
-) -> LazyArray:
-    """Return an array that was pickled as a reference, opened in this process.
-
-    Raises
-    ------
-    FormatError
-        When there is a group in its place now.
-    """
-    found = open(url, mode, path=path, storage_options=storage_options, memory=memory)
-    if isinstance(found, Dataset):
-        raise FormatError(f"expected an array at {path!r} of {url}, found a group", path=path)
-    return found
+    return open_array(opening, metadata)

@@ -25,9 +25,11 @@ if TYPE_CHECKING:
     from lazyarr.client.residency import Residency
 
 __all__ = [
+    "codec_names",
     "describe_array",
     "describe_group",
     "describe_metadata",
+    "describe_node",
     "describe_residency",
     "describe_tree",
     "tree_html",
@@ -49,12 +51,12 @@ def describe_array(array: LazyArray) -> str:
     """Return what the stored array is, and how much of this view of it is in memory."""
     node = array._source  # noqa: SLF001 - the text of a property of its class
     stored = node.metadata
-    rows = _array_rows(node.store.url, stored)
+    rows = _array_rows(node.store_url, stored)
     if array.shape != stored.shape:
         rows.append(("this view", f"{array.shape} {array.dtype}"))
     kind = "private, writable" if array.flags.writeable else "read-only"
     rows.append(("memory", f"{kind}; {describe_residency(array.residency())}"))
-    return _block(f"LazyArray {_title(stored)}", rows + _hint(node.store.url, stored))
+    return _block(f"LazyArray {_title(stored)}", rows + _hint(node.store_url, stored))
 
 
 def describe_metadata(url: str, metadata: ArrayMetadata) -> str:
@@ -130,7 +132,7 @@ def describe_tree(path: str, nodes: Sequence[_Found]) -> str:
         stem = "".join("│   " if level in continued else "    " for level in range(1, depth))
         fork = "├── " if depth in continued else "└── "
         continued = {level for level in continued if level < depth} | {depth}
-        summary = _summary(child, node)
+        summary = describe_node(child, node)
         name = stem + fork + _name(child)
         lines.append((name, summary) if summary else (name,))
     return "\n".join([printable(path) or "/", *columns(lines[::-1])])
@@ -161,7 +163,7 @@ def tree_html(title: str, path: str, nodes: Sequence[_Found]) -> str:
             depths.append(depth)
             parts.append(f"<li><details{unfolded}><summary>{name}</summary><ul>")
         else:
-            parts.append(f"<li>{name} {escape(_summary(child, node))}</li>")
+            parts.append(f"<li>{name} {escape(describe_node(child, node))}</li>")
     parts.extend("</ul></details></li>" for _ in depths)
     return "".join([*parts, "</ul></div>"])
 
@@ -178,7 +180,7 @@ def _array_rows(url: str, metadata: ArrayMetadata) -> list[tuple[str, str]]:
         ("data type", f"{printable(metadata.dtype.name)}{order}"),
         ("size", f"{format_nbytes(metadata.nbytes)} in memory"),
         *_grid_rows(metadata),
-        ("codecs", ", ".join(_codec_names(metadata.document))),
+        ("codecs", ", ".join(codec_names(metadata.document))),
         ("fill value", one_line(metadata.document.get("fill_value"))),
     ]
     if names is not None:
@@ -234,7 +236,7 @@ def _hint(url: str, metadata: ArrayMetadata) -> list[tuple[str, str]]:
     return [("hint", f"{found}; for faster picks: lazyarr convert {source} NEW.zarr")]
 
 
-def _codec_names(document: dict[str, Any]) -> Iterator[str]:
+def codec_names(document: dict[str, Any]) -> Iterator[str]:
     """Yield what chunks go through, from a document that was parsed before."""
     if "codecs" not in document:
         stages = [*(document.get("filters") or ()), document.get("compressor")]
@@ -245,7 +247,7 @@ def _codec_names(document: dict[str, Any]) -> Iterator[str]:
         name = codec if isinstance(codec, str) else str(codec["name"])
         configuration = {} if isinstance(codec, str) else codec.get("configuration", {})
         if name == "sharding_indexed":
-            yield f"{name}({', '.join(_codec_names(configuration))})"
+            yield f"{name}({', '.join(codec_names(configuration))})"
         elif "level" in configuration:
             yield f"{printable(name)} level {one_line(configuration['level'])}"
         else:
@@ -267,10 +269,10 @@ def _child_row(path: str, child: str, node: Node | FormatError) -> tuple[str, ..
         return (f"  {name}", str(node.shape), dtype, size, f"chunks {node.chunks}")
     if isinstance(node, GroupMetadata):
         return (f"  {name}/",)
-    return (f"  {name}", _summary(child, node))
+    return (f"  {name}", describe_node(child, node))
 
 
-def _summary(path: str, node: Node | FormatError) -> str:
+def describe_node(path: str, node: Node | FormatError) -> str:
     """Return a node on one line; nothing for a group."""
     if isinstance(node, FormatError):
         return printable(f"can not be mapped: {reason(path, node)}")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING
 
+from lazyarr.client import janitor
 from lazyarr.errors import FormatError, NodeNotFoundError
 from lazyarr.format import (
     ArrayMetadata,
@@ -51,6 +53,8 @@ class Hierarchy:
         self._use_consolidated = use_consolidated
         self._known: dict[str, Node | FormatError] = {}
         self._complete: set[str] = set()
+        # Whoever holds a node's array does not hold this: the pager has a store of its own.
+        weakref.finalize(self, janitor.defer, store.close).atexit = False
 
     def __repr__(self) -> str:
         return f"<Hierarchy: {len(self._known)} nodes of {self.store.url} read>"

@@ -1,55 +1,52 @@
-"""A thread that unmaps what nobody refers to any more."""
+"""A thread that does what finalizers may not do themselves.
+
+A finalizer may run anywhere, also where its own thread holds the locks that it
+would need, so it only puts its work in a queue that is made for that
+(`queue.SimpleQueue`: put is reentrant).
+"""
 
 from __future__ import annotations
 
-import os
 import threading
+from collections.abc import Callable
 from contextlib import suppress
-from queue import SimpleQueue
-from typing import TYPE_CHECKING
+from queue import Empty, SimpleQueue
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from lazyarr.errors import LazyarrError
 
-    from lazyarr.client.region import Region
+__all__ = ["after_fork_in_child", "defer", "start"]
 
-__all__ = ["Janitor"]
+_lock = threading.Lock()
+_queue: SimpleQueue[Callable[[], None]] = SimpleQueue()
+_thread: threading.Thread | None = None
 
 
-class Janitor:
-    """Unmaps dropped regions, after the pager has let go of them.
+def defer(work: Callable[[], None]) -> None:
+    """Have some work done soon, in the janitor's thread; takes no lock."""
+    _queue.put(work)
 
-    A finalizer may run anywhere, also where this thread's own locks are held, so
-    it only puts the region in a queue that is made for that (`queue.SimpleQueue`:
-    put is reentrant).
 
-    Parameters
-    ----------
-    let_go : callable
-        Unmaps one region.
-    starter_pid : int or None
-        A child process that ends at once, and is waited for here.
-    """
+def start() -> None:
+    """Start the thread, if it does not run."""
+    global _thread
+    with _lock:
+        if _thread is None:
+            _thread = threading.Thread(target=_run, name="lazyarr-janitor", daemon=True)
+            _thread.start()
 
-    def __init__(self, let_go: Callable[[Region], None], starter_pid: int | None) -> None:
-        self._let_go = let_go
-        self._starter_pid = starter_pid
-        self._queue: SimpleQueue[Region] = SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="lazyarr-janitor", daemon=True)
-        self._thread.start()
 
-    def __repr__(self) -> str:
-        return f"<Janitor: {self._queue.qsize()} regions to unmap>"
-
-    @property
-    def drop(self) -> Callable[[Region], None]:
-        """What a finalizer calls."""
-        return self._queue.put
-
-    def _run(self) -> None:
-        if self._starter_pid is not None:
-            # Somebody's os.wait() may have been faster.
-            with suppress(ChildProcessError):
-                os.waitpid(self._starter_pid, 0)
+def after_fork_in_child() -> None:
+    """Begin anew: a child has the parent's queue, and none of its threads."""
+    global _lock, _queue, _thread
+    waiting, _lock, _queue, _thread = _queue, threading.Lock(), SimpleQueue(), None
+    with suppress(Empty):
         while True:
-            self._let_go(self._queue.get())
+            _queue.put(waiting.get_nowait())
+    start()
+
+
+def _run() -> None:
+    queue = _queue
+    while True:
+        with suppress(LazyarrError, OSError):
+            queue.get()()

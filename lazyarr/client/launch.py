@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lazyarr.errors import PagerError
-from lazyarr.wire.channel import Channel, channel_pair
+from lazyarr.wire.channel import channel_pair
 
 __all__ = ["Launched", "launch_pager"]
 
@@ -21,14 +21,14 @@ class Launched(NamedTuple):
 
     Attributes
     ----------
-    channel : Channel
-        What is sent here is read when it is up.
+    descriptor : int
+        A channel to it; what is sent there is read when it is up.
     starter_pid : int
         A child that ends at once, and must be waited for; the pager is its
         child, and nobody's after that.
     """
 
-    channel: Channel
+    descriptor: int
     starter_pid: int
 
 
@@ -66,4 +66,4 @@ def launch_pager() -> Launched:
         raise PagerError(f"cannot start the pager: {error}; check {sys.executable}") from error
     finally:
         theirs.close()
-    return Launched(ours, pid)
+    return Launched(ours.detach(), pid)

@@ -128,7 +128,7 @@ class LazyArray(np.ndarray[Any, Any]):
     @property
     def url(self) -> str:
         """The store."""
-        return self._source.store.url
+        return self._source.store_url
 
     @property
     def path(self) -> str:
@@ -245,7 +245,7 @@ class LazyArray(np.ndarray[Any, Any]):
             raise TypeError("iteration over a 0-d array")
         return (self[i] for i in range(len(self)))
 
-    def take(
+    def take(  # type: ignore[override]  # NumPy has overloads by type of index
         self, indices: Any, axis: int | None = None, out: Any = None, mode: Any = "raise"
     ) -> Any:
         """Return elements by index, as `numpy.take`."""
@@ -388,9 +388,9 @@ def _reopen(
     strides: tuple[int, ...],
 ) -> LazyArray:
     """Return an array from its reference, opened in this process."""
-    from lazyarr.dataset import open_reference_array
+    from lazyarr.client.opening import reopen_array
 
-    array = open_reference_array(*place)
+    array = reopen_array(*place)
     memory = array._memory
     flat = np.empty(0, np.uint8) if memory is None else np.asarray(memory)
     return _tie(np.ndarray(shape, dtype, flat, start, strides), array._node, memory)

@@ -11,14 +11,13 @@ from lazyarr.client.process import session
 from lazyarr.errors import FormatError
 from lazyarr.kernel import PAGE_NBYTES
 from lazyarr.plan.geometry import Geometry
-from lazyarr.store import store_reference
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from lazyarr.client.region import Memory
     from lazyarr.format import ArrayMetadata
-    from lazyarr.store import Store
+    from lazyarr.store import StoreReference
 
 __all__ = ["ArrayNode"]
 
@@ -32,10 +31,12 @@ class ArrayNode:
 
     Attributes
     ----------
-    store : Store
-        The opened store.
-    url : str or os.PathLike
-        As the user gave it: what another process opens.
+    reference : StoreReference
+        What the pager opens; the node owns the descriptors until they are sent.
+    store_url : str
+        The store, without credentials.
+    url : str
+        What another process opens to reach the same store.
     storage_options : mapping or None
         As the user gave them.
     metadata : ArrayMetadata
@@ -46,7 +47,8 @@ class ArrayNode:
         The kind of memory that the user asked for.
     """
 
-    store: Store
+    reference: StoreReference
+    store_url: str
     url: str
     storage_options: Mapping[str, Any] | None
     metadata: ArrayMetadata
@@ -71,7 +73,7 @@ class ArrayNode:
         limit_nbytes = settings.current().memory_limit
         if geometry.nbytes and geometry.unit_nbytes > limit_nbytes:
             raise FormatError(
-                f"cannot map array {self.metadata.path!r} of {self.store.url}: one unit of its "
+                f"cannot map array {self.metadata.path!r} of {self.store_url}: one unit of its "
                 f"chunks takes {geometry.unit_nbytes} bytes, the memory limit is {limit_nbytes} "
                 "bytes; raise it with lazyarr.configure(memory_limit=...), or store smaller "
                 "chunks with 'lazyarr convert'",
@@ -81,15 +83,14 @@ class ArrayNode:
 
     def map(self, geometry: Geometry) -> Memory:
         """Return memory that fills with the array's bytes when it is touched."""
-        reference = store_reference(self.store, prefix=self.metadata.path)
         array = {
-            "url": self.store.url,
+            "url": self.store_url,
             "path": self.metadata.path,
             "document": json.dumps(self.metadata.document, separators=(",", ":")),
             "zarr_format": self.metadata.zarr_format,
-            "store": reference.description,
-            "is_remote": reference.description["kind"] not in _LOCAL_KINDS,
+            "store": self.reference.description,
+            "is_remote": self.reference.description["kind"] not in _LOCAL_KINDS,
         }
         return session().open_region(
-            geometry, private=self.is_private, array=array, descriptors=reference.descriptors
+            geometry, private=self.is_private, array=array, descriptors=self.reference.descriptors
         )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from lazyarr import settings
+from lazyarr.client import janitor
 from lazyarr.client.launch import launch_pager
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ def begin() -> None:
     NumPy and reads metadata.
     """
     global _launched
+    janitor.start()
     with _lock:
         if _launched is None and (_session is None or _session.is_broken):
             _launched = launch_pager()
@@ -48,12 +51,21 @@ def session() -> Session:
     with _lock:
         if _session is None or _session.is_broken:
             from lazyarr.client.session import Session
+            from lazyarr.wire.channel import Channel
 
             launched, _launched = _launched, None
             assert launched is not None
-            _session = Session(launched.channel, starter_pid=launched.starter_pid)
+            control = Channel.from_descriptor(launched.descriptor)
+            _session = Session(control)
+            janitor.defer(lambda: _wait_for(launched.starter_pid))
             _install_hooks()
         return _session
+
+
+def _wait_for(pid: int) -> None:
+    # Somebody's os.wait() may have been faster.
+    with suppress(ChildProcessError):
+        os.waitpid(pid, 0)
 
 
 def current_session() -> Session | None:
@@ -97,3 +109,4 @@ def _after_fork_in_child() -> None:
     _launched = None
     if _session is not None:
         _session = _session.after_fork_in_child()
+    janitor.after_fork_in_child()

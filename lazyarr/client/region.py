@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from lazyarr.client import janitor
 from lazyarr.kernel import (
     PAGE_NBYTES,
     Advice,
@@ -178,4 +179,5 @@ class Memory:
         }
 
     def __del__(self) -> None:
-        self.region.owner.drop(self.region)
+        region = self.region
+        janitor.defer(lambda: region.owner.let_go(region))

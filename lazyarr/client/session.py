@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from lazyarr import settings
 from lazyarr.client.arena import Arena
-from lazyarr.client.janitor import Janitor
 from lazyarr.client.region import (
     Memory,
     Region,
@@ -61,11 +60,9 @@ class Session:
     ----------
     control : Channel
         To the pager, which may still be starting: what is sent waits for it.
-    starter_pid : int or None
-        A child of this process that must be waited for.
     """
 
-    def __init__(self, control: Channel, *, starter_pid: int | None = None) -> None:
+    def __init__(self, control: Channel) -> None:
         self._control = control
         self._lock = threading.Lock()
         self._idle: list[Channel] = []
@@ -79,7 +76,6 @@ class Session:
         # written to one object makes two mebibytes of it that are zeros.
         self._maps = Arena("lazyarr-residency")
         self._lifeline = self._say_hello()
-        self._janitor = Janitor(self._let_go, starter_pid)
 
     def __repr__(self) -> str:
         return f"<Session: {len(self._regions)} regions, {self._uffd!r}>"
@@ -158,10 +154,6 @@ class Session:
         self._control.send(message, region.descriptors)
         self._regions[region.number] = region
 
-    def drop(self, region: Region) -> None:
-        """Have a region unmapped soon; for finalizers, takes no lock."""
-        self._janitor.drop(region)
-
     def find(self, address: int) -> Region | None:
         """Return the region that an address lies in."""
         for region in tuple(self._regions.values()):
@@ -169,7 +161,7 @@ class Session:
                 return region
         return None
 
-    def _let_go(self, region: Region) -> None:
+    def let_go(self, region: Region) -> None:
         """Unmap a region once nothing is on its way into it.
 
         Its addresses mean something else after that, and an install that came

@@ -57,18 +57,19 @@ def default_chunks(
 def _rows(row_nbytes: int, page_nbytes: int, *, divided: int) -> int:
     """Return how many rows make about a chunk, in whole pages if that is near.
 
-    With an axis to divide, of more than no length, the nearest number that
-    does so without a rest: otherwise every row ends with a chunk that is
-    mostly padding.
+    An axis to divide, of more than no length, falls into pieces of equal size:
+    otherwise every row of the array could end with a chunk that is mostly padding.
     """
     wanted = max(1, round(CHUNK_NBYTES / row_nbytes))
-    aligned = page_nbytes // math.gcd(row_nbytes, page_nbytes)
-    if aligned > 2 * wanted:
-        aligned = 1
-    rows = max(aligned, round(wanted / aligned) * aligned)
-    near = range(aligned, 2 * rows + 1, aligned)
-    dividing = [n for n in near if divided and divided % n == 0 and 2 * n >= rows]
-    return min(dividing, key=lambda n: abs(n - rows), default=rows)
+    step = page_nbytes // math.gcd(row_nbytes, page_nbytes)
+    # Pieces of a row that is no whole number of pages lie anywhere in a page.
+    if step > 2 * wanted or divided % step:
+        step = 1
+    rows = max(step, round(wanted / step) * step)
+    if not divided:
+        return rows
+    pieces = max(1, round(divided / rows))
+    return -(-divided // (pieces * step)) * step
 
 
 def default_shards(

@@ -50,12 +50,10 @@ class Level(NamedTuple):
 
     def entry(self, chunk: tuple[int, ...]) -> int:
         """Return the place of a smallest chunk."""
-        return sum(
-            coordinate % size // step * stride
-            for coordinate, size, step, stride in zip(
-                chunk, self.sizes, self.steps, self.strides, strict=True
-            )
-        )
+        entry = 0
+        for k, c in enumerate(chunk):
+            entry += c % self.sizes[k] // self.steps[k] * self.strides[k]
+        return entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,13 +137,13 @@ class Layout:
         IndexError
             There is no such chunk.
         """
-        if len(chunk) != len(self.grid_shape) or not all(
-            0 <= c < n for c, n in zip(chunk, self.grid_shape, strict=True)
-        ):
+        if len(chunk) != len(self.grid_shape):
             raise IndexError(f"chunk {chunk} of a grid of shape {self.grid_shape}")
         coordinates = [0] * len(chunk)
-        for axis, c, size in zip(self.axes, chunk, self.chunks_per_object, strict=True):
-            coordinates[axis] = c // size
+        for k, c in enumerate(chunk):
+            if not 0 <= c < self.grid_shape[k]:
+                raise IndexError(f"chunk {chunk} of a grid of shape {self.grid_shape}")
+            coordinates[self.axes[k]] = c // self.chunks_per_object[k]
         entries = tuple(place.entry(chunk) for place in self.places)
         return ChunkAddress(self.key_encoding.key(tuple(coordinates)), entries)
 

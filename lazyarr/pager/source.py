@@ -236,8 +236,8 @@ class Source:
         if place is None:
             return None
         if place.stop is None:
-            data = self._store.read(place.key)
-            return None if data is None else memoryview(data)
+            return self._read_object(place.key, workspace)
+        self._check_size(place.stop - place.start)
         into = None
         if workspace is not None:
             workspace.encoded.grow(place.stop - place.start)
@@ -246,6 +246,28 @@ class Source:
         if data is None:
             raise FormatError("the object is gone, though its index was read from it")
         return data
+
+    def _read_object(self, key: str, workspace: Workspace | None) -> memoryview | None:
+        """Return a whole object; None when the store does not have it.
+
+        With a workspace the store is a local one: looking up the size first is
+        cheap there, and lets the bytes go to memory that is used again.
+        """
+        if workspace is None:
+            whole = self._store.read(key)
+            return None if whole is None else memoryview(whole)
+        nbytes = self._store.size(key)
+        if nbytes is None:
+            return None
+        self._check_size(nbytes)
+        workspace.encoded.grow(nbytes)
+        return self._store.read_range(key, 0, nbytes, into=workspace.encoded.view)
+
+    def _check_size(self, nbytes: int) -> None:
+        """Refuse to read what is longer than any codec would make of a chunk."""
+        limit_nbytes = self._layout.pipeline.limit_nbytes
+        if nbytes > limit_nbytes:
+            raise FormatError(f"chunk expected to have up to {limit_nbytes} bytes, found {nbytes}")
 
     def _find(self, chunk: tuple[int, ...]) -> _Place | None:
         """Return where an encoded chunk lies; None when it is not stored."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from lazyarr.plan.geometry import Geometry
 from lazyarr.plan.messages import Fragment
-from lazyarr.units import Span
 
 __all__ = ["EdgePages"]
 
@@ -62,13 +61,3 @@ class EdgePages:
     def uninstall(self, page: int) -> None:
         """Take down that a shared page is out again."""
         self._installed.discard(page)
-
-    def runs(self, pages: list[int]) -> list[Span]:
-        """Return neighbouring pages as spans."""
-        spans: list[Span] = []
-        for page in sorted(pages):
-            if spans and spans[-1].stop == page:
-                spans[-1] = Span(spans[-1].start, page + 1)
-            else:
-                spans.append(Span(page, page + 1))
-        return spans

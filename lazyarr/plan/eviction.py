@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import NamedTuple
 
 __all__ = ["SecondChance"]
@@ -58,11 +59,11 @@ class SecondChance:
         nbytes, _ = self._units.pop(key, (0, False))
         self._resident_nbytes -= nbytes
 
-    def victim(self) -> tuple[int, int] | None:
-        """Return the unit to take out next, without removing it; None when there is none."""
-        while self._units:
+    def victim(self, must_stay: Callable[[tuple[int, int]], bool]) -> tuple[int, int] | None:
+        """Return the unit to take out next, without removing it; None when all must stay."""
+        for _ in range(2 * len(self._units)):
             key, (nbytes, used) = next(iter(self._units.items()))
-            if not used:
+            if not used and not must_stay(key):
                 return key
             self._units[key] = (nbytes, False)
             self._units.move_to_end(key)

@@ -9,7 +9,8 @@ Invariants (checked by the property test):
 
 - A unit is absent, loading or resident; every load that is started ends once.
 - A page is installed when all units that fill it are resident, and is punched
-  only when none of them is.
+  only when none of them is; none is left behind when none of them is.
+- A unit is not evicted while somebody waits for a page that it shares.
 - While a load is on its way into a client's memory, that client's wish to unmap
   the region is not answered: the address can not come to mean something else.
 - Whoever waits is answered, mapped, woken or poisoned.
@@ -44,7 +45,8 @@ class Machine:
     Parameters
     ----------
     limit_nbytes : int
-        How many bytes of evictable memory may be resident or on their way.
+        How many bytes of evictable memory may be resident or on their way.  Where
+        more than half of that is on its way, the other half may be resident.
     """
 
     def __init__(self, limit_nbytes: int) -> None:
@@ -54,6 +56,7 @@ class Machine:
         self._requests: dict[tuple[int, int], _Request] = {}
         self._policy = SecondChance()
         self._loading_nbytes = 0
+        self._newest: tuple[int, int] | None = None
         self._out: list[m.Command] = []
         self.counters: Counter[str] = Counter()
         self._handlers: dict[type, Callable[[Any], None]] = {
@@ -90,6 +93,7 @@ class Machine:
         """Return what has to be done about an event, in order."""
         self._out = []
         self._handlers[type(event)](event)
+        self._make_room()
         return self._out
 
     def region(self, region: int) -> RegionState | None:
@@ -112,7 +116,12 @@ class Machine:
         if state is None or event.client not in state.addresses:
             self._out.append(m.Answer(event.client, event.ticket))
             return
-        self._tables[event.client].remove(state.addresses.pop(event.client))
+        address = state.addresses.pop(event.client)
+        self._tables[event.client].remove(address)
+        # Nobody should be waiting; if somebody is, munmap alone would not end it.
+        for page in state.drop_waiters(event.client):
+            place = address + page * state.geometry.page_nbytes
+            self._out.append(m.Wake(event.client, place))
         state.leaving[event.client] = event.ticket
         self._settle_leaving(event.region, state)
 
@@ -123,8 +132,8 @@ class Machine:
         for region, state in list(self._regions.items()):
             state.addresses.pop(event.client, None)
             state.leaving.pop(event.client, None)
+            state.drop_waiters(event.client)
             for loading in state.loading.values():
-                loading.faults = {f for f in loading.faults if f[0] != event.client}
                 loading.requests = {r for r in loading.requests if r[0] != event.client}
             self._settle_leaving(region, state)
 
@@ -152,13 +161,20 @@ class Machine:
             return
         region, page = place
         state = self._regions[region]
-        units = state.geometry.units_of_page(page)
-        absent = [unit for unit in range(*units) if unit not in state.resident]
-        for unit in absent:
-            loading = self._begin(region, state, unit, event.client, urgent=True)
-            loading.faults.add((event.client, page))
-        if not absent:
+        if state.is_installed(page):
             self._on_resident_fault(region, state, event.client, page)
+        else:
+            self._await_page(region, state, event.client, page)
+
+    def _await_page(self, region: int, state: RegionState, client: int, page: int) -> None:
+        """Load what a page lacks, with a thread that waits for it."""
+        for unit in range(*state.geometry.units_of_page(page)):
+            if unit not in state.resident:
+                is_late = unit in state.loading
+                loading = self._begin(region, state, unit, client, urgent=True)
+                loading.faults.add((client, page))
+                if is_late:
+                    loading.late.add((client, page))
 
     def _on_resident_fault(self, region: int, state: RegionState, client: int, page: int) -> None:
         """Map a page that another process has brought; or load it again.
@@ -189,14 +205,11 @@ class Machine:
     def _reload(self, region: int, state: RegionState, page: int, client: int) -> None:
         """Load the units of a page that is not what the record says."""
         state.suspects.discard(page)
-        units = state.geometry.units_of_page(page)
         state.edges.uninstall(page)
-        for unit in range(*units):
+        for unit in range(*state.geometry.units_of_page(page)):
             if unit in state.resident:
-                self._withdraw(region, state, unit)
-        for unit in range(*units):
-            loading = self._begin(region, state, unit, client, urgent=True)
-            loading.faults.add((client, page))
+                self._take_out(region, state, unit)
+        self._await_page(region, state, client, page)
 
     def _on_requested(self, event: m.Requested) -> None:
         self.counters["requests"] += 1
@@ -223,10 +236,8 @@ class Machine:
         """Return the load under way for a unit, started if need be."""
         loading = state.loading.get(unit)
         if loading is None:
-            nbytes = state.geometry.unit_bytes(unit).size
             if state.shared:
-                self._make_room(nbytes)
-                self._loading_nbytes += nbytes
+                self._loading_nbytes += state.geometry.unit_bytes(unit).size
             loading = state.loading[unit] = Loading(client)
             self._out.append(m.Load(region, unit, client, urgent))
         return loading
@@ -254,48 +265,61 @@ class Machine:
     def _on_loaded(self, event: m.Loaded) -> None:
         self.counters["units_loaded"] += 1
         state, loading = self._end(event.region, event.unit)
-        state.resident.add(event.unit)
         span = state.geometry.unit_bytes(event.unit)
         self.counters["bytes_installed"] += span.size
-        if state.shared:
-            self._policy.add((event.region, event.unit), span.size)
-        for fragment in event.fragments:
-            self._add_fragment(event, state, fragment)
-        self._out.append(m.Publish(event.region, event.unit, resident=True))
-        body = state.geometry.body_pages(event.unit)
-        if body.size and state.shared:
-            for client in {client for client, _ in loading.faults} - {event.client}:
-                self._map(event.region, state, client, body)
+        if state.addresses:
+            state.resident.add(event.unit)
+            if state.shared:
+                self._newest = (event.region, event.unit)
+                self._policy.add(self._newest, span.size)
+            for fragment in event.fragments:
+                self._add_fragment(event, state, fragment)
+            self._out.append(m.Publish(event.region, event.unit, resident=True))
+            self._serve(event, state, loading)
+        else:
+            # Nobody is left in whose memory its shared pages could be installed.
+            self._punch_body(event.region, state, event.unit)
         for key in loading.requests:
             self._advance(key, None)
         self._settle_leaving(event.region, state)
-        self._make_room(0)
 
     def _add_fragment(self, event: m.Loaded, state: RegionState, fragment: m.Fragment) -> None:
         data = state.edges.add(event.unit, fragment)
-        if data is None:
-            return
-        client = (
-            event.client if event.client in state.addresses else next(iter(state.addresses), None)
-        )
-        if client is None:
-            return
-        page = fragment.page
-        self._out.append(m.InstallPage(event.region, page, client, data))
-        if state.shared:
-            for other in state.addresses.keys() - {client}:
-                self._map(event.region, state, other, Span(page, page + 1))
+        if data is not None:
+            client = event.client
+            if client not in state.addresses:
+                client = next(iter(state.addresses))
+            self._out.append(m.InstallPage(event.region, fragment.page, client, data))
 
-    def _map(self, region: int, state: RegionState, client: int, pages: Span) -> None:
-        if client in state.addresses:
-            self._out.append(m.MapPages(region, client, pages))
+    def _serve(self, event: m.Loaded, state: RegionState, loading: Loading) -> None:
+        """Map a unit for who waits, but for those whom the install has woken.
+
+        A page that it shares may lack another unit still, or again.
+        """
+        body = state.geometry.body_pages(event.unit)
+        waiters = sorted(loading.faults | state.take_healed(event.unit))
+        for client in dict.fromkeys(client for client, page in waiters if page in body):
+            if client != event.client:
+                self._out.append(m.MapPages(event.region, client, body))
+        for client, page in waiters:
+            if page in body:
+                is_lost = client == event.client and (client, page) in loading.late
+            elif not state.is_installed(page):
+                self._await_page(event.region, state, client, page)
+                continue
+            else:
+                is_lost = client != event.client
+            if is_lost:
+                self._out.append(m.MapPages(event.region, client, Span(page, page + 1)))
 
     def _on_load_failed(self, event: m.LoadFailed) -> None:
         self.counters["errors"] += 1
         state, loading = self._end(event.region, event.unit)
+        self._punch_body(event.region, state, event.unit)
         for client in sorted({client for client, _ in loading.faults}):
             pages = tuple(sorted(page for who, page in loading.faults if who == client))
             self._out.append(m.Poison(event.region, client, pages, event.failure))
+        state.poison(loading.faults)
         for key in loading.requests:
             self._advance(key, event.failure)
         self._settle_leaving(event.region, state)
@@ -312,6 +336,8 @@ class Machine:
             again = self._begin(event.region, state, event.unit, clients[0], urgent=True)
             again.faults = {f for f in loading.faults if f[0] in clients}
             again.requests = {r for r in loading.requests if r[0] in clients}
+        else:
+            self._punch_body(event.region, state, event.unit)
         self._settle_leaving(event.region, state)
 
     # --- eviction -------------------------------------------------------------
@@ -320,39 +346,55 @@ class Machine:
         state = self._regions.get(event.region)
         if state is not None and state.shared:
             for unit in range(*(event.units & Span(0, state.geometry.n_units))):
-                if unit in state.resident:
+                if unit in state.resident and not state.is_awaited(unit):
                     self._evict(event.region, state, unit)
         self._out.append(m.Answer(event.client, event.ticket))
 
     def _on_limit_changed(self, event: m.LimitChanged) -> None:
         self._limit_nbytes = event.limit_nbytes
-        self._make_room(0)
 
-    def _make_room(self, nbytes: int) -> None:
-        """Evict until `nbytes` more fit, or nothing is left that may go."""
-        while self._policy.resident_nbytes + self._loading_nbytes + nbytes > self._limit_nbytes:
-            victim = self._policy.victim()
+    def _make_room(self) -> None:
+        """Evict until what is resident and on its way fits, or nothing is left that may go.
+
+        Loads that wait in a queue must not drive out what has just come: with as
+        many threads waiting as the limit has units,
+        1. a unit is loaded, and the thread that waited for it is woken;
+        2. the unit is evicted in favour of those still on their way;
+        3. the thread finds its page gone and asks for it again, and so for ever.
+        """
+        allowed = max(self._limit_nbytes - self._loading_nbytes, self._limit_nbytes // 2)
+        while self._policy.resident_nbytes > allowed:
+            victim = self._policy.victim(self._must_stay)
             if victim is None:
                 return
             region, unit = victim
             self._evict(region, self._regions[region], unit)
 
-    def _withdraw(self, region: int, state: RegionState, unit: int) -> None:
-        """Take down that a unit is not resident any more."""
+    def _must_stay(self, key: tuple[int, int]) -> bool:
+        region, unit = key
+        return key == self._newest or self._regions[region].is_awaited(unit)
+
+    def _evict(self, region: int, state: RegionState, unit: int) -> None:
+        self.counters["evictions"] += 1
+        self._take_out(region, state, unit)
+
+    def _take_out(self, region: int, state: RegionState, unit: int) -> None:
+        """Take a unit out, and with it the shared pages that no resident unit needs."""
         state.resident.discard(unit)
         self._policy.remove((region, unit))
         self._out.append(m.Publish(region, unit, resident=False))
         state.edges.discard(unit, state.geometry.edge_pages(unit))
-
-    def _evict(self, region: int, state: RegionState, unit: int) -> None:
-        """Take a unit out, and with it the shared pages that no resident unit needs."""
-        self.counters["evictions"] += 1
-        self._withdraw(region, state, unit)
-        body = state.geometry.body_pages(unit)
-        if body.size:
-            self._out.append(m.Punch(region, body))
+        self._punch_body(region, state, unit)
         for page in state.geometry.edge_pages(unit):
             units = range(*state.geometry.units_of_page(page))
             if state.edges.is_installed(page) and not any(u in state.resident for u in units):
                 state.edges.uninstall(page)
-                self._out.append(m.Punch(region, Span(page, page + 1)))
+                self._punch(region, state, Span(page, page + 1))
+
+    def _punch_body(self, region: int, state: RegionState, unit: int) -> None:
+        self._punch(region, state, state.geometry.body_pages(unit))
+
+    def _punch(self, region: int, state: RegionState, pages: Span) -> None:
+        """Take pages out; private memory keeps them, and an install over them does nothing."""
+        if state.shared and pages.size:
+            self._out.append(m.Punch(region, pages))

@@ -21,12 +21,16 @@ class Loading:
         The one in whose memory the unit is installed first.
     faults : set of (int, int)
         Client and page of every thread that waits in a fault.
+    late : set of (int, int)
+        Those that came when the load was on its way: their page may have been
+        installed, and lost to swap or madvise, before they were heard of.
     requests : set of (int, int)
         Client and ticket of every request that waits.
     """
 
     client: int
     faults: set[tuple[int, int]] = field(default_factory=set)
+    late: set[tuple[int, int]] = field(default_factory=set)
     requests: set[tuple[int, int]] = field(default_factory=set)
 
 
@@ -50,6 +54,7 @@ class RegionState:
         self.loading: dict[int, Loading] = {}
         self.resident: set[int] = set()
         self.suspects: set[int] = set()
+        self.poisoned: set[tuple[int, int]] = set()
         self.leaving: dict[int, int] = {}
 
     def __repr__(self) -> str:
@@ -57,6 +62,52 @@ class RegionState:
             f"<RegionState: {len(self.resident)} of {self.geometry.n_units} units resident, "
             f"{len(self.loading)} loading, {len(self.addresses)} clients>"
         )
+
+    def is_installed(self, page: int) -> bool:
+        """Return whether a page has been installed and not taken out since."""
+        units = self.geometry.units_of_page(page)
+        return units.start in self.resident if units.size == 1 else self.edges.is_installed(page)
+
+    def is_awaited(self, unit: int) -> bool:
+        """Return whether somebody waits for a page that a unit shares with one on its way."""
+        return any(
+            not self.edges.is_installed(page)
+            and any(
+                other in self.loading and any(p == page for _, p in self.loading[other].faults)
+                for other in range(*self.geometry.units_of_page(page))
+            )
+            for page in self.geometry.edge_pages(unit)
+        )
+
+    def drop_waiters(self, client: int) -> set[int]:
+        """Forget the threads of a client that wait; return their pages."""
+        pages = set()
+        for loading in self.loading.values():
+            gone = {fault for fault in loading.faults if fault[0] == client}
+            loading.faults -= gone
+            pages |= {page for _, page in gone}
+        self.poisoned = {fault for fault in self.poisoned if fault[0] != client}
+        return pages
+
+    def poison(self, faults: set[tuple[int, int]]) -> None:
+        """Take down that pages are poisoned: whoever waited for them waits no more."""
+        for page in {page for _, page in faults}:
+            for unit in range(*self.geometry.units_of_page(page)):
+                if unit in self.loading:
+                    self.loading[unit].faults -= faults
+        self.poisoned |= faults
+
+    def take_healed(self, unit: int) -> set[tuple[int, int]]:
+        """Return, and forget, the poisoned pages that a loaded unit has completed.
+
+        Poison holds in one client's page table: an install in another does not heal it.
+        """
+        if not self.poisoned:
+            return set()
+        pages = self.geometry.pages_of_bytes(self.geometry.unit_bytes(unit))
+        healed = {f for f in self.poisoned if f[1] in pages and self.is_installed(f[1])}
+        self.poisoned -= healed
+        return healed
 
     def is_installing(self, client: int) -> bool:
         """Return whether something is on its way into a client's memory."""

@@ -13,7 +13,7 @@ import errno
 import socket
 from typing import NamedTuple
 
-__all__ = ["Failure", "Fault", "UnusableAnswerError", "decode_failure", "decode_status"]
+__all__ = ["REMEDIES", "Failure", "Fault", "UnusableAnswerError", "decode_failure", "decode_status"]
 
 
 class Fault(enum.Enum):
@@ -41,6 +41,18 @@ class Failure(NamedTuple):
     fault: Fault
     found: str
 
+
+REMEDIES = {
+    Fault.CONTAINER: "check the URL",
+    Fault.DENIED: (
+        "check credentials and storage_options (S3 also refuses what does not exist "
+        "to those who may not list the bucket)"
+    ),
+    Fault.RANGE: "the object is truncated, or its index is of another version",
+    Fault.TRANSIENT: "try again, or raise timeout and retries",
+    Fault.PERMANENT: "check the URL and storage_options",
+}
+"""What to do about each, for the end of a message."""
 
 _STATUS = {
     401: Fault.DENIED,
@@ -80,9 +92,9 @@ _NAME = {
     ),
     **dict.fromkeys(
         (
-            *("PermissionError", "SSLCertVerificationError", "ClientConnectorCertificateError"),
-            *("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError"),
-            *("TokenRetrievalError", "GoogleAuthError", "ClientAuthenticationError"),
+            *("PermissionError", "NoCredentialsError", "PartialCredentialsError"),
+            *("CredentialRetrievalError", "TokenRetrievalError"),
+            *("GoogleAuthError", "ClientAuthenticationError"),
         ),
         Fault.DENIED,
     ),
@@ -95,7 +107,11 @@ _NAME = {
         ),
         Fault.TRANSIENT,
     ),
-    "InvalidURL": Fault.PERMANENT,
+    **dict.fromkeys(
+        # Kinds of connection errors that stay.
+        ("InvalidURL", "SSLCertVerificationError", "ClientConnectorCertificateError"),
+        Fault.PERMANENT,
+    ),
 }
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from lazyarr.errors import StoreError
 from lazyarr.store.base import METADATA_NAMES, StoreReference, check_key, check_range
-from lazyarr.store.failure import Fault, decode_failure
+from lazyarr.store.failure import REMEDIES, Fault, decode_failure
 from lazyarr.store.packed import pack_store
 from lazyarr.store.transport import choose_transport
 from lazyarr.store.urls import lives_in_this_process, without_credentials
@@ -21,17 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["FsspecStore"]
 
 _Result = TypeVar("_Result")
-
-_REMEDIES = {
-    Fault.CONTAINER: "check the URL",
-    Fault.DENIED: (
-        "check credentials and storage_options (S3 also refuses what does not exist "
-        "to those who may not list the bucket)"
-    ),
-    Fault.RANGE: "the object is truncated, or its index is of another version",
-    Fault.TRANSIENT: "try again, or raise timeout and retries",
-    Fault.PERMANENT: "check the URL and storage_options",
-}
 
 
 class FsspecStore:
@@ -278,9 +267,9 @@ class FsspecStore:
         message = f"cannot read bytes [{start}, {stop}) of {key!r} in {self.url}: "
         is_short = n_read < stop - start
         if is_short and total is not None and total < stop:
-            message += f"the object has {total} bytes; {_REMEDIES[Fault.RANGE]}"
+            message += f"the object has {total} bytes; {REMEDIES[Fault.RANGE]}"
             raise StoreError(message, url=self.url, key=key, transient=False)
-        remedy = _REMEDIES[Fault.TRANSIENT] if is_short else "the store does not support ranges"
+        remedy = REMEDIES[Fault.TRANSIENT] if is_short else "the store does not support ranges"
         message += f"it gave {n_read} bytes; {remedy}"
         raise StoreError(message, url=self.url, key=key, transient=is_short)
 
@@ -288,7 +277,7 @@ class FsspecStore:
         if isinstance(error, StoreError):
             raise error
         fault, found = decode_failure(error)
-        remedy = _REMEDIES.get(fault, _REMEDIES[Fault.PERMANENT])
+        remedy = REMEDIES.get(fault, REMEDIES[Fault.PERMANENT])
         if isinstance(error, ImportError):
             remedy = "install it; 'pip install lazyarr[http,s3,gcs]' brings the usual ones"
         what = self.url if key is None else f"{key!r} in {self.url}"

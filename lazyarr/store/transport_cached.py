@@ -11,7 +11,12 @@ from lazyarr.store.failure import Fault, UnusableAnswerError
 from lazyarr.store.transport import Answer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lazyarr.store.transport import Transport
+
+    _Choice = Callable[[int], tuple[int, int]]
+    """From an object's size to the range of it that is wanted."""
 
 __all__ = ["CachedTransport"]
 
@@ -43,23 +48,13 @@ class CachedTransport:
 
     def fetch(self, path: str, start: int | None = None, stop: int | None = None) -> Answer:
         """Return a range of an object, or all of it, after fetching all of it once."""
-        data = self._read_cached(path, start, stop)
-        if data is None:
-            with self._lock:
-                download = self._downloads.setdefault(path, threading.Lock())
-            # The threads that wanted the same object meanwhile find it in the directory.
-            with download:
-                data = self._read_cached(path, start, stop)
-                if data is None:
-                    data = self._download(path)[start:stop]
-            with self._lock:
-                self._downloads.pop(path, None)
+        data = self._read(path, lambda total: (start or 0, total if stop is None else stop)).data
+        # How long the copy is, is no proof of how long the object is.
         return Answer(data, None)
 
     def fetch_suffix(self, path: str, nbytes: int) -> Answer:
         """Return the last bytes of an object and its size."""
-        data = self.fetch(path).data
-        return Answer(data[-nbytes:], len(data))
+        return self._read(path, lambda total: (max(0, total - nbytes), total))
 
     def size(self, path: str) -> int:
         """Return an object's size in bytes, as the store says it.
@@ -81,7 +76,24 @@ class CachedTransport:
         """Return the paths directly below a path; listings are not cached."""
         return self._inner.list_paths(path)
 
-    def _read_cached(self, path: str, start: int | None, stop: int | None) -> bytes | None:
+    def _read(self, path: str, choose: _Choice) -> Answer:
+        answer = self._read_cached(path, choose)
+        if answer is not None:
+            return answer
+        with self._lock:
+            download = self._downloads.setdefault(path, threading.Lock())
+        # The threads that wanted the same object meanwhile find it in the directory.
+        with download:
+            answer = self._read_cached(path, choose)
+            if answer is None:
+                data = self._download(path)
+                start, stop = choose(len(data))
+                answer = Answer(data[start:stop], len(data))
+        with self._lock:
+            self._downloads.pop(path, None)
+        return answer
+
+    def _read_cached(self, path: str, choose: _Choice) -> Answer | None:
         cached = self._cached_file(path)
         if cached is None:
             return None
@@ -90,11 +102,11 @@ class CachedTransport:
         except FileNotFoundError:
             return None  # somebody has emptied the cache in between
         try:
-            if stop is None:
-                return files.read_to_end(fd)[start:]
-            start = start or 0
-            target = bytearray(max(0, min(stop, os.fstat(fd).st_size) - start))
-            return bytes(target[: files.pread_into(fd, memoryview(target), start)])
+            total = os.fstat(fd).st_size
+            start, stop = choose(total)
+            target = bytearray(max(0, min(stop, total) - start))
+            n_read = files.pread_into(fd, memoryview(target), start)
+            return Answer(bytes(target[:n_read]), total)
         finally:
             os.close(fd)
 

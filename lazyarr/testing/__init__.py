@@ -1,8 +1,9 @@
 """Fakes that are public: stores and servers that are slow, broken or wrong on command."""
 
+from lazyarr.testing.faulty import Call, FaultyStore, Misbehaviour, random_plan
 from lazyarr.testing.http_server import Behaviour, HttpRequest, HttpServer, serve_directory
+from lazyarr.testing.latency import LatencyStore
 from lazyarr.testing.process import ServerProcess, serve_commands
-from lazyarr.testing.stores import Call, FaultyStore, LatencyStore, Misbehaviour, random_plan
 
 __all__ = [
     "LatencyStore",

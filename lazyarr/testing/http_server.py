@@ -86,6 +86,11 @@ class HttpServer:
     def __repr__(self) -> str:
         return f"HttpServer({self.url!r}, pid={self._process.pid})"
 
+    @property
+    def pid(self) -> int:
+        """The server's process id."""
+        return self._process.pid
+
     def behave(
         self, behaviour: Behaviour, *, times: int | None = None, path: str | None = None
     ) -> None:

@@ -94,7 +94,7 @@ class ChunkCoder:
         return padded
 
     def _is_fill(self, data: numpy.ndarray[Any, Any]) -> bool:
-        """Return whether bytes repeat the fill value's: NaN equals itself here, and 0.0 not -0.0."""
+        """Return whether bytes repeat the fill value's: NaN equals itself, and 0.0 is not -0.0."""
         itemsize = self._layout.itemsize
         if data[:itemsize].tobytes() != self._layout.fill:
             return False

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy
 
-
-
 if TYPE_CHECKING:
     from lazyarr.format import Buffer, ShardLevel
 
@@ -130,6 +128,11 @@ class OpenObject:
         """Take note that a chunk is being encoded, which ends what was known of it."""
         self.dense.pop(entry, None)
         self.n_encoding[entry] = self.n_encoding.get(entry, 0) + 1
+
+    def begin_patching(self, entry: int, chunk: numpy.ndarray[Any, Any]) -> None:
+        """Take a decoded chunk, of which elements are about to be replaced."""
+        self.encoded.pop(entry, None)
+        self.dense[entry] = chunk
 
     def finish_encoding(self, entry: int, chunk: bytes | None) -> None:
         """Take a chunk that was encoded."""

@@ -1,4 +1,4 @@
-"""One array as it is written: boxes of elements become chunks, chunks become objects."""
+"""One array as it is written: elements become chunks, chunks become objects."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from lazyarr.errors import FormatError
-from lazyarr.format import SHARD_NBYTES, ArrayMetadata
+import numpy
+
+from lazyarr.errors import ChunkError, FormatError
+from lazyarr.format import SHARD_NBYTES, ArrayMetadata, DamagedChunkError
 from lazyarr.units import Span
-from lazyarr.writer.boxes import Box, cells, count_cells, meet, plan_reads, slices_in, whole
+from lazyarr.writer.boxes import Box, box_shape, cells, meet, plan_reads, slices_in, whole
 from lazyarr.writer.coder import ChunkCoder
+from lazyarr.writer.grid import Piece, array_grid
 from lazyarr.writer.objects import OpenObject, StoredObject, assemble
 
 if TYPE_CHECKING:
-    import numpy
-
     from lazyarr.format import Buffer
     from lazyarr.writer.place import Place
     from lazyarr.writer.pump import Pump
@@ -27,10 +28,16 @@ if TYPE_CHECKING:
 __all__ = ["ArraySink"]
 
 _JOB_NBYTES = 1 << 20
-"""What is encoded by one job: small enough to spread, large enough to be worth a thread switch."""
+"""What one job encodes: small enough to spread, large enough to be worth a thread switch."""
 
 _OPEN_NBYTES = 2 * SHARD_NBYTES
 """What objects that wait for more elements may hold together."""
+
+_PUT_NBYTES = 1 << 12
+"""What an object costs beside its content, so that not too many wait that have none."""
+
+_Array: TypeAlias = "numpy.ndarray[Any, Any]"
+_Coordinates: TypeAlias = tuple[int, ...]
 
 
 class ArraySink:
@@ -49,6 +56,12 @@ class ArraySink:
     ----------
     metadata : ArrayMetadata
         The array with the shape that it has now.
+    has_grown : bool
+        Whether that is another shape than it had.
+    dtype : numpy.dtype
+        Its elements as they are stored.
+    report : callable or None
+        Called with the size, in bytes, of every part that has been encoded.
 
     Raises
     ------
@@ -63,145 +76,245 @@ class ArraySink:
     def __init__(
         self, metadata: ArrayMetadata, place: Place, *, encoding: Pump, putting: Pump
     ) -> None:
-        layout = metadata.layout()
-        if len(layout.levels) > 1:
+        levels = metadata.layout().levels
+        if len(levels) > 1:
             raise FormatError(
                 f"cannot write to {metadata.path!r}: its shards hold shards, which lazyarr only "
                 "reads; run 'lazyarr convert'",
                 path=metadata.path,
             )
         self.metadata = metadata
+        self.has_grown = False
+        self.report: Callable[[int], None] | None = None
         self._place = place
         self._encoding = encoding
         self._putting = putting
-        self._level = layout.levels[0] if layout.levels else None
-        self._chunks = metadata.chunks
+        self._level = levels[0] if levels else None
         self._coder = ChunkCoder(metadata)
-        self._open: OrderedDict[tuple[int, ...], OpenObject] = OrderedDict()
-        self._keys_in_flight: set[str] = set()
+        self.dtype = self._coder.dtype
+        self._grid = array_grid(metadata, metadata.shape)
         # What the store holds outside of this is of a writer that died before it
         # could say so in the array's document.
-        self._valid = whole(metadata.shape)
-        self._extend(metadata.shape)
+        self._valid = self._grid.extent
+        self._open: OrderedDict[_Coordinates, OpenObject] = OrderedDict()
+        self._keys_in_flight: set[str] = set()
 
     def __repr__(self) -> str:
         path, shape = self.metadata.path, self.metadata.shape
         return f"<ArraySink {path!r} {shape}, {len(self._open)} open objects>"
 
-    @property
-    def dtype(self) -> numpy.dtype[Any]:
-        """The elements as they are stored."""
-        return self._coder.dtype
-
     def append(self, source: Source) -> None:
-        """Add rows; objects stay open until their last row is there."""
-        shape = self.metadata.shape
-        grown = (shape[0] + source.shape[0], *shape[1:])
-        n_rows = self.metadata.chunk_shape[0]
-        self.metadata = replace(self.metadata, shape=grown)
-        self._extend((-(-grown[0] // n_rows) * n_rows, *shape[1:]))
-        box = (Span(shape[0], grown[0]), *whole(shape[1:]))
-        self.assign(box, source)
+        """Add rows; an object is open until its last row is there, or `flush`."""
+        n_before, *rest = self.metadata.shape
+        n_rows = n_before + source.shape[0]
+        self.metadata = replace(self.metadata, shape=(n_rows, *rest))
+        self.has_grown = True
+        object_rows = self.metadata.chunk_shape[0]
+        self._grid = array_grid(self.metadata, (-(-n_rows // object_rows) * object_rows, *rest))
+        self._assign((Span(n_before, n_rows), *whole(tuple(rest))), source)
 
-    def fill(
-        self, box: Box, source: Source, *, report: Callable[[int], None] | None = None
-    ) -> None:
-        """Give the elements of a box new values; objects that lie in it whole are put.
+    def fill(self, box: Box, source: Source) -> None:
+        """Give the elements of a box, which lies in the array, new values.
 
         Parameters
         ----------
         box : Box
-            Inside of the array.
+            Which elements.
         source : Source
             As many elements.  Where they are in memory they must not change before
             the next `settle`.
-        report : callable, optional
-            Called with the size, in bytes, of what has been encoded.
         """
-        self._extend(self.metadata.shape)
-        self.assign(box, source, report=report)
-
-    def assign(
-        self, box: Box, source: Source, *, report: Callable[[int], None] | None = None
-    ) -> None:
-        """Encode a box, a read at a time; see `fill` and `append`."""
-        itemsize = self._coder.dtype.itemsize
-        whole_source = whole(source.shape)
-        for region in plan_reads(box, self.metadata.chunk_shape, self._chunks, itemsize):
-            nbytes = math.prod(span.size for span in region) * itemsize
-            self._encoding.make_room(nbytes)
-            inner = tuple(
-                Span(span.start - b.start, span.stop - b.start)
-                for span, b in zip(region, box, strict=True)
-            )
-            block = source.read(meet(inner, whole_source))
-            for place, cell in cells(region, self.metadata.chunk_shape):
-                self._assign_object(place, meet(cell, region), block, region, report)
-                self._close_oldest()
+        self._grid = array_grid(self.metadata, self.metadata.shape)
+        self._assign(box, source)
 
     def settle(self) -> None:
-        """Wait until nothing needs the sources any more."""
+        """Wait until no source is needed any more."""
         self._encoding.drain()
 
     def flush(self) -> None:
         """Put all objects that are open, and wait for them."""
-        for opened in self._open.values():
-            self._encode_dense(opened)
+        for place in list(self._open):
+            self._finish(place)
         self._encoding.drain()
-        while self._open:
-            _, opened = self._open.popitem(last=False)
-            self._put_incomplete(opened)
+        for place in list(self._open):
+            self._put_incomplete(place)
         self._putting.drain()
 
-    def _extend(self, extent: tuple[int, ...]) -> None:
-        """Say up to where elements are expected; a chunk is done when all of those are there."""
-        self._extent = whole(extent)
-        self._layout = replace(self.metadata, shape=extent).layout()
+    def _assign(self, box: Box, source: Source) -> None:
+        grid, itemsize = self._grid, self.dtype.itemsize
+        for region in plan_reads(box, grid.object_shape, grid.chunk_shape, itemsize):
+            self._encoding.make_room(math.prod(box_shape(region)) * itemsize)
+            slices = slices_in(region, box)
+            block = source.read(tuple(Span(s.start, s.stop) for s in slices))
+            for place, cell in cells(region, grid.object_shape):
+                self._assign_object(place, meet(cell, region), block, region)
+            self._put_oldest()
 
-    def _assign_object(
-        self,
-        place: tuple[int, ...],
-        part: Box,
-        block: numpy.ndarray[Any, Any],
-        region: Box,
-        report: Callable[[int], None] | None,
-    ) -> None:
-        opened = self._open_object(place)
-        batch: list[tuple[int, numpy.ndarray[Any, Any]]] = []
-        batch_nbytes = 0
-        for chunk, cell in cells(part, self._chunks):
-            inside = meet(cell, self._extent)
-            piece = meet(cell, part)
-            elements = block[slices_in(piece, region)]
-            entry = self._entry(chunk)
-            if piece == inside:
-                batch.append((entry, elements))
-                batch_nbytes += elements.nbytes
-                if batch_nbytes >= _JOB_NBYTES:
-                    self._submit(place, opened, batch, report)
-                    batch, batch_nbytes = [], 0
-                continue
-            self._patch(opened, entry, cell)[slices_in(piece, cell)] = elements
-            if piece[0].stop == inside[0].stop:
-                # The last row: rows come in order, as a rule.
-                self._submit(place, opened, [(entry, self._cut(opened, entry, cell))], report)
-        if batch:
-            self._submit(place, opened, batch, report)
-
-    def _open_object(self, place: tuple[int, ...]) -> OpenObject:
+    def _assign_object(self, place: _Coordinates, part: Box, block: _Array, region: Box) -> None:
+        pieces = list(self._grid.pieces(part))
         opened = self._open.get(place)
-        corner = tuple(
-            c * length // n
-            for c, length, n in zip(place, self.metadata.chunk_shape, self._chunks, strict=True)
-        )
+        if opened is not None and opened.n_encoding and not all(p.is_whole for p in pieces):
+            # What is being encoded is needed now.  It may also be what completes the
+            # object, which is put then and has to be opened again.
+            self._encoding.drain()
+        opened = self._opened(place)
+        ready = []
+        for piece in pieces:
+            elements = block[slices_in(piece.box, region)]
+            if not piece.is_whole:
+                dense = self._dense(opened, piece)
+                dense[slices_in(piece.box, piece.cell)] = elements
+                if not piece.has_last_row:
+                    continue
+                elements = dense[slices_in(piece.inside, piece.cell)]
+            ready.append((piece.entry, elements))
+        self._encode(place, ready)
+
+    def _opened(self, place: _Coordinates) -> OpenObject:
+        opened = self._open.get(place)
         if opened is None:
-            key = self._layout.locate(self._in_memory_order(corner)).key
-            path = self.metadata.path
-            opened = self._open[place] = OpenObject(f"{path}/{key}" if path else key)
+            opened = self._open[place] = OpenObject(self._grid.key(place))
         self._open.move_to_end(place)
-        cell = tuple(
-            Span(c * length, (c + 1) * length)
-            for c, length in zip(place, self.metadata.chunk_shape, strict=True)
-        )
-        opened.n_chunks = count_cells(meet(cell, self._extent), self._chunks)
+        opened.n_chunks = self._grid.n_chunks(place)
         return opened
+
+    def _encode(self, place: _Coordinates, ready: list[tuple[int, _Array]]) -> None:
+        opened = self._open[place]
+        # All of them before the first job: an object must not count as complete with
+        # chunks that are about to be replaced.
+        for entry, _ in ready:
+            opened.begin_encoding(entry)
+        batch: list[tuple[int, _Array]] = []
+        nbytes = 0
+        for entry, elements in ready:
+            batch.append((entry, elements))
+            nbytes += elements.size * self.dtype.itemsize
+            if nbytes >= _JOB_NBYTES:
+                self._submit(place, batch, nbytes)
+                batch, nbytes = [], 0
+        if batch:
+            self._submit(place, batch, nbytes)
+
+    def _submit(self, place: _Coordinates, batch: list[tuple[int, _Array]], nbytes: int) -> None:
+        coder = self._coder
+
+        def job() -> list[tuple[int, bytes | None]]:
+            return [(entry, coder.encode(elements)) for entry, elements in batch]
+
+        finish = functools.partial(self._take, place, nbytes)
+        self._encoding.submit(job, finish, nbytes=nbytes)
+
+    def _take(
+        self, place: _Coordinates, nbytes: int, encoded: list[tuple[int, bytes | None]]
+    ) -> None:
+        opened = self._open[place]
+        for entry, chunk in encoded:
+            opened.finish_encoding(entry, chunk)
+        if self.report is not None:
+            self.report(nbytes)
+        if opened.is_complete:
+            del self._open[place]
+            self._put(opened.key, opened.encoded)
+
+    def _dense(self, opened: OpenObject, piece: Piece) -> _Array:
+        """Return a chunk, decoded, in which elements can be replaced."""
+        dense = opened.dense.get(piece.entry)
+        if dense is None:
+            valid = self._grid.extent
+            if piece.entry in opened.encoded:
+                stored: Buffer | None = opened.encoded[piece.entry]
+            else:
+                valid = self._valid
+                stored = self._stored_chunk(opened, piece.entry)
+            dense = self._decode(opened.key, piece, stored, valid)
+            opened.begin_patching(piece.entry, dense)
+        return dense
+
+    def _decode(self, key: str, piece: Piece, stored: Buffer | None, valid: Box) -> _Array:
+        inside = meet(piece.cell, valid)
+        if stored is None or 0 in box_shape(inside):
+            return self._coder.decode(None)
+        try:
+            chunk = self._coder.decode(stored)
+        except DamagedChunkError as error:
+            raise self._damaged(key, piece.chunk, error) from error
+        if inside == piece.cell:
+            return chunk
+        return self._coder.clear_outside(chunk, slices_in(inside, piece.cell))
+
+    def _stored_chunk(self, opened: OpenObject, entry: int) -> Buffer | None:
+        stored = self._stored(opened)
+        return None if stored is None else stored.chunk(entry)
+
+    def _stored(self, opened: OpenObject) -> StoredObject | None:
+        if not opened.is_stored_known:
+            if opened.key in self._keys_in_flight:
+                self._wait_for_puts()
+            data = self._place.read(opened.key)
+            try:
+                opened.stored = None if data is None else StoredObject(data, self._level)
+            except DamagedChunkError as error:
+                raise self._damaged(opened.key, (), error) from error
+            opened.is_stored_known = True
+        return opened.stored
+
+    def _damaged(self, key: str, chunk: _Coordinates, error: DamagedChunkError) -> ChunkError:
+        path, url = self.metadata.path, self._place.url
+        what = f"chunk {chunk}" if chunk else "shard"
+        return ChunkError(
+            f"{what} of {path!r} in {url}: {error.reason} in {key}; "
+            "run 'lazyarr verify' to list every damaged chunk",
+            url=url,
+            array=path,
+            chunk=chunk,
+            key=key,
+            byte_range=None,
+            reason=error.reason,
+        )
+
+    def _finish(self, place: _Coordinates) -> None:
+        """Have the chunks of an object encoded of which only some elements have come."""
+        # With elements to come left out: they are padding until they do.
+        dense = self._open[place].dense
+        self._encode(place, list(dense.items()))
+
+    def _put_oldest(self) -> None:
+        while len(self._open) > 1:
+            if sum(opened.nbytes for opened in self._open.values()) <= _OPEN_NBYTES:
+                return
+            oldest = next(iter(self._open))
+            self._finish(oldest)
+            self._encoding.drain()
+            if oldest in self._open:
+                self._put_incomplete(oldest)
+
+    def _put_incomplete(self, place: _Coordinates) -> None:
+        """Put an object of which the store may have chunks that did not come."""
+        opened = self._open[place]
+        chunks: dict[int, Buffer | None] = dict(opened.encoded)
+        earlier = meet(self._grid.inside(place), self._valid)
+        for piece in self._grid.pieces(earlier):
+            if piece.entry not in chunks:
+                chunks[piece.entry] = self._stored_chunk(opened, piece.entry)
+        del self._open[place]
+        self._put(opened.key, chunks)
+
+    def _put(self, key: str, chunks: dict[int, Buffer | None] | dict[int, bytes | None]) -> None:
+        if key in self._keys_in_flight:
+            self._wait_for_puts()
+        self._keys_in_flight.add(key)
+        self._valid = whole(self.metadata.shape)
+        stored = {entry: chunk for entry, chunk in chunks.items() if chunk is not None}
+        nbytes = _PUT_NBYTES + sum(len(chunk) for chunk in stored.values())
+        place, level = self._place, self._level
+
+        def job() -> None:
+            if stored:
+                place.put(key, assemble(stored, level))
+            else:
+                place.delete(key)
+
+        self._putting.submit(job, lambda _: self._keys_in_flight.discard(key), nbytes=nbytes)
+
+    def _wait_for_puts(self) -> None:
+        self._putting.drain()

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy
 
+from lazyarr.units import Span
 from lazyarr.writer.boxes import Box, box_shape
 
 __all__ = ["Source", "as_source"]
+
+_Array: TypeAlias = numpy.ndarray[Any, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +31,13 @@ class Source:
     dtype : numpy.dtype
         Its elements.
     prefetch : callable or None
-        Loads a part of a lazy array, given slices, faster than touching it would.
+        For a lazy array: brings a part of it into memory, given slices.
     """
 
     data: Any
     shape: tuple[int, ...]
     dtype: numpy.dtype[Any]
-    prefetch: Any = None
+    prefetch: Callable[[tuple[slice, ...]], None] | None = None
 
     @property
     def nbytes(self) -> int:
@@ -43,20 +47,23 @@ class Source:
     @property
     def is_in_memory(self) -> bool:
         """Whether `read` gives views of memory that somebody else may change."""
-        return isinstance(self.data, numpy.ndarray)
+        return isinstance(self.data, numpy.ndarray) and self.prefetch is None
 
-    def read(self, box: Box) -> numpy.ndarray[Any, Any]:
+    def read(self, box: Box) -> _Array:
         """Return the elements of a box, without a copy where they are in memory.
 
         Raises
         ------
         ValueError
             The array-like gave something of another shape.
+        ChunkError
+            A lazy array could not be read.
         """
         slices = tuple(slice(*span) for span in box)
         if self.prefetch is not None:
-            self.prefetch(slices)
-        # `order=None` and no dtype: nothing is copied that is an array already.
+            block = numpy.empty(box_shape(box), self.dtype)
+            self._copy_lazy(box, block)
+            return block
         block = numpy.asarray(self.data[slices])
         if block.shape != box_shape(box):
             raise ValueError(
@@ -64,6 +71,25 @@ class Source:
                 f"it gave an array of shape {block.shape}; give a numpy.ndarray"
             )
         return block
+
+    def _copy_lazy(self, box: Box, out: _Array) -> None:
+        # Asked for, a chunk that can not be had is an error; touched, it is a signal
+        # that kills.  Copied at once, before it is evicted.
+        assert self.prefetch is not None
+        slices = tuple(slice(*span) for span in box)
+        try:
+            self.prefetch(slices)
+        except ValueError:  # larger than the memory limit
+            axis = next((i for i, length in enumerate(out.shape) if length > 1), None)
+            if axis is None:
+                raise
+            start, stop = box[axis]
+            middle = (start + stop) // 2
+            for part in (Span(start, middle), Span(middle, stop)):
+                place = (slice(None),) * axis + (slice(part.start - start, part.stop - start),)
+                self._copy_lazy((*box[:axis], part, *box[axis + 1 :]), out[place])
+        else:
+            out[...] = self.data[slices]
 
 
 def as_source(data: Any, *, name: str = "") -> Source:
@@ -112,9 +138,10 @@ def _sliceable_dtype(data: Any) -> numpy.dtype[Any] | None:
     # TensorStore's types are no NumPy types, but know theirs.
     dtype = getattr(data.dtype, "numpy_dtype", data.dtype)
     try:
-        return numpy.dtype(dtype)
+        found: numpy.dtype[Any] = numpy.dtype(dtype)
     except TypeError:  # a torch.Tensor, for one: in memory
         return None
+    return found
 
 
 def _check_dtype(dtype: numpy.dtype[Any], name: str) -> None:

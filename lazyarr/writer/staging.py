@@ -25,7 +25,7 @@ from lazyarr.store.local import LocalStore
 from lazyarr.writer.place import StorePlace, refuse_existing
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from lazyarr.store import Buffer
 
@@ -97,10 +97,16 @@ class StagedDirectory(StorePlace):
         except OSError as error:
             raise_store_error(error, "write", key, self.url)
 
-    def publish(self) -> None:
-        """Put the store in its place; what was there is gone then, or still there after an error."""
+    def publish(self, *, exchange: Callable[[str, str], None] = exchange_paths) -> None:
+        """Put the store in its place; what was there is gone then, or still there on an error.
+
+        Parameters
+        ----------
+        exchange : callable, optional
+            Gives each of two paths the other's directory, or raises `KernelUnsupportedError`.
+        """
         try:
-            self._move_into_place()
+            self._move_into_place(exchange)
         except FileExistsError:
             raise
         except OSError as error:
@@ -111,7 +117,7 @@ class StagedDirectory(StorePlace):
         """Remove what was put and not published."""
         self._remove()
 
-    def _move_into_place(self) -> None:
+    def _move_into_place(self, exchange: Callable[[str, str], None]) -> None:
         # 1. nothing was there; 2. now somebody else's store is: rename(2) replaces
         # no directory that holds something, so this one is refused.
         if not (self._overwrite and os.path.isdir(self._path)):
@@ -123,7 +129,7 @@ class StagedDirectory(StorePlace):
             return
         _refuse_others(self._path, self.url, overwrite=self._overwrite)
         try:
-            exchange_paths(self._root, self._path)
+            exchange(self._root, self._path)
         except KernelUnsupportedError:
             # A reader that comes between the two finds no store; it is never half of one.
             os.rename(self._path, os.path.join(self._partial, "old"))

@@ -138,7 +138,7 @@ def test_mode_r_is_read_only(x):
         x[0] = 1
     with pytest.raises(ValueError, match="read-only"):
         x += 1
-    with pytest.raises(ValueError, match="resize|own"):
+    with pytest.raises(ValueError, match=r"resize|own"):
         x.resize((5,))
 
 

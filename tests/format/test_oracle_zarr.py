@@ -8,6 +8,7 @@ import numcodecs
 import numpy as np
 import pytest
 import zarr
+from hypothesis import HealthCheck, given, settings
 from zarr.codecs import (
     BloscCodec,
     BytesCodec,
@@ -18,8 +19,9 @@ from zarr.codecs import (
     ZstdCodec,
 )
 from zarr.codecs import numcodecs as v3_numcodecs
+from zarr.testing.strategies import array_metadata
 
-from lazyarr.format import GroupMetadata, parse_node, parse_v2_consolidated
+from lazyarr.format import GroupMetadata, parse_node, parse_v2_array, parse_v2_consolidated
 
 pytestmark = pytest.mark.usefixtures("quiet")
 
@@ -250,3 +252,31 @@ def test_documents_are_as_expected(tmp_path):
     members = json.loads((tmp_path / "zarr.json").read_bytes())
     assert members["codecs"][0]["name"] == "sharding_indexed"
     assert members["fill_value"] == 0
+
+
+@settings(deadline=None, suppress_health_check=list(HealthCheck))
+@given(array_metadata())
+def test_every_document_that_zarr_python_makes(metadata):
+    """Documents drawn by zarr-python's own strategies are read, with equal contents."""
+    prototype = zarr.core.buffer.default_buffer_prototype()
+    documents = {key: data.to_bytes() for key, data in metadata.to_buffer_dict(prototype).items()}
+    if metadata.zarr_format == 3:
+        array = parse_node(documents["zarr.json"], path="x")
+        assert array.dimension_names == metadata.dimension_names
+        assert array.chunk_shape == metadata.chunk_grid.chunk_shape
+    else:
+        array = parse_v2_array(documents[".zarray"], documents[".zattrs"], path="x")
+        assert array.chunk_shape == metadata.chunks
+    assert array.shape == metadata.shape
+    expected = metadata.dtype.to_native_dtype()
+    assert array.dtype.to_numpy().newbyteorder("=") == expected.newbyteorder("=")
+    assert same_json(array.attributes, metadata.attributes)
+    if metadata.fill_value is not None:
+        assert (
+            array.fill == np.asarray(metadata.fill_value).astype(array.dtype.to_numpy()).tobytes()
+        )
+
+
+def same_json(one, other):
+    """Compare as text: NaN, which attributes may hold, is not equal to itself."""
+    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 __all__ = ["PRELUDE", "pagers", "run_program", "start_program", "wait_until"]
@@ -38,12 +38,14 @@ def in_child(function):
 _numbers = itertools.count()
 
 
-def start_program(program: str, *arguments: object) -> tuple[subprocess.Popen[str], str]:
+def start_program(
+    program: str, *arguments: object, wrapper: Sequence[str] = ()
+) -> tuple[subprocess.Popen[str], str]:
     """Start a program with lazyarr and numpy imported; return it and its pagers' mark."""
     mark = f"LAZYARR_TEST_MARK={os.getpid()}-{next(_numbers)}"
     name, value = mark.split("=")
     process = subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", PRELUDE + textwrap.dedent(program)]
+        [*wrapper, sys.executable, "-W", "error", "-c", PRELUDE + textwrap.dedent(program)]
         + [str(argument) for argument in arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -55,14 +57,15 @@ def start_program(program: str, *arguments: object) -> tuple[subprocess.Popen[st
 
 
 def run_program(
-    program: str, *arguments: object, seconds: float = 90
+    program: str, *arguments: object, seconds: float = 90, wrapper: Sequence[str] = ()
 ) -> subprocess.CompletedProcess[str]:
     """Return how a program ended; fails when its pager outlives it by a second."""
-    process, mark = start_program(program, *arguments)
+    process, mark = start_program(program, *arguments, wrapper=wrapper)
     try:
         stdout, stderr = process.communicate(timeout=seconds)
     finally:
         process.kill()
+        process.wait()
     assert wait_until(lambda: not pagers(mark), 1.0), f"pagers left behind: {pagers(mark)}"
     return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 

@@ -33,8 +33,6 @@ def copy(tmp_path_factory):
 def test_1_the_pager_dies_while_a_thread_waits(tmp_path):
     """1: A client whose pager is killed during its fault dies of SIGBUS, and reads nothing."""
     url = write_zarr(tmp_path / "x.zarr", DATA, chunks=(4, 32, 128))
-    (tmp_path / "x.zarr/c/5/0/0").unlink()
-    os.mkfifo(tmp_path / "x.zarr/c/5/0/0")
     program = """
     x = np.asarray(lazyarr.open(sys.argv[1]))
     print(x[0, 0, 1], flush=True)
@@ -196,7 +194,7 @@ def test_7_memory_is_registered_before_it_can_be_touched(url, copy):
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "zeros", "wrong length"])
 def test_8_damaged_chunks_give_errors(tmp_path, damage):
-    """8: A chunk of the wrong length or content is an error when asked for and a SIGBUS when touched."""
+    """8: A chunk of the wrong length or content is an error if asked for, SIGBUS if touched."""
     url = write_zarr(tmp_path / "x.zarr", DATA, chunks=(4, 32, 128))
     chunk = tmp_path / "x.zarr/c/3/0/0"
     stored = chunk.read_bytes()

@@ -1,4 +1,4 @@
-"""Stores that are slow or wrong, around one that is not."""
+"""A store that misbehaves, around one that does not."""
 
 from __future__ import annotations
 
@@ -14,98 +14,7 @@ if TYPE_CHECKING:
 
     from lazyarr.store import Buffer, WritableStore
 
-__all__ = ["Call", "FaultyStore", "LatencyStore", "Misbehaviour", "random_plan"]
-
-
-class LatencyStore:
-    """A store whose every answer takes longer.
-
-    Parameters
-    ----------
-    inner : WritableStore
-        The store that answers.
-    seconds : float
-        How much longer.
-    sleep : callable, optional
-        What waits.
-
-    Examples
-    --------
-    >>> from lazyarr.store import open_store
-    >>> store = LatencyStore(open_store("memory://latency"), seconds=0.01)
-    >>> store.read("not-there") is None
-    True
-    """
-
-    def __init__(
-        self,
-        inner: WritableStore,
-        *,
-        seconds: float,
-        sleep: Callable[[float], object] = time.sleep,
-    ) -> None:
-        self.inner = inner
-        self.seconds = seconds
-        self._sleep = sleep
-
-    @property
-    def url(self) -> str:
-        """Where the inner store is."""
-        return self.inner.url
-
-    def __repr__(self) -> str:
-        return f"LatencyStore({self.inner!r}, seconds={self.seconds})"
-
-    def read(self, key: str) -> bytes | None:
-        """Return a whole object, later."""
-        self._sleep(self.seconds)
-        return self.inner.read(key)
-
-    def read_range(
-        self, key: str, start: int, stop: int, *, into: memoryview | None = None
-    ) -> memoryview | None:
-        """Return a range, later."""
-        self._sleep(self.seconds)
-        return self.inner.read_range(key, start, stop, into=into)
-
-    def read_suffix(self, key: str, nbytes: int) -> tuple[bytes, int] | None:
-        """Return a suffix, later."""
-        self._sleep(self.seconds)
-        return self.inner.read_suffix(key, nbytes)
-
-    def size(self, key: str) -> int | None:
-        """Return an object's size, later."""
-        self._sleep(self.seconds)
-        return self.inner.size(key)
-
-    def list_names(self, prefix: str) -> tuple[str, ...]:
-        """Return names, later."""
-        self._sleep(self.seconds)
-        return self.inner.list_names(prefix)
-
-    def write(self, key: str, data: Buffer) -> None:
-        """Put an object, later."""
-        self._sleep(self.seconds)
-        self.inner.write(key, data)
-
-    def delete(self, key: str) -> None:
-        """Take an object away, later."""
-        self._sleep(self.seconds)
-        self.inner.delete(key)
-
-    def delete_prefix(self, prefix: str) -> None:
-        """Take objects away, later."""
-        self._sleep(self.seconds)
-        self.inner.delete_prefix(prefix)
-
-    def exists_any(self, prefix: str) -> bool:
-        """Return whether there is an object, later."""
-        self._sleep(self.seconds)
-        return self.inner.exists_any(prefix)
-
-    def close(self) -> None:
-        """Close the inner store."""
-        self.inner.close()
+__all__ = ["Call", "FaultyStore", "Misbehaviour", "random_plan"]
 
 
 class Misbehaviour(enum.Enum):

@@ -1,0 +1,173 @@
+"""What `lazyarr convert` reads: .npy and .npz files, Zarr stores."""
+
+from __future__ import annotations
+
+import functools
+import os
+import zipfile
+import zlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy
+
+from lazyarr.client.survey import open_hierarchy, walk
+from lazyarr.client.text import reason
+from lazyarr.errors import FormatError
+from lazyarr.format import ArrayMetadata, GroupMetadata
+from lazyarr.store.urls import local_path
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from lazyarr.client.lazyarray import LazyArray
+
+__all__ = ["Array", "Collection", "open_collection"]
+
+_NPY_MAGIC = b"\x93NUMPY"
+_ZIP_MAGIC = b"PK"
+
+
+@dataclass(frozen=True, slots=True)
+class Array:
+    """An array that can be read.
+
+    Attributes
+    ----------
+    path : str
+        Its place in the store to be; "" for the root.
+    nbytes : int
+        Its size in memory, as far as it is known before it is opened.
+    open : callable
+        Gives an array-like.
+    fill_value : object
+        What elements are that were never written.
+    attributes : mapping
+        What users have put there.
+    dimension_names : tuple of (str or None), or None
+        Names of the axes.
+    """
+
+    path: str
+    nbytes: int
+    open: Callable[[], numpy.ndarray[Any, Any]]
+    fill_value: Any = 0
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    dimension_names: tuple[str | None, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """What is found in a place.
+
+    Attributes
+    ----------
+    arrays : list of Array
+        The arrays, in the order to write them.
+    groups : dict
+        The groups' attributes by path, parents first; "" is the root, which is an
+        array where it is not here.
+    unsupported : list of str
+        The arrays that can not be read, and why.
+    """
+
+    arrays: list[Array]
+    groups: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    unsupported: list[str] = field(default_factory=list)
+
+
+def open_collection(url: str, storage_options: Mapping[str, Any] | None) -> Collection:
+    """Return the arrays in a place; what is read now is metadata.
+
+    Raises
+    ------
+    ValueError
+        It is a file of another kind.
+    LazyarrError
+        There is no such store, or it can not be read.
+    """
+    path = local_path(url)
+    if path is None or not os.path.isfile(path):
+        return _open_zarr(url, storage_options)
+    with open(path, "rb") as file:
+        magic = file.read(len(_NPY_MAGIC))
+    if magic == _NPY_MAGIC:
+        return _open_npy(path)
+    if magic.startswith(_ZIP_MAGIC):
+        return _open_npz(path)
+    raise ValueError(f"cannot convert {path}: it is no .npy, .npz or Zarr store")
+
+
+def _open_npy(path: str) -> Collection:
+    # Mapped, so that it may be larger than memory.
+    try:
+        array: numpy.ndarray[Any, Any] = numpy.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"cannot read {path}: {error}") from error
+    return Collection([Array("", array.nbytes, lambda: array)])
+
+
+def _open_npz(path: str) -> Collection:
+    """Return the arrays of an archive, each of which is read as a whole in its turn."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = {item.filename: item.file_size for item in archive.infolist()}
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"cannot read {path}: {error}") from error
+
+    names = {name.removesuffix(".npy"): nbytes for name, nbytes in members.items()}
+    if not members or not all(name.endswith(".npy") for name in members):
+        raise ValueError(f"cannot convert {path}: it is an archive of something else than arrays")
+    arrays = [
+        Array(name, nbytes, functools.partial(_load_member, path, name))
+        for name, nbytes in names.items()
+    ]
+    return Collection(arrays, {"": {}})
+
+
+def _load_member(path: str, name: str) -> numpy.ndarray[Any, Any]:
+    try:
+        with numpy.load(path, allow_pickle=False) as archive:
+            array: numpy.ndarray[Any, Any] = archive[name]
+            return array
+    except (ValueError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise ValueError(f"cannot read {name!r} in {path}: {error}") from error
+
+
+def _open_zarr(url: str, storage_options: Mapping[str, Any] | None) -> Collection:
+    hierarchy = open_hierarchy(url, storage_options)
+    found = Collection([])
+    try:
+        root = hierarchy.node("")
+        nodes = [("", root), *(walk(hierarchy) if isinstance(root, GroupMetadata) else ())]
+    finally:
+        hierarchy.store.close()
+    for path, node in nodes:
+        if isinstance(node, FormatError):
+            found.unsupported.append(f"array {path!r}: {reason(path, node)}")
+        elif isinstance(node, GroupMetadata):
+            found.groups[path] = node.attributes
+        else:
+            found.arrays.append(_zarr_array(node, url, storage_options))
+    return found
+
+
+def _zarr_array(
+    metadata: ArrayMetadata, url: str, storage_options: Mapping[str, Any] | None
+) -> Array:
+    def open_lazily() -> LazyArray:
+        from lazyarr.client.lazyarray import LazyArray
+        from lazyarr.dataset import open as open_node
+
+        array = open_node(url, path=metadata.path, storage_options=storage_options)
+        assert isinstance(array, LazyArray)
+        return array
+
+    return Array(
+        metadata.path,
+        metadata.nbytes,
+        open_lazily,
+        metadata.fill_value,
+        metadata.attributes,
+        metadata.dimension_names,
+    )

@@ -1,0 +1,126 @@
+"""What a verification has found."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from lazyarr.client.text import count, format_nbytes, printable
+from lazyarr.store.base import METADATA_NAMES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from lazyarr.errors import ChunkError
+
+__all__ = ["Report", "Skipped"]
+
+
+class Skipped(NamedTuple):
+    """An array that was not checked.
+
+    Attributes
+    ----------
+    array : str
+        Its path in the store.
+    reason : str
+        Why lazyarr can not map it.
+    """
+
+    array: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Report:
+    """What `verify` has found.
+
+    Attributes
+    ----------
+    url : str
+        The store, without credentials.
+    arrays : int
+        How many arrays were checked.
+    chunks_checked : int
+        How many stored chunks were read and decoded, the damaged ones included.
+    chunks_missing : int
+        How many chunks the store does not have: they hold the fill value, as Zarr
+        says.
+    stored_nbytes, decoded_nbytes : int
+        Bytes of the intact chunks, as they are stored and in memory.
+    damaged : tuple of ChunkError
+        One for each chunk that can not be had, in the order of arrays and chunks, and
+        one, of chunk ``()``, for each document of metadata that is no JSON.
+    skipped : tuple of Skipped
+        The arrays that lazyarr can not map, and so did not check.
+    unguarded : tuple of str
+        Paths of the checked arrays that carry no checksums: of their chunks nothing more
+        is known than that they decode to the right length.
+    """
+
+    url: str
+    arrays: int
+    chunks_checked: int
+    chunks_missing: int
+    stored_nbytes: int
+    decoded_nbytes: int
+    damaged: tuple[ChunkError, ...]
+    skipped: tuple[Skipped, ...]
+    unguarded: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is damaged in what was checked; see `skipped` for what was not."""
+        return not self.damaged
+
+    def __repr__(self) -> str:
+        return (
+            f"<Report: {len(self.damaged)} damaged of {count(self.chunks_checked, 'chunk')} in "
+            f"{count(self.arrays, 'array')}, {len(self.skipped)} skipped, {self.url}>"
+        )
+
+    def __str__(self) -> str:
+        """Return everything, a line for each damaged chunk and each skipped array."""
+        lines = [
+            f"{'ok' if self.ok else 'DAMAGED'}: {self.url}",
+            f"  checked  {count(self.chunks_checked, 'chunk')} of {count(self.arrays, 'array')}, "
+            f"{format_nbytes(self.stored_nbytes)} stored, "
+            f"{format_nbytes(self.decoded_nbytes)} decoded",
+            f"  missing  {count(self.chunks_missing, 'chunk')}, which hold the fill value",
+            f"  damaged  {_count_damaged(self.damaged)}",
+            *(f"    {printable(line)}" for line in _list_damaged(self.damaged)),
+        ]
+        if self.skipped:
+            lines.append(f"  skipped  {count(len(self.skipped), 'array')}, not checked")
+        lines.extend(f"    {printable(f'{array!r}: {why}')}" for array, why in self.skipped)
+        if self.unguarded:
+            arrays = count(len(self.unguarded), "array")
+            lines.append(f"  no checksums in {arrays}: damage that decodes is not noticed there")
+            lines.extend(f"    {printable(array or '/')}" for array in self.unguarded)
+        return "\n".join(lines)
+
+
+def _count_damaged(damaged: Sequence[ChunkError]) -> str:
+    n_documents = sum(map(_is_document, damaged))
+    chunks = count(len(damaged) - n_documents, "chunk")
+    return f"{chunks}, {count(n_documents, 'document')}" if n_documents else chunks
+
+
+def _is_document(error: ChunkError) -> bool:
+    """Return whether an error is about metadata; the chunk of a 0-d array is ``()`` too."""
+    return error.key.rpartition("/")[2] in METADATA_NAMES
+
+
+def _list_damaged(damaged: Sequence[ChunkError]) -> Iterator[str]:
+    """Yield a line for each damaged chunk, or for a run of them with the same cause."""
+    for _, run in itertools.groupby(damaged, lambda e: (e.array, e.key, e.reason, e.byte_range)):
+        errors = list(run)
+        first, last = errors[0], errors[-1]
+        what = "metadata" if _is_document(first) else f"chunk {first.chunk}"
+        if len(errors) > 1:
+            what = f"{len(errors):,} chunks, {first.chunk} to {last.chunk},"
+        place = first.key
+        if first.byte_range is not None:
+            place = f"bytes [{first.byte_range[0]}, {first.byte_range[1]}) of {place}"
+        yield f"{what} of {first.array or '/'!r}: {first.reason} in {place}"

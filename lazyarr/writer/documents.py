@@ -1,0 +1,43 @@
+"""Reading the documents of all nodes of a store."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from lazyarr.writer.hierarchy import document_key, node_type
+
+if TYPE_CHECKING:
+    from lazyarr.writer.place import Place
+
+__all__ = ["read_documents"]
+
+_THREADS = 16
+"""Requests at once: each waits for a remote store most of the time."""
+
+
+def read_documents(place: Place) -> dict[str, bytes]:
+    """Return the documents of all nodes of a store by their paths.
+
+    A node that is no v3 array or group, or that is in none, is not there.
+    """
+    found: dict[str, bytes] = {}
+    level = [""]
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="lazyarr-read") as threads:
+        while level:
+            documents = threads.map(lambda path: place.read(document_key(path)), level)
+            groups = []
+            for path, document in zip(level, documents, strict=True):
+                kind = None if document is None else node_type(document)
+                if document is not None and kind is not None:
+                    found[path] = document
+                if kind == "group":
+                    groups.append(path)
+            names = threads.map(place.list_names, groups)
+            level = [
+                f"{group}/{name}" if group else name
+                for group, inside in zip(groups, names, strict=True)
+                for name in inside
+                if name != "zarr.json"
+            ]
+    return found

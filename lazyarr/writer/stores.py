@@ -1,0 +1,479 @@
+"""Stores as their users write them: `create`, `open_writer`, `Writer`, `ArrayWriter`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy
+
+from lazyarr import settings
+from lazyarr.format import group_document
+from lazyarr.store import RetryingStore, RetryPolicy, open_store
+from lazyarr.store.local import LocalStore
+from lazyarr.writer.boxes import box_shape
+from lazyarr.writer.hierarchy import check_name
+from lazyarr.writer.indexing import Selection, parse_index
+from lazyarr.writer.options import ChunksOption, ShardsOption, plan_array
+from lazyarr.writer.place import ExistingStore, NewPrefix, Place
+from lazyarr.writer.session import Session
+from lazyarr.writer.source import Source, as_source
+from lazyarr.writer.staging import StagedDirectory
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from lazyarr.store import WritableStore
+    from lazyarr.writer.sink import ArraySink
+
+__all__ = ["ArrayWriter", "Writer", "create", "open_writer", "start_session"]
+
+_COPIED_NBYTES = 32 * 2**20
+"""Rows up to this size are copied, so that the caller may go on while they are compressed."""
+
+
+class ArrayWriter:
+    """An array that is being written; `Writer.create_array` and ``writer[name]`` give it.
+
+    Attributes
+    ----------
+    path : str
+        Its place in the store.
+
+    Notes
+    -----
+    Safe from several threads.  What was given may be changed as soon as a call returns.
+    Compressed elements wait until their shard is whole, for as long as all that
+    wait stay below 128 MiB; a shard that is put before it is whole is read again for
+    the rest of its elements.  So write in the order of rows where you can.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> with create("memory://doc-rows", overwrite=True) as writer:
+    ...     images = writer.create_array("images", shape=(0, 8, 8), dtype="uint8")
+    ...     for value in range(3):
+    ...         images.append(numpy.full((10, 8, 8), value, "uint8"))
+    ...     images[5] = 255
+    ...     images
+    <ArrayWriter 'images' (30, 8, 8) uint8>
+    """
+
+    def __init__(self, session: Session, sink: ArraySink) -> None:
+        self._session = session
+        self._sink = sink
+        self.path = sink.metadata.path
+
+    def __repr__(self) -> str:
+        return f"<ArrayWriter {self.path!r} {self.shape} {self.dtype}>"
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError(f"array {self.path!r} has no axes, so it has no length")
+        return self.shape[0]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its lengths now, in elements."""
+        return self._sink.metadata.shape
+
+    @property
+    def ndim(self) -> int:
+        """How many axes it has."""
+        return len(self.shape)
+
+    @property
+    def dtype(self) -> numpy.dtype[Any]:
+        """Its elements, as they are stored."""
+        return self._sink.dtype
+
+    @property
+    def chunks(self) -> tuple[int, ...]:
+        """Shape of the smallest chunks, what is compressed at once."""
+        return self._sink.metadata.chunks
+
+    @property
+    def shards(self) -> tuple[int, ...] | None:
+        """Shape of the shards; None where every chunk is an object of its own."""
+        return self._sink.metadata.shards
+
+    def append(self, rows: Any) -> None:
+        """Add rows at the end of the leading axis.
+
+        Parameters
+        ----------
+        rows : array-like
+            With as many axes as the array, and the same lengths along all but the first.
+            May be larger than memory, as in `save`.
+
+        Raises
+        ------
+        ValueError
+            The rows have another shape, or the writer is closed.
+        TypeError
+            Their elements do not fit the array's.
+        """
+        source = as_source(rows, name=self.path)
+        with self._session.lock:
+            if (
+                not self.shape
+                or len(source.shape) != self.ndim
+                or (source.shape[1:] != self.shape[1:])
+            ):
+                raise ValueError(
+                    f"cannot append rows of shape {source.shape} to {self.path!r} of shape "
+                    f"{self.shape}; all lengths but the first must be the same"
+                )
+            self._require_dtype(source)
+            with self._session.writing():
+                if source.shape[0]:
+                    self._sink.append(_settled(source))
+                self._settle(source)
+
+    def __setitem__(self, index: Any, rows: Any) -> None:
+        """Give a contiguous range of elements new values.
+
+        Parameters
+        ----------
+        index : int, slice, Ellipsis, or tuple of them
+            Slices without a step.
+        rows : array-like
+            As many elements, or something that NumPy would broadcast.
+
+        Raises
+        ------
+        IndexError
+            The index is something else, or lies outside.
+        ValueError
+            The shapes do not fit, or the writer is closed.
+        TypeError
+            The elements do not fit the array's.
+
+        Notes
+        -----
+        In a store that existed before, readers see the new values shard by shard, the last when
+        the writer is closed.
+        """
+        source = self._source(rows)
+        with self._session.lock:
+            selection = parse_index(index, self.shape)
+            self._require_dtype(source)
+            if source.shape != box_shape(selection.box) or source.is_in_memory:
+                source = self._broadcast(source, selection)
+            with self._session.writing():
+                self._sink.fill(selection.box, _settled(source))
+                self._settle(source)
+
+    def _source(self, rows: Any) -> Source:
+        # Numbers and lists of Python take the array's dtype; NumPy refuses what does not fit.
+        typed = rows if hasattr(rows, "dtype") else numpy.asarray(rows, self.dtype)
+        return as_source(typed, name=self.path)
+
+    def _broadcast(self, source: Source, selection: Selection) -> Source:
+        elements = numpy.asarray(source.data)
+        try:
+            elements = numpy.broadcast_to(elements, selection.shape)
+        except ValueError:
+            raise ValueError(
+                f"cannot write elements of shape {source.shape} to {selection.shape} elements of "
+                f"{self.path!r}"
+            ) from None
+        elements = numpy.expand_dims(elements, selection.dropped)
+        return as_source(elements)
+
+    def _require_dtype(self, source: Source) -> None:
+        if not numpy.can_cast(source.dtype, self.dtype, "same_kind"):
+            raise TypeError(
+                f"cannot write elements of dtype {source.dtype} to {self.path!r} of dtype "
+                f"{self.dtype}; convert them with astype"
+            )
+
+    def _settle(self, source: Source) -> None:
+        if source.is_in_memory and source.nbytes > _COPIED_NBYTES:
+            self._sink.settle()
+
+
+def _settled(source: Source) -> Source:
+    """Return a source that the caller can not change, if copying it costs little."""
+    if source.is_in_memory and source.nbytes <= _COPIED_NBYTES:
+        return as_source(numpy.array(source.data))
+    return source
+
+
+class Writer:
+    """A store that is being written; `create` and `open_writer` give it.
+
+    Parameters
+    ----------
+    session : Session
+        The store.
+
+    Notes
+    -----
+    A context manager: at its end the store is published, or, after an exception, what was
+    written is taken away.  Without ``with``, call `close` or `abort`.  Safe from several
+    threads; not to be used in a forked child.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def __repr__(self) -> str:
+        state = "closed" if self._session.is_closed else "open"
+        return f"<Writer {self.url!r}, {state}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abort()
+
+    def __getitem__(self, path: str) -> ArrayWriter:
+        """Return an array of the store; ``""`` is the root, where that is an array.
+
+        Raises
+        ------
+        NodeNotFoundError
+            There is no such array.
+        FormatError
+            It is not what lazyarr can write.
+        """
+        return ArrayWriter(self._session, self._session.open_array(path))
+
+    @property
+    def url(self) -> str:
+        """Where the store is, or will be, without credentials."""
+        return self._session.place.url
+
+    def create_array(
+        self,
+        name: str,
+        *,
+        shape: int | Sequence[int],
+        dtype: Any,
+        chunks: ChunksOption = "auto",
+        shards: ShardsOption = "auto",
+        level: int = 3,
+        fill_value: Any = 0,
+        attributes: Mapping[str, Any] | None = None,
+        dimension_names: Sequence[str | None] | None = None,
+    ) -> ArrayWriter:
+        """Return a new array, which is all fill value until elements are written.
+
+        Parameters
+        ----------
+        name : str
+            Its place in the store, such as ``"train/images"``; the groups above are
+            made when they are missing.
+        shape : int or sequence of int
+            Its lengths.  The first one may be 0, for an array that grows by `append`.
+        dtype : dtype-like
+            Its elements; stored little endian.
+        chunks, shards : "auto", sequence of int, or int
+            Shapes of the smallest chunks and of the objects that hold them.  ``"auto"`` gives
+            contiguous chunks of about 512 KiB, and shards of about 64 MiB.  ``shards=None``
+            makes every chunk an object.
+        level : int
+            Of zstd.
+        fill_value : object
+            What elements are that nobody wrote.  Chunks of nothing else are not stored.
+        attributes : mapping, optional
+            Anything that JSON can hold.
+        dimension_names : sequence of (str or None), optional
+            Names of the axes.
+
+        Raises
+        ------
+        FileExistsError
+            There is a node of this name.
+        FormatError
+            Something does not fit together, or not into Zarr.
+        TypeError
+            Elements of this dtype have no fixed size.
+        ValueError
+            The name is not one that Zarr allows, or the writer is closed.
+        """
+        lengths = (shape,) if isinstance(shape, int) else tuple(shape)
+        example = as_source(numpy.empty(0, dtype), name=name)
+        document = plan_array(
+            name,
+            shape=tuple(int(length) for length in lengths),
+            dtype=example.dtype,
+            chunks=chunks,
+            shards=shards,
+            level=level,
+            fill_value=fill_value,
+            attributes=attributes,
+            dimension_names=dimension_names,
+        )
+        return ArrayWriter(self._session, self._session.add_array(check_name(name), document))
+
+    def create_group(self, name: str, *, attributes: Mapping[str, Any] | None = None) -> None:
+        """Make a group, for its attributes: `create_array` makes those that it needs.
+
+        Raises
+        ------
+        FileExistsError
+            There is a node of this name.
+        FormatError
+            The attributes do not fit into JSON.
+        ValueError
+            The name is not one that Zarr allows, or the writer is closed.
+        """
+        self._session.add_group(check_name(name), group_document(attributes))
+
+    def close(self) -> None:
+        """Put what is left, and make the store, or what was added to it, visible.
+
+        Raises
+        ------
+        StoreError
+            It could not be written; nothing is visible then.
+        """
+        if self._session.is_closed:
+            return
+        try:
+            self._session.commit()
+        except BaseException:
+            self._session.abort()
+            raise
+        self._session.close()
+
+    def abort(self) -> None:
+        """Take away what was written.
+
+        Elements of arrays that existed before, and were given new values, may have them.
+        """
+        self._session.abort()
+
+
+def create(
+    url: str | os.PathLike[str],
+    *,
+    attributes: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
+) -> Writer:
+    """Return the writer of a new store.
+
+    The store is seen by nobody before the writer is closed.  On a local file system
+    it is written in a hidden directory beside its place and then renamed: a writer that
+    dies leaves no store, or the old one, and at most a ``.name.partial-*`` directory
+    that the next one removes.  Elsewhere the root's document is put last; an old store
+    is deleted first.
+
+    Parameters
+    ----------
+    url : str or os.PathLike
+        A directory, or any URL that fsspec can write to.
+    attributes : mapping, optional
+        Of the root group: anything that JSON can hold.
+    overwrite : bool
+        Whether a store that is there is replaced.  What is no store never is.
+    storage_options : mapping, optional
+        As fsspec takes them.
+
+    Raises
+    ------
+    FileExistsError
+        There is something already.
+    FormatError
+        The attributes do not fit into JSON.
+    StoreError
+        The place can not be reached or written to.
+
+    Notes
+    -----
+    Compresses on as many threads as `lazyarr.configure(threads=...)` says.  Up to 128 MiB
+    of elements are in work at a time, up to 128 MiB of compressed shards are on their
+    way to the store, and up to 128 MiB wait for the rest of their shards; more only
+    where one shard is larger.
+
+    Examples
+    --------
+    >>> with create("memory://doc-create", attributes={"by": "me"}, overwrite=True) as writer:
+    ...     labels = writer.create_array("train/labels", shape=(100,), dtype="int64")
+    ...     labels[:] = range(100)
+    """
+    document = group_document(attributes)
+    return Writer(start_session(url, document, overwrite=overwrite, options=storage_options))
+
+
+def open_writer(
+    url: str | os.PathLike[str], storage_options: Mapping[str, Any] | None = None
+) -> Writer:
+    """Return the writer of a store that exists, to append to its arrays or add more.
+
+    Objects are replaced one at a time, each in one step, and an array's document is
+    written after its data: readers see the old length or the new one, and a writer
+    that dies loses no row that was there.
+
+    Parameters
+    ----------
+    url : str or os.PathLike
+        The store.
+    storage_options : mapping, optional
+        As fsspec takes them.
+
+    Raises
+    ------
+    NodeNotFoundError
+        There is no store.
+    FormatError
+        It is of Zarr v2.
+    StoreError
+        It can not be reached or written to.
+
+    Notes
+    -----
+    One writer at a time: two that append to the same array lose each other's rows.
+
+    Examples
+    --------
+    >>> with create("memory://doc-open", overwrite=True) as writer:
+    ...     labels = writer.create_array("labels", shape=(0,), dtype="int64")
+    >>> with open_writer("memory://doc-open") as writer:
+    ...     writer["labels"].append([1, 2, 3])
+    """
+    store = _open_store(url, storage_options)
+    with contextlib.ExitStack() as on_error:
+        on_error.callback(store.close)
+        session = Session(ExistingStore(store), None, is_new=False)
+        on_error.pop_all()
+    return Writer(session)
+
+
+def start_session(
+    url: str | os.PathLike[str],
+    root: bytes | None,
+    *,
+    overwrite: bool,
+    options: Mapping[str, Any] | None,
+) -> Session:
+    """Return the session of a new store, whose root is a group with a document, or an array."""
+    store = _open_store(url, options)
+    place: Place
+    if isinstance(store, LocalStore):
+        place = StagedDirectory(store.path, overwrite=overwrite)
+    else:
+        place = NewPrefix(store, overwrite=overwrite)
+    return Session(place, root, is_new=True)
+
+
+def _open_store(url: str | os.PathLike[str], options: Mapping[str, Any] | None) -> WritableStore:
+    now = settings.current()
+    store = open_store(url, options, writable=True, timeout_seconds=now.timeout)
+    if isinstance(store, LocalStore):
+        return store
+    return RetryingStore(store, RetryPolicy(now.retries, now.timeout))

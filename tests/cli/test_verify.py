@@ -1,0 +1,61 @@
+"""`lazyarr verify`."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import numpy as np
+import pytest
+
+import lazyarr
+from tests.cli.running import run, run_command
+
+
+@pytest.fixture
+def url(tmp_path):
+    """A store of 4 chunks, in one shard."""
+    data = np.arange(4000).reshape(40, 100)
+    lazyarr.save(tmp_path / "s", {"x": data}, chunks=(10, 100), shards=(40, 100))
+    return str(tmp_path / "s")
+
+
+def damage(url):
+    path = f"{url}/x/c/0/0"
+    with open(path, "r+b") as file:
+        file.write(b"\xff\xff")
+    return path
+
+
+def test_an_intact_store_is_done(url):
+    """Exit code 0, the report on stdout, the progress on stderr."""
+    done = run_command("verify", url)
+    assert done.returncode == 0
+    assert done.stdout.startswith(f"ok: file://{url}\n  checked  4 chunks of 1 array, ")
+    assert "4/4" in done.stderr
+
+
+def test_a_damaged_store_is_1(url):
+    """Exit code 1, and a line that names array, chunk, key, bytes and cause."""
+    damage(url)
+    done = run_command("verify", "-q", url)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.startswith("DAMAGED: ")
+    assert "chunk (0, 0) of 'x': crc32c expected" in done.stdout
+    assert "of x/c/0/0" in done.stdout
+
+
+def test_machines_get_json(url):
+    """The same as fields, with the same exit code."""
+    result = run("verify", "--json", "--quiet", url)
+    report = json.loads(result.stdout)
+    assert (result.exit_code, report["ok"], report["damaged"]) == (0, True, [])
+    size = os.path.getsize(damage(url))
+    result = run("verify", "--json", "--quiet", url)
+    report = json.loads(result.stdout)
+    assert (result.exit_code, report["ok"], report["chunks_checked"]) == (1, False, 4)
+    (error,) = report["damaged"]
+    assert (error["array"], error["chunk"], error["key"]) == ("x", [0, 0], "x/c/0/0")
+    assert error["byte_range"][0] == 0
+    assert error["byte_range"][1] < size
+    assert error["reason"].startswith("crc32c expected")

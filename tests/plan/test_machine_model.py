@@ -1,0 +1,297 @@
+"""Random operations against a model of memory: nobody waits for ever, nobody reads wrong bytes."""
+
+from __future__ import annotations
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
+
+from lazyarr.plan import messages as m
+from lazyarr.plan.geometry import Geometry
+from lazyarr.units import Span
+from tests.plan.memory_model import PAGE_NBYTES, Memory, World
+
+_MAX_STEPS = 300
+
+# Units that are pages, that are cut by pages, that hold pages, that share pages; tiles;
+# the last unit short; an array of one byte.
+GEOMETRIES = (
+    Geometry((64,), (16,), 1, PAGE_NBYTES),
+    Geometry((50,), (7,), 1, PAGE_NBYTES),
+    Geometry((40,), (3,), 1, PAGE_NBYTES),
+    Geometry((150,), (49,), 1, PAGE_NBYTES),
+    Geometry((10, 9), (4, 5), 2, PAGE_NBYTES),
+    Geometry((3, 13), (1, 5), 2, PAGE_NBYTES),
+    Geometry((1,), (1,), 1, PAGE_NBYTES),
+)
+PICK = st.integers(0, 1 << 16)
+
+
+class MemoryMachine(RuleBasedStateMachine):
+    """Clients that open, touch, ask, detach and die, and loads that end in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World(0)
+
+    # --- choosing -------------------------------------------------------------------
+
+    def mapped(self, pick: int, *, shared: bool | None = None) -> tuple[int, int] | None:
+        """Return a client and a region that it has mapped and not asked to unmap."""
+        leaving = {
+            (client, region)
+            for (client, _), (region, what) in self.world.tickets.items()
+            if what == "detach"
+        }
+        choices = [
+            (client, region)
+            for client, region in sorted(self.world.attached - leaving)
+            if shared is None or self.world.memories[region].shared is shared
+        ]
+        return choices[pick % len(choices)] if choices else None
+
+    def memory(self, region: int) -> Memory:
+        return self.world.memories[region]
+
+    # --- clients ----------------------------------------------------------------------
+
+    @initialize(limit=st.integers(0, 220), geometry=st.sampled_from(GEOMETRIES))
+    def begin(self, limit: int, geometry: Geometry) -> None:
+        self.world.do(m.LimitChanged(limit))
+        self.world.open(self.world.add_client(), geometry, shared=True)
+
+    @precondition(lambda self: len(self.world.known) < 3)
+    @rule()
+    def start_process(self) -> None:
+        self.world.add_client()
+
+    @precondition(lambda self: self.world.alive and len(self.world.memories) < 3)
+    @rule(pick=PICK, geometry=st.sampled_from(GEOMETRIES), shared=st.booleans())
+    def open(self, pick: int, geometry: Geometry, shared: bool) -> None:
+        client = sorted(self.world.alive)[pick % len(self.world.alive)]
+        self.world.open(client, geometry, shared=shared)
+
+    @rule(pick=PICK)
+    def attach(self, pick: int) -> None:
+        choices = [
+            (client, region)
+            for client in sorted(self.world.alive)
+            for region, memory in sorted(self.world.memories.items())
+            if memory.shared and (client, region) not in self.world.attached
+        ]
+        if choices:
+            self.world.attach(*choices[pick % len(choices)])
+
+    @rule(pick=PICK)
+    def detach(self, pick: int) -> None:
+        if chosen := self.mapped(pick):
+            self.world.detach(*chosen)
+
+    @precondition(lambda self: self.world.alive)
+    @rule(pick=PICK)
+    def exit(self, pick: int) -> None:
+        self.world.exit(sorted(self.world.alive)[pick % len(self.world.alive)])
+
+    @precondition(lambda self: self.world.known - self.world.alive)
+    @rule()
+    def tell_exit(self) -> None:
+        self.world.tell_exit(min(self.world.known - self.world.alive))
+
+    # --- what threads do ----------------------------------------------------------------
+
+    @rule(pick=PICK, page=PICK)
+    def touch(self, pick: int, page: int) -> None:
+        if chosen := self.mapped(pick):
+            n_pages = self.memory(chosen[1]).geometry.n_pages
+            self.world.touch(*chosen, page % n_pages)
+
+    @rule(pick=PICK, page=PICK)
+    def touch_and_tell(self, pick: int, page: int) -> None:
+        self.touch(pick, page)
+        self.world.read_faults()
+
+    @rule()
+    def run(self) -> None:
+        self.world.run()
+
+    @precondition(lambda self: self.world.faults)
+    @rule(pick=PICK)
+    def read_fault(self, pick: int) -> None:
+        fault = self.world.faults.pop(pick % len(self.world.faults))
+        self.world.do(m.Faulted(*fault))
+
+    @rule(pick=PICK, starts=st.lists(st.tuples(PICK, st.integers(0, 3)), max_size=3))
+    def request(self, pick: int, starts: list[tuple[int, int]]) -> None:
+        if chosen := self.mapped(pick):
+            n_units = self.memory(chosen[1]).geometry.n_units
+            spans = [Span(start % (n_units + 2), start % (n_units + 2) + n) for start, n in starts]
+            self.world.request(*chosen, *spans)
+
+    @rule(pick=PICK, start=PICK, size=st.integers(0, 6))
+    def evict(self, pick: int, start: int, size: int) -> None:
+        if chosen := self.mapped(pick):
+            start %= self.memory(chosen[1]).geometry.n_units + 1
+            self.world.evict(*chosen, Span(start, start + size))
+
+    @rule(limit=st.integers(0, 220))
+    def change_limit(self, limit: int) -> None:
+        self.world.do(m.LimitChanged(limit))
+
+    # --- loads ----------------------------------------------------------------------------
+
+    def load(self, pick: int) -> tuple[int, int]:
+        return sorted(self.world.loads)[pick % len(self.world.loads)]
+
+    @precondition(lambda self: self.world.loads)
+    @rule(pick=PICK)
+    def install_body(self, pick: int) -> None:
+        load = self.world.loads[self.load(pick)]
+        if load.end is None:
+            self.world.install_body(load)
+
+    @precondition(lambda self: self.world.loads)
+    @rule(pick=PICK)
+    def finish(self, pick: int) -> None:
+        self.world.finish(*self.load(pick))
+
+    @precondition(lambda self: self.world.loads)
+    @rule(pick=PICK)
+    def fail(self, pick: int) -> None:
+        self.world.finish(*self.load(pick), fail=True)
+
+    # --- behind the pager's back ------------------------------------------------------------
+
+    @rule(pick=PICK, page=PICK, size=st.integers(1, 4))
+    def give_back(self, pick: int, page: int, size: int) -> None:
+        """Do madvise(MADV_DONTNEED) in a client."""
+        if chosen := self.mapped(pick):
+            memory = self.memory(chosen[1])
+            for place in range(page % memory.geometry.n_pages, memory.geometry.n_pages)[:size]:
+                memory.tables[chosen[0]].pop(place, None)
+                if not memory.shared:
+                    memory.tampered.add(place)
+
+    @rule(pick=PICK, page=PICK)
+    def punch_a_hole(self, pick: int, page: int) -> None:
+        """Take a page out of the memory object unasked."""
+        if chosen := self.mapped(pick, shared=True):
+            memory = self.memory(chosen[1])
+            memory.tampered.add(page % memory.geometry.n_pages)
+            self.world.take_out(chosen[1], page % memory.geometry.n_pages)
+
+    @rule(pick=PICK, page=PICK)
+    def leave_a_stray_page(self, pick: int, page: int) -> None:
+        """Touch a hole through a mapping that is not registered, where nothing was installed."""
+        if chosen := self.mapped(pick, shared=True):
+            memory, state = self.memory(chosen[1]), self.world.state(chosen[1])
+            page %= memory.geometry.n_pages
+            units = set(range(*memory.geometry.units_of_page(page)))
+            installed = {
+                k[1] for k, load in self.world.loads.items() if load.end and k[0] == chosen[1]
+            }
+            if page not in memory.memfd and not units & (state.resident | installed):
+                memory.tampered.add(page)
+                memory.memfd[page] = bytes(PAGE_NBYTES)
+
+    # --- what must hold after every step ------------------------------------------------------
+
+    @invariant()
+    def every_unit_is_absent_or_loading_or_resident(self) -> None:
+        for region in self.world.memories:
+            state = self.world.state(region)
+            assert {(region, unit) for unit in state.loading} == {
+                key for key in self.world.loads if key[0] == region
+            }
+            assert not state.resident & state.loading.keys()
+
+    @invariant()
+    def pages_are_installed_when_their_units_are_resident(self) -> None:
+        for region, memory in self.world.memories.items():
+            state = self.world.state(region)
+            if not memory.shared and not memory.tables:
+                continue
+            for page in set(range(memory.geometry.n_pages)) - memory.tampered:
+                units = set(range(*memory.geometry.units_of_page(page)))
+                if units <= state.resident:
+                    assert memory.holds(page)
+                if memory.shared and not units & (state.resident | state.loading.keys()):
+                    assert page not in memory.memfd, f"page {page} was left behind"
+
+    @invariant()
+    def the_residency_map_says_what_is_resident(self) -> None:
+        for region, memory in self.world.memories.items():
+            said = {unit for unit, resident in memory.resident_map.items() if resident}
+            assert said == self.world.state(region).resident
+            if memory.tables:
+                for unit in said:
+                    body = set(range(*memory.geometry.body_pages(unit)))
+                    assert all(memory.holds(page) for page in body - memory.tampered)
+
+    @invariant()
+    def memory_stays_below_the_limit(self) -> None:
+        """But for the unit that came last, and for those that somebody waits for."""
+        if self.world.known != self.world.alive:
+            return  # the machine keeps what a dead thread waited for until it hears of it
+        loading = kept = largest = 0
+        awaited = {(t.region, t.page) for t in self.world.waiting}
+        for region, memory in self.world.memories.items():
+            state, geometry = self.world.state(region), memory.geometry
+            if not memory.shared:
+                continue
+            sizes = [geometry.unit_bytes(unit).size for unit in range(geometry.n_units)]
+            largest = max(largest, *sizes)
+            loading += sum(sizes[unit] for unit in state.loading)
+            for unit in state.resident:
+                if any((region, page) in awaited for page in geometry.edge_pages(unit)):
+                    kept += sizes[unit]
+        limit = self.world.machine.limit_nbytes
+        room = max(limit - loading, limit // 2) + largest
+        assert self.world.machine.resident_nbytes - kept <= room
+
+    @invariant()
+    def who_waits_waits_for_something(self) -> None:
+        for thread in self.world.waiting:
+            address = self.world.address(thread.client, thread.region, thread.page)
+            if (thread.client, address) in self.world.faults:
+                continue
+            geometry = self.memory(thread.region).geometry
+            units = range(*geometry.units_of_page(thread.page))
+            leaving = (thread.region, "detach") in self.world.tickets.values()
+            assert leaving or any((thread.region, unit) in self.world.loads for unit in units)
+        for (client, _), (region, what) in self.world.tickets.items():
+            clients = {load.command.client for key, load in self.world.loads.items()}
+            assert what != "evict"
+            assert any(key[0] == region for key in self.world.loads)
+            assert what != "detach" or client in clients
+
+    # --- the end --------------------------------------------------------------------------------
+
+    def teardown(self) -> None:
+        """Let all loads end: everybody is served, and everything is given back."""
+        world = self.world
+        for client in sorted(world.known - world.alive):
+            world.tell_exit(client)
+        for _ in range(_MAX_STEPS):
+            world.run()
+            world.read_faults()
+            if world.loads:
+                world.finish(*min(world.loads))
+            elif not world.runnable:
+                break
+        assert not world.waiting | world.runnable, f"somebody waits for ever: {world.log[-12:]}"
+        assert not world.tickets
+        for client in sorted(world.alive):
+            world.exit(client)
+            world.tell_exit(client)
+        assert not world.memories
+        assert world.machine.resident_nbytes == 0
+
+
+TestMemory = MemoryMachine.TestCase
+TestMemory.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
