@@ -160,9 +160,7 @@ def _read_spilled(descriptor: int) -> bytes:
         nbytes = os.fstat(descriptor).st_size
         if nbytes > _MAX_SPILLED_NBYTES:
             raise PagerError(f"a message of {nbytes} bytes is larger than {_MAX_SPILLED_NBYTES}")
-        with open(os.dup(descriptor), "rb") as file:
-            file.seek(0)
-            return file.read(nbytes)
+        return os.pread(descriptor, nbytes, 0)
     except OSError as error:
         raise PagerError(f"cannot read a message from its memory object: {error}") from error
     finally:

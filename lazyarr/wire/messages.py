@@ -218,6 +218,8 @@ def _check(value: Any, annotation: str) -> None:
     wanted = _JSON_TYPES[annotation]
     if not isinstance(value, wanted) or isinstance(value, bool) != (wanted is bool):
         raise ValueError(annotation)
+    if wanted is int and not -1 <= value < 1 << 63:
+        raise ValueError("no address, offset or count")
     check_item = _ITEM_CHECKS.get(annotation)
     if check_item is not None and not all(check_item(item) for item in value):
         raise ValueError(annotation)
