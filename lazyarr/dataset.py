@@ -32,6 +32,7 @@ class Dataset(Mapping[str, Any]):
     >>> with lazyarr.open(f"{directory.name}/d.zarr") as ds:
     ...     sorted(ds), ds["g/y"].sum()
     (['g', 'x'], np.float64(2.0))
+    >>> directory.cleanup()
     """
 
     def __init__(self, opening: Opening, metadata: GroupMetadata) -> None:
@@ -189,6 +190,7 @@ def open(  # noqa: A001 - numpy, zarr and h5py users look for this name
     >>> lazyarr.save(f"{directory.name}/x.zarr", numpy.arange(6.0))
     >>> lazyarr.open(f"{directory.name}/x.zarr")[2:4].tolist()
     [2.0, 3.0]
+    >>> directory.cleanup()
     """
     opening = begin_opening(
         url,

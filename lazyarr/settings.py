@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import operator
 import os
 import re
 from collections.abc import Callable
@@ -37,12 +39,22 @@ def parse_nbytes(size: int | str) -> int:
     >>> parse_nbytes("4 GiB")
     4294967296
     """
-    if isinstance(size, int) and not isinstance(size, bool) and size >= 0:
-        return size
-    match = _SIZE.fullmatch(size) if isinstance(size, str) else None
-    if match is None or match[2].lower() not in _UNITS:
-        raise ValueError(f"not a size: {size!r}; give bytes, or a number with a unit as '4 GiB'")
-    return int(float(match[1]) * _UNITS[match[2].lower()])
+    try:
+        nbytes = _read_size(size) if isinstance(size, str) else operator.index(size)
+    except (TypeError, ValueError, KeyError, OverflowError):
+        nbytes = -1
+    if nbytes < 0 or isinstance(size, bool):
+        raise ValueError(f"not a size: {size!r:.80}; give bytes, or a number and a unit as '4 GiB'")
+    return nbytes
+
+
+def _read_size(text: str) -> int:
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise ValueError(text)
+    number, scale = match[1], _UNITS[match[2].lower()]
+    # Whole numbers are exact, also beyond the 53 bits of a float.
+    return int(number) * scale if "." not in number else int(float(number) * scale)
 
 
 def _machine_nbytes() -> int:
@@ -69,30 +81,45 @@ def _check_on_error(value: str) -> str:
     return value
 
 
-def _positive(kind: Callable[[Any], Any], name: str) -> Callable[[Any], Any]:
-    def check(value: Any) -> Any:
+def _check_memory_limit(value: int | str) -> int:
+    try:
+        nbytes = parse_nbytes(value)
+    except ValueError as error:
+        raise ValueError(f"memory_limit is {error}") from None
+    if nbytes == 0:
+        raise ValueError(f"memory_limit={value!r} leaves no room for any data; give more")
+    return nbytes
+
+
+def _check_timeout(value: Any) -> float:
+    try:
+        seconds = 0.0 if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        seconds = 0.0
+    if not 0 < seconds < math.inf:
+        raise ValueError(f"timeout={value!r:.80} is not a number of seconds above 0")
+    return seconds
+
+
+def _whole(name: str, *, least: int) -> Callable[[Any], int]:
+    def check(value: Any) -> int:
         try:
-            number = kind(value)
-        except (TypeError, ValueError):
-            number = None
-        if number is None or not number > 0:
-            raise ValueError(f"{name}={value!r} is not a positive number")
+            number = int(value)
+            is_whole = number == float(value) and not isinstance(value, bool)
+        except (TypeError, ValueError, OverflowError):
+            number, is_whole = 0, False
+        if not is_whole or number < least:
+            raise ValueError(f"{name}={value!r:.80} is not a whole number from {least}")
         return number
 
     return check
 
 
-def _count(value: Any) -> int:
-    if isinstance(value, bool) or int(value) != float(value) or int(value) < 0:
-        raise ValueError(f"retries={value!r} is not a whole number from 0")
-    return int(value)
-
-
 _CHECKS: dict[str, Callable[[Any], Any]] = {
-    "memory_limit": _positive(parse_nbytes, "memory_limit"),
-    "threads": _positive(int, "threads"),
-    "timeout": _positive(float, "timeout"),
-    "retries": _count,
+    "memory_limit": _check_memory_limit,
+    "threads": _whole("threads", least=1),
+    "timeout": _check_timeout,
+    "retries": _whole("retries", least=0),
     "on_error": _check_on_error,
 }
 

@@ -68,6 +68,7 @@ class LazyArray(np.ndarray[Any, Any]):
     >>> x = lazyarr.open(f"{directory.name}/x.zarr")
     >>> x[1:3].sum(axis=1)
     array([12, 21])
+    >>> directory.cleanup()
     """
 
     _node: ArrayNode | None
@@ -338,7 +339,7 @@ def _reading_method(name: str) -> Callable[..., Any]:
 
     method.__name__ = name
     method.__qualname__ = f"LazyArray.{name}"
-    method.__doc__ = plain.__doc__
+    method.__doc__ = f"Return what `numpy.ndarray.{name}` does, after asking for the array."
     return method
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 from contextlib import suppress
@@ -78,11 +79,17 @@ def _install_hooks() -> None:
     if not _has_hooks:
         _has_hooks = True
         settings.subscribe(_on_settings)
+        atexit.register(_on_exit)
         os.register_at_fork(
             before=_before_fork,
             after_in_parent=_after_fork_in_parent,
             after_in_child=_after_fork_in_child,
         )
+
+
+def _on_exit() -> None:
+    if _session is not None:
+        _session.leave()
 
 
 def _on_settings(changed: settings.Settings) -> None:

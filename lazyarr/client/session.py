@@ -70,6 +70,7 @@ class Session:
         self._tickets = itertools.count(1)
         self._regions: dict[int, Region] = {}
         self.is_broken = False
+        self._is_leaving = False
         self._uffd = Userfaultfd.open(probe().features & _USED)
         self._pages = Arena("lazyarr")
         # Apart from the pages: where shared memory comes in huge pages, a byte
@@ -167,6 +168,8 @@ class Session:
         Its addresses mean something else after that, and an install that came
         late would land there.
         """
+        if self._is_leaving:
+            return
         with suppress(PagerError):
             self._ask(w.CloseRegion(next(self._tickets), region.number), w.Done)
         with self._lock:
@@ -176,6 +179,17 @@ class Session:
                     os.close(descriptor)
 
     # --- asking -------------------------------------------------------------------
+
+    def leave(self) -> None:
+        """Let go of the sockets without closing them, when the interpreter ends.
+
+        Faults are served until the process has ended; requests are not made any more.
+        """
+        with self._lock:
+            self._is_leaving = True
+            for channel in self._channels:
+                channel.detach()
+            self._lifeline.detach()
 
     def request(self, region: Region, units: Sequence[Span]) -> None:
         """Wait, without the GIL, until units are resident.
@@ -187,6 +201,8 @@ class Session:
         PagerError
             When the pager is gone.
         """
+        if self._is_leaving:
+            return
         for start in range(0, len(units), _MAX_RANGES):
             ranges = [list(span) for span in units[start : start + _MAX_RANGES]]
             request = w.Request(next(self._tickets), region.number, ranges)
@@ -194,6 +210,8 @@ class Session:
 
     def evict(self, region: Region, units: Span) -> None:
         """Have units taken out of memory."""
+        if self._is_leaving:
+            return
         self._ask(w.Evict(next(self._tickets), region.number, units.start, units.stop), w.Done)
 
     def statistics(self) -> dict[str, Any]:

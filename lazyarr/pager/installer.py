@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from lazyarr.kernel import PAGE_NBYTES, Outcome, Stop
+from lazyarr.kernel import PAGE_NBYTES, Outcome, ScratchBuffer, Stop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 __all__ = ["Backing", "install", "map_resident", "poison"]
 
 _CHANGING_PAUSE_SECONDS = 0.0005
+# What a page that is there may turn into before it is mapped: the layout is
+# changing, or somebody has punched a hole.
+_AGAIN = frozenset({Stop.CHANGING, Stop.HOLE})
 
 
 class Backing(NamedTuple):
@@ -56,16 +60,19 @@ def install(
         return uffd.copy(address + done, source + done, rest)
 
     def present(done: int) -> Stop:
-        if backing is None:
-            uffd.wake(address + done, PAGE_NBYTES)
-            return Stop.DONE
-        # A page that the record does not know is in the memory object: a stray
-        # zero page, or one that an install which was broken off has left.  The
-        # manual page's way: bring it up to date in place, then map it.
-        page = bytes(PAGE_NBYTES) if data is None else data[done : done + PAGE_NBYTES]
-        os.pwrite(backing.memfd, page, backing.offset + done)
-        outcome = uffd.continue_(address + done, PAGE_NBYTES)
-        if outcome.stop in (Stop.DONE, Stop.PRESENT):
+        if backing is not None:
+            # A page that the record does not know is in the memory object: a stray
+            # zero page, or one that an install which was broken off has left.  The
+            # manual page's way: bring it up to date in place, then map it.
+            page = bytes(PAGE_NBYTES) if data is None else data[done : done + PAGE_NBYTES]
+            os.pwrite(backing.memfd, page, backing.offset + done)
+            outcome = uffd.continue_(address + done, PAGE_NBYTES)
+        elif source is None:
+            # ZEROPAGE finds a page or poison and does not say which; COPY heals poison.
+            outcome = uffd.copy(address + done, _zeros().address, PAGE_NBYTES)
+        else:
+            outcome = Outcome(Stop.PRESENT, 0)
+        if outcome.stop is Stop.PRESENT:
             uffd.wake(address + done, PAGE_NBYTES)
             return Stop.DONE
         return outcome.stop
@@ -105,6 +112,11 @@ def poison(uffd: Userfaultfd, address: int) -> Stop:
     )
 
 
+@functools.cache
+def _zeros() -> ScratchBuffer:
+    return ScratchBuffer(PAGE_NBYTES)
+
+
 def _proceed(
     nbytes: int, step: Callable[[int, int], Outcome], present: Callable[[int], Stop]
 ) -> Stop:
@@ -117,9 +129,12 @@ def _proceed(
             time.sleep(_CHANGING_PAUSE_SECONDS)
         elif outcome.stop is Stop.PRESENT:
             stop = present(done)
-            if stop is not Stop.DONE:
+            if stop is Stop.DONE:
+                done += PAGE_NBYTES
+            elif stop in _AGAIN:
+                time.sleep(_CHANGING_PAUSE_SECONDS)
+            else:
                 return stop
-            done += PAGE_NBYTES
         elif outcome.stop not in (Stop.DONE, Stop.PARTIAL):
             return outcome.stop
     return Stop.DONE

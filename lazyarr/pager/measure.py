@@ -21,7 +21,7 @@ class Measurements:
         self._lock = threading.Lock()
         self._buckets: dict[str, Counter[int]] = {}
         self._totals: Counter[str] = Counter()
-        self.counters: Counter[str] = Counter()
+        self.counters: Counter[str] = Counter(bytes_fetched=0, retries=0)
 
     def add(self, step: str, seconds: float) -> None:
         """Take down how long a step took."""

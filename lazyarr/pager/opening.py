@@ -14,7 +14,7 @@ from lazyarr.plan.geometry import Geometry
 from lazyarr.store import RetryingStore, RetryPolicy, open_reference
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from lazyarr.format import ArrayMetadata
     from lazyarr.store import Store
@@ -30,6 +30,7 @@ def open_region(
     *,
     timeout_seconds: float,
     retries: int,
+    count: Callable[[str, int], None],
 ) -> tuple[Region, Geometry]:
     """Return a region and the arithmetic of its array.
 
@@ -48,6 +49,8 @@ def open_region(
         How long one chunk may take to be read, retries included.
     retries : int
         How often a read that failed in transport is tried again.
+    count : callable
+        Adds to a counter of the statistics.
 
     Raises
     ------
@@ -61,10 +64,17 @@ def open_region(
     def open_store() -> Store:
         store = open_reference(message.store, descriptors, timeout_seconds=timeout_seconds)
         policy = RetryPolicy(timeout_seconds=timeout_seconds, retries=retries)
-        return RetryingStore(store, policy)
+        return RetryingStore(store, policy, on_retry=lambda *_: count("retries", 1))
 
     region = Region(
-        source=Source(open_store, layout, geometry, url=message.url, path=message.path),
+        source=Source(
+            open_store,
+            layout,
+            geometry,
+            url=message.url,
+            path=message.path,
+            count_fetched=lambda nbytes: count("bytes_fetched", nbytes),
+        ),
         backing=Backing(arena.memfd, message.offset) if message.offset >= 0 else None,
         residency=Backing(arena.map_memfd, message.map_offset),
         arena=arena.share(),

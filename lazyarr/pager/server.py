@@ -182,7 +182,7 @@ class Pager:
             if received is not None:
                 self._handlers[type(received.message)](client, channel, received)
                 return
-        except (LazyarrError, OSError, KeyError) as error:
+        except (LazyarrError, OSError, LookupError) as error:
             report(f"cannot serve a message of process {client.pid}: {error}")
         self._unwatch(channel.fileno())
         client.channels.remove(channel)
@@ -205,6 +205,7 @@ class Pager:
             client.arena,
             timeout_seconds=self._timeout_seconds,
             retries=self._retries,
+            count=self._measurements.count,
         )
         self._executor.add_region(message.region, region)
         event = m.Attached(

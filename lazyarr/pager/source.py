@@ -69,6 +69,8 @@ class Source:
         Which chunks make a unit.
     url, path : str
         The store and the array in it, for messages.
+    count_fetched : callable, optional
+        Told of how many bytes were read from the store.
     """
 
     def __init__(
@@ -79,7 +81,9 @@ class Source:
         *,
         url: str,
         path: str,
+        count_fetched: Callable[[int], None] = lambda _: None,
     ) -> None:
+        self._count_fetched = count_fetched
         self._open_store = open_store
         self._opened: Store | None = None
         self._opening = threading.Lock()
@@ -148,7 +152,7 @@ class Source:
         load = self._load_whole if self._geometry.is_contiguous else self._load_tiles
         if not load(unit, nbytes, fetched, workspace):
             return False
-        if nbytes % page_nbytes:
+        if self._geometry.unit_bytes(unit).stop % page_nbytes:
             workspace.unit.view[nbytes : nbytes + page_nbytes] = bytes(page_nbytes)
         return True
 
@@ -232,6 +236,14 @@ class Source:
 
     def _read(self, chunk: tuple[int, ...], workspace: Workspace | None) -> memoryview | None:
         """Return the encoded chunk; None when the store does not have it."""
+        data = self._read_uncounted(chunk, workspace)
+        if data is not None:
+            self._count_fetched(len(data))
+        return data
+
+    def _read_uncounted(
+        self, chunk: tuple[int, ...], workspace: Workspace | None
+    ) -> memoryview | None:
         place = self._find(chunk)
         if place is None:
             return None
@@ -269,15 +281,19 @@ class Source:
         if nbytes > limit_nbytes:
             raise FormatError(f"chunk expected to have up to {limit_nbytes} bytes, found {nbytes}")
 
-    def _find(self, chunk: tuple[int, ...]) -> _Place | None:
-        """Return where an encoded chunk lies; None when it is not stored."""
+    def _find(self, chunk: tuple[int, ...], *, only_known: bool = False) -> _Place | None:
+        """Return where an encoded chunk lies; None when it is not stored, or not known."""
         address = self._layout.locate(chunk)
         key = self._key(address)
         if not self._layout.levels:
             return _Place(key, 0, None)
         start, stop = 0, -1
         for depth, entry in enumerate(address.entries):
-            index = self._index(key, address.entries[:depth], start, stop)
+            entries = address.entries[:depth]
+            if only_known:
+                index = self._indexes.known((key, *entries))
+            else:
+                index = self._index(key, entries, start, stop)
             place = index.entry(entry) if index is not None else None
             if place is None:
                 return None
@@ -307,15 +323,17 @@ class Source:
         else:
             suffix = self._store.read_suffix(key, nbytes)
             data, size = suffix if suffix is not None else (None, None)
-        return None if data is None else level.parse_index(data, object_nbytes=size)
+        if data is not None:
+            return level.parse_index(data, object_nbytes=size)
+        if depth:
+            raise FormatError("the object is gone, though its index was read from it")
+        return None
 
     def _chunk_error(self, chunk: tuple[int, ...], error: Exception) -> ChunkError:
         """Return the error that names array, chunk, key, byte range and cause."""
         key = self._key(self._layout.locate(chunk))
-        try:
-            place = self._find(chunk)
-        except (FormatError, StoreError):
-            place = None
+        # No new attempt to read an index: one that failed has taken its time already.
+        place = self._find(chunk, only_known=True)
         byte_range = None if place is None or place.stop is None else (place.start, place.stop)
         where = f"bytes [{byte_range[0]}, {byte_range[1]}) of {key}" if byte_range else key
         return ChunkError(
@@ -339,35 +357,64 @@ class _Unread(enum.Enum):
 _UNREAD = _Unread.UNREAD
 
 
+class _Fetch:
+    """An index on its way, and the threads that wait for it."""
+
+    def __init__(self) -> None:
+        self.ended = threading.Event()
+        self.index: ShardIndex | None = None
+        self.error: BaseException | None = None
+
+    def result(self) -> ShardIndex | None:
+        """Wait for the index, or for the error that it ended in."""
+        self.ended.wait()
+        if self.error is not None:
+            raise self.error
+        return self.index
+
+
 class _IndexCache:
     """Shard indexes, each fetched once, the least recently used dropped first."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._indexes: OrderedDict[tuple[object, ...], ShardIndex | None] = OrderedDict()
-        self._fetching: dict[tuple[object, ...], threading.Lock] = {}
+        self._fetching: dict[tuple[object, ...], _Fetch] = {}
         self._nbytes = 0
+
+    def known(self, key: tuple[object, ...]) -> ShardIndex | None:
+        """Return an index that is here."""
+        with self._lock:
+            return self._indexes.get(key)
 
     def get(
         self, key: tuple[object, ...], fetch: Callable[[], ShardIndex | None]
     ) -> ShardIndex | None:
-        """Return an index, fetched by one thread while others that want it wait."""
+        """Return an index, fetched by one thread while others that want it wait.
+
+        They share its error too: one after the other would each wait for a
+        time-out of its own.
+        """
         with self._lock:
             if key in self._indexes:
                 self._indexes.move_to_end(key)
                 return self._indexes[key]
-            fetching = self._fetching.setdefault(key, threading.Lock())
-        with fetching:
+            under_way = self._fetching.get(key)
+            if under_way is None:
+                mine = self._fetching[key] = _Fetch()
+        if under_way is not None:
+            return under_way.result()
+        try:
+            mine.index = fetch()
+            self._put(key, mine.index)
+        except BaseException as error:
+            mine.error = error
+            raise
+        finally:
             with self._lock:
-                if key in self._indexes:
-                    return self._indexes[key]
-            try:
-                index = fetch()
-                self._put(key, index)
-            finally:
-                with self._lock:
-                    self._fetching.pop(key, None)
-        return index
+                del self._fetching[key]
+            mine.ended.set()
+        return mine.index
 
     def _put(self, key: tuple[object, ...], index: ShardIndex | None) -> None:
         with self._lock:

@@ -30,6 +30,8 @@ from lazyarr.units import Span
 
 __all__ = ["Machine"]
 
+_COUNTED = ("faults", "requests", "units_loaded", "bytes_installed", "evictions", "errors")
+
 
 @dataclasses.dataclass(slots=True)
 class _Request:
@@ -58,7 +60,7 @@ class Machine:
         self._loading_nbytes = 0
         self._newest: tuple[int, int] | None = None
         self._out: list[m.Command] = []
-        self.counters: Counter[str] = Counter()
+        self.counters: Counter[str] = Counter(dict.fromkeys(_COUNTED, 0))
         self._handlers: dict[type, Callable[[Any], None]] = {
             m.Attached: self._on_attached,
             m.Detached: self._on_detached,

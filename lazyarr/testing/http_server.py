@@ -124,13 +124,13 @@ def serve_directory(path: str | os.PathLike[str]) -> Iterator[HttpServer]:
 
     Examples
     --------
-    >>> import tempfile, urllib.request
+    >>> import tempfile, lazyarr.store
     >>> with tempfile.TemporaryDirectory() as directory, serve_directory(directory) as server:
     ...     server.behave(Behaviour(status=503))
-    ...     urllib.request.urlopen(server.url + "/zarr.json")
+    ...     lazyarr.store.open_store(server.url).read("zarr.json")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     ...
-    urllib.error.HTTPError: HTTP Error 503: Service Unavailable
+    lazyarr.errors.StoreError: ...503...
     """
     program = "import sys; from lazyarr.testing import http_server; http_server.main(sys.argv[1])"
     with ServerProcess(["-c", program, os.fspath(path)]) as process:

@@ -58,10 +58,9 @@ def verify(
 
     Examples
     --------
-    >>> import lazyarr, numpy, tempfile
-    >>> directory = tempfile.TemporaryDirectory()
-    >>> lazyarr.save(f"{directory.name}/x.zarr", numpy.arange(6.0))
-    >>> report = lazyarr.verify(f"{directory.name}/x.zarr", progress=False)
+    >>> import lazyarr, numpy
+    >>> lazyarr.save("memory://doc-verify", numpy.arange(6.0), overwrite=True)
+    >>> report = verify("memory://doc-verify", progress=False)
     >>> report.ok, report.chunks_checked
     (True, 1)
     """

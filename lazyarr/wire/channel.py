@@ -76,14 +76,14 @@ class Channel:
         message : Message
             What to say.
         descriptors : sequence of int
-            Copies of these go with it.
+            Copies of these, at most eight, go with it.
         wait : bool
             Whether to wait while the other side does not read.
 
         Raises
         ------
         PagerError
-            When the other side is gone.
+            When the other side is gone, or, without `wait`, has too much to read.
         """
         packet = encode(message)
         if len(packet) > MAX_PACKET_NBYTES:
@@ -99,7 +99,7 @@ class Channel:
         try:
             self._socket.sendmsg([packet], ancillary, flags)
         except OSError as error:
-            raise PagerError(f"the other side of a channel is gone: {error}") from error
+            raise PagerError(f"the other side of a channel does not read: {error}") from error
 
     def receive(self) -> Received | None:
         """Wait for a message; return None when the other side has closed.
@@ -110,7 +110,7 @@ class Channel:
             When what came is no message.
         """
         descriptors = array.array("i")
-        space = socket.CMSG_SPACE(_MAX_DESCRIPTORS * descriptors.itemsize)
+        space = socket.CMSG_SPACE((1 + _MAX_DESCRIPTORS) * descriptors.itemsize)
         try:
             packet, ancillary, flags, _ = self._socket.recvmsg(
                 MAX_PACKET_NBYTES, space, socket.MSG_CMSG_CLOEXEC

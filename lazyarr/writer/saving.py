@@ -11,7 +11,7 @@ from typing import Any
 from lazyarr.format import group_document
 from lazyarr.store.urls import local_path
 from lazyarr.writer.boxes import whole
-from lazyarr.writer.hierarchy import check_name
+from lazyarr.writer.hierarchy import Hierarchy, check_name
 from lazyarr.writer.options import ChunksOption, ShardsOption, plan_array
 from lazyarr.writer.session import Session
 from lazyarr.writer.source import Source, as_source
@@ -103,6 +103,7 @@ def save(
     else:
         root = None
         planned = [_plan("", lambda: data, {**options, "attributes": attributes})]
+    _refuse_conflicts(root, planned)
     _refuse_own_arrays(url, planned)
     session = start_session(url, root, overwrite=overwrite, options=storage_options)
     try:
@@ -123,7 +124,7 @@ def _flatten(data: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Callab
     keeps none.
     """
     for name in data:
-        path = check_name(f"{prefix}{name}")
+        path = prefix + check_name(name)
         value = data[name]
         if isinstance(value, Mapping):
             yield from _flatten(value, f"{path}/")
@@ -137,6 +138,15 @@ def _plan(path: str, give: Callable[[], Any], options: Mapping[str, Any]) -> _Pl
     document = plan_array(path, shape=source.shape, dtype=source.dtype, **options)
     url = getattr(data, "url", None)
     return _Planned(path, document, source.nbytes, url, lambda: as_source(give(), name=path))
+
+
+def _refuse_conflicts(root: bytes | None, planned: Sequence[_Planned]) -> None:
+    """Raise as the session would, before it has begun."""
+    hierarchy = Hierarchy()
+    if root is not None:
+        hierarchy.add("", root)
+    for array in planned:
+        hierarchy.add(array.path, array.document)
 
 
 def _refuse_own_arrays(url: str | os.PathLike[str], planned: Sequence[_Planned]) -> None:

@@ -174,6 +174,9 @@ class ArrayWriter:
 
     def _broadcast(self, source: Source, selection: Selection) -> Source:
         elements = numpy.asarray(source.data)
+        # As NumPy does: axes of length 1 in front do not count.
+        while elements.ndim > len(selection.shape) and elements.shape[0] == 1:
+            elements = elements[0]
         try:
             elements = numpy.broadcast_to(elements, selection.shape)
         except ValueError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from lazyarr import doctor
-from tests.cli.running import run, run_refused
+from tests.cli.running import run, run_limited, run_refused
 
 
 def test_a_kernel_that_allows_all_is_well():
@@ -38,3 +38,13 @@ def test_a_refusing_kernel_is_1():
     found = json.loads(run_refused("doctor", "--json").stdout)
     assert (found["usable"], found["missing"]) == (False, ["userfaultfd"])
     assert {attempt["errno"] for attempt in found["attempts"]} == {"EPERM"}
+
+
+def test_a_user_without_rights_can_work():
+    """User-mode-only is enough, with one limit that is told."""
+    done = run_limited("doctor")
+    assert done.returncode == 0
+    assert "lazyarr works here, with one limit: system calls" in done.stdout.splitlines()[0]
+    assert "/dev/userfaultfd" in done.stdout.splitlines()[-1]
+    found = json.loads(run_limited("doctor", "--json").stdout)
+    assert (found["usable"], found["full_rights"]) == (True, False)

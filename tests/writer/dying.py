@@ -30,7 +30,7 @@ OPERATIONS = {
 OLD = np.arange(1, 171, dtype="i4").reshape(17, 10)
 NEW = OLD[:13] * 1000
 MORE = OLD + 5000
-LARGE = np.random.default_rng(1).integers(0, 9, (300, 10_000), "u2")
+LARGE = np.random.default_rng(1).integers(0, 9, (120, 10_000), "u2")
 GRID = {"chunks": (2, 10), "shards": (6, 10)}
 
 

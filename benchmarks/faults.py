@@ -1,0 +1,209 @@
+"""How long a touch of a missing unit takes: lazyarr's pager, a handler in C, the bare sum."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import statistics
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks.handler import can_decompress, compile_handler
+from benchmarks.images import LEVEL, make_images
+from benchmarks.touching import CONTESTANTS
+from lazyarr.testing import ServerProcess
+
+__all__ = ["CODECS", "FULL", "QUICK", "FaultPlan", "Latency", "measure_faults"]
+
+CODECS = ("none", "zstd", "zstd, crc32c")
+"""Uncompressed; zstd alone; and what lazyarr writes, where only the pager checks the crc32c."""
+
+_KIB = 1024
+_SIDE = 256  # of the images that the units are filled with
+
+
+@dataclass(frozen=True, slots=True)
+class FaultPlan:
+    """How much is measured.
+
+    Attributes
+    ----------
+    units_nbytes : tuple of int
+        Sizes of units.
+    array_nbytes, max_units, min_units : int
+        The array is so large, but has no more and no fewer units.
+    n_rounds, max_touches : int
+        In each round each contestant touches so many units, at most half of them,
+        and then it is the next one's turn.
+    repeats : int
+        How often all of it is done, each time with fresh processes.
+    """
+
+    units_nbytes: tuple[int, ...]
+    array_nbytes: int
+    max_units: int
+    min_units: int
+    n_rounds: int
+    max_touches: int
+    repeats: int
+
+    def n_units(self, unit_nbytes: int) -> int:
+        """How many units the array has."""
+        return min(self.max_units, max(self.min_units, self.array_nbytes // unit_nbytes))
+
+
+FULL = FaultPlan(
+    units_nbytes=tuple(n * _KIB for n in (4, 16, 64, 256, 1024, 4096)),
+    array_nbytes=64 * _KIB**2,
+    max_units=2048,
+    min_units=16,
+    n_rounds=20,
+    max_touches=64,
+    repeats=5,
+)
+QUICK = FaultPlan(
+    units_nbytes=(4 * _KIB, 64 * _KIB),
+    array_nbytes=_KIB**2,
+    max_units=16,
+    min_units=4,
+    n_rounds=2,
+    max_touches=4,
+    repeats=1,
+)
+
+
+class Latency(NamedTuple):
+    """What one contestant needed for units of one size.
+
+    Attributes
+    ----------
+    codec, contestant : str
+        Of which chunks, and who.
+    unit_nbytes : int
+        Size of a unit.
+    median_seconds, p90_seconds : float
+        Over the touches of one repetition; of those, the median over the repetitions.
+    n_touches : int
+        How many there were in all.
+    checksum : int
+        Sum of the elements touched.
+    """
+
+    codec: str
+    unit_nbytes: int
+    contestant: str
+    median_seconds: float
+    p90_seconds: float
+    n_touches: int
+    checksum: int
+
+
+def measure_faults(data: Path, plan: FaultPlan) -> Iterator[Latency]:
+    """Give the latencies of every contestant, for one kind and size of units after the other."""
+    library = compile_handler(data)
+    for codec in CODECS:
+        for unit_nbytes in plan.units_nbytes:
+            store = _prepare(data, codec, unit_nbytes, plan.n_units(unit_nbytes))
+            names = [name for name in CONTESTANTS if _can_run(name, codec, library)]
+            runs = [
+                _run_once(names, _setup(store, codec, unit_nbytes, library), plan, seed)
+                for seed in range(plan.repeats)
+            ]
+            for name in names:
+                yield _summary(codec, unit_nbytes, name, [run[name] for run in runs])
+
+
+def _can_run(name: str, codec: str, library: Path | None) -> bool:
+    if name != "C handler":
+        return True
+    return library is not None and (codec == "none" or can_decompress(library))
+
+
+def _setup(store: Path, codec: str, unit_nbytes: int, library: Path | None) -> dict[str, Any]:
+    return {
+        "store": str(store),
+        "unit_nbytes": unit_nbytes,
+        "codec": codec,
+        "library": library and str(library),
+    }
+
+
+def _prepare(data: Path, codec: str, unit_nbytes: int, n_units: int) -> Path:
+    """Return an array of units, all in one shard, made now where it is not there yet."""
+    import zarr
+    from zarr.codecs import Crc32cCodec, ZstdCodec
+
+    codecs = {
+        "none": [],
+        "zstd": [ZstdCodec(level=LEVEL)],
+        "zstd, crc32c": [ZstdCodec(level=LEVEL), Crc32cCodec()],
+    }
+    name = f"units-{codec.replace(', ', '-')}-{unit_nbytes}x{n_units}"
+    store, part = data / f"{name}.zarr", data / f"part-{name}.zarr"
+    if not store.exists():
+        n_items = unit_nbytes * n_units // 2
+        n_images = -(-n_items // _SIDE**2)
+        array = zarr.create_array(
+            os.fspath(part),
+            shape=(n_items,),
+            dtype="uint16",
+            chunks=(unit_nbytes // 2,),
+            shards=(n_items,),
+            compressors=codecs[codec],
+            overwrite=True,
+        )
+        array[:] = make_images(n_images, _SIDE, _SIDE, seed=0).reshape(-1)[:n_items]
+        part.rename(store)
+    return store
+
+
+class _Samples(NamedTuple):
+    nanoseconds: list[int]
+    checksum: int
+
+
+def _run_once(
+    names: list[str], setup: dict[str, Any], plan: FaultPlan, seed: int
+) -> dict[str, _Samples]:
+    """Return what each contestant needed, all of them taking turns for the same touches."""
+    choose = random.Random(seed)
+    per_unit = setup["unit_nbytes"] // 2
+    n_units = plan.n_units(setup["unit_nbytes"])
+    samples: dict[str, _Samples] = {name: _Samples([], 0) for name in names}
+    with ExitStack() as stack:
+        contestants = {
+            name: stack.enter_context(_process({**setup, "contestant": name})) for name in names
+        }
+        for number in range(plan.n_rounds):
+            units = choose.sample(range(n_units), min(plan.max_touches, n_units // 2))
+            elements = [unit * per_unit + choose.randrange(per_unit) for unit in units]
+            turn = number % len(names)
+            for name in names[turn:] + names[:turn]:
+                answer = contestants[name].ask({"elements": elements})
+                times, checksum = samples[name]
+                samples[name] = _Samples(
+                    times + answer["nanoseconds"], checksum + answer["checksum"]
+                )
+    return samples
+
+
+def _process(setup: dict[str, Any]) -> ServerProcess:
+    return ServerProcess(["-m", "benchmarks.touching", json.dumps(setup)])
+
+
+def _summary(codec: str, unit_nbytes: int, name: str, runs: list[_Samples]) -> Latency:
+    medians = [statistics.median(run.nanoseconds) for run in runs]
+    p90s = [statistics.quantiles(run.nanoseconds, n=10)[-1] for run in runs]
+    return Latency(
+        codec,
+        unit_nbytes,
+        name,
+        statistics.median(medians) / 1e9,
+        statistics.median(p90s) / 1e9,
+        sum(len(run.nanoseconds) for run in runs),
+        sum(run.checksum for run in runs),
+    )

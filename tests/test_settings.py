@@ -1,0 +1,174 @@
+"""Settings: what they take, where they come from, who is told."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lazyarr import settings
+from lazyarr.settings import Settings, parse_nbytes
+
+
+@pytest.fixture(autouse=True)
+def unset(monkeypatch):
+    """Begin as a new process without any setting does, and leave this one's alone."""
+    for name in list(os.environ):
+        if name.startswith("LAZYARR_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setattr(settings, "_current", None)
+    monkeypatch.setattr(settings, "_listeners", [])
+
+
+@pytest.mark.parametrize(
+    ("size", "nbytes"),
+    [
+        (0, 0),
+        (1 << 40, 1 << 40),
+        (np.int64(4096), 4096),
+        ("0", 0),
+        ("17", 17),
+        ("17 B", 17),
+        ("4 GiB", 4 << 30),
+        ("4GiB", 4 << 30),
+        ("  4  gib ", 4 << 30),
+        ("1.5 GiB", 3 << 29),
+        ("2 kB", 2000),
+        ("2 KiB", 2048),
+        ("3 MB", 3 * 10**6),
+        ("0.5 TiB", 1 << 39),
+        ("1 TB", 10**12),
+        ("9007199254740993", 9007199254740993),
+    ],
+)
+def test_size_is_bytes_or_a_number_with_a_unit(size, nbytes):
+    """Powers of 1000 and of 1024 are told apart; whole numbers are exact."""
+    assert parse_nbytes(size) == nbytes
+    assert type(parse_nbytes(size)) is int
+
+
+@pytest.mark.parametrize(
+    "size",
+    [-1, 1.5, True, None, b"4", [], "", "GiB", "-4 GiB", "4 XiB", "4 Gi B", "1e9", "4 GiB x", "²"],
+)
+def test_what_is_no_size_is_refused(size):
+    """The message shows it, and what is taken instead."""
+    with pytest.raises(ValueError, match=r"not a size: .*; give bytes, or a number and a unit"):
+        parse_nbytes(size)
+
+
+@given(st.text(max_size=12) | st.integers(300, 6000).map(lambda n: "9" * n + ".5 kB"))
+def test_any_text_is_a_size_or_a_value_error(text):
+    """Also where a float would overflow."""
+    try:
+        nbytes = parse_nbytes(text)
+    except ValueError:
+        return
+    assert nbytes >= 0
+
+
+def test_defaults_are_half_of_the_memory_and_every_processor():
+    """Of those that this process may use."""
+    current = settings.current()
+    machine_nbytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert 0 < current.memory_limit <= machine_nbytes // 2
+    assert current.threads == len(os.sched_getaffinity(0))
+    assert (current.timeout, current.retries, current.on_error) == (60.0, 6, "sigbus")
+
+
+def test_environment_overrides_defaults(monkeypatch):
+    """In the words that `configure` takes."""
+    monkeypatch.setenv("LAZYARR_MEMORY_LIMIT", "3 GiB")
+    monkeypatch.setenv("LAZYARR_THREADS", "5")
+    monkeypatch.setenv("LAZYARR_TIMEOUT", "0.5")
+    monkeypatch.setenv("LAZYARR_RETRIES", "0")
+    monkeypatch.setenv("LAZYARR_ON_ERROR", "sigbus")
+    assert settings.current() == Settings(3 << 30, 5, 0.5, 0, "sigbus")
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Settings)])
+def test_wrong_environment_variable_is_named(monkeypatch, name):
+    """Whoever has set it must find it."""
+    monkeypatch.setenv(f"LAZYARR_{name.upper()}", "nonsense")
+    with pytest.raises(
+        ValueError, match=f"environment variable LAZYARR_{name.upper()}: .*nonsense"
+    ):
+        settings.current()
+
+
+def test_environment_is_read_once(monkeypatch):
+    """What held at first holds until somebody changes it."""
+    before = settings.current()
+    monkeypatch.setenv("LAZYARR_RETRIES", "33")
+    assert settings.current() is before
+
+
+def test_replace_changes_what_is_named_and_returns_what_held():
+    """So that a context manager can put it back."""
+    before = settings.current()
+    assert settings.replace(memory_limit="1 GiB", retries=2) is before
+    assert settings.current() == dataclasses.replace(before, memory_limit=1 << 30, retries=2)
+    settings.replace(**dataclasses.asdict(before))
+    assert settings.current() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("memory_limit", 0),
+        ("memory_limit", "0.1 B"),
+        ("memory_limit", True),
+        ("memory_limit", None),
+        ("threads", 0),
+        ("threads", 2.5),
+        ("threads", True),
+        ("threads", math.inf),
+        ("threads", "many"),
+        ("timeout", 0),
+        ("timeout", -1.0),
+        ("timeout", math.nan),
+        ("timeout", math.inf),
+        ("timeout", True),
+        ("timeout", "soon"),
+        ("timeout", None),
+        ("retries", -1),
+        ("retries", 1.5),
+        ("retries", None),
+        ("retries", math.inf),
+        ("retries", "nonsense"),
+        ("on_error", "ignore"),
+        ("on_error", None),
+        ("on_error", []),
+    ],
+)
+def test_wrong_value_changes_nothing(name, value):
+    """Nor do the right values beside it, and nobody is told."""
+    told: list[Settings] = []
+    settings.subscribe(told.append)
+    before = settings.current()
+    with pytest.raises(ValueError, match=name) as caught:
+        settings.replace(**{"retries": 9, "threads": 3, name: value})
+    assert type(caught.value) is ValueError
+    assert settings.current() is before
+    assert told == []
+
+
+def test_unknown_name_is_a_type_error_as_for_any_function():
+    """It says what there is."""
+    with pytest.raises(TypeError, match="no such setting: memory_limits; there are memory_limit,"):
+        settings.replace(memory_limits=1)
+
+
+def test_listeners_are_told_in_order():
+    """After the change, with all that holds."""
+    told: list[tuple[str, Settings]] = []
+    settings.subscribe(lambda new: told.append(("first", new)))
+    settings.subscribe(lambda new: told.append(("second", new)))
+    settings.replace(threads=7)
+    assert told == [("first", settings.current()), ("second", settings.current())]
+    assert settings.current().threads == 7
