@@ -16,7 +16,7 @@ from benchmarks import faults, peers
 from benchmarks.report import render_faults, render_header, render_peers
 
 _HERE = Path(__file__).parent
-_T = TypeVar("_T")
+_T = TypeVar("_T", faults.Latency, peers.PeerResult)
 
 
 def _parse() -> argparse.Namespace:
@@ -57,22 +57,22 @@ def _measure(options: argparse.Namespace, data: Path) -> tuple[list[str], dict[s
     if options.only != "peers":
         plan = faults.QUICK if options.quick else faults.FULL
         plan = dataclasses.replace(plan, repeats=options.repeats or plan.repeats)
-        latencies = list(_shown(faults.measure_faults(data, plan)))
+        latencies = list(_shown(faults.measure_faults(data, plan), 5))
         sections.append(render_faults(latencies))
         document["faults"] = [latency._asdict() for latency in latencies]
     if options.only != "faults":
         peer_plan = peers.QUICK if options.quick else peers.FULL
         peer_plan = dataclasses.replace(peer_plan, repeats=options.repeats or peer_plan.repeats)
-        results = list(_shown(peers.measure_peers(data, peer_plan)))
+        results = list(_shown(peers.measure_peers(data, peer_plan), 2))
         sections.append(render_peers(results, peer_plan))
         document["peers"] = [result._asdict() for result in results]
     return sections, document
 
 
-def _shown(results: Iterable[_T]) -> Iterator[_T]:
-    """Give what is given, and show it: a full run takes a while."""
+def _shown(results: Iterable[_T], n_fields: int) -> Iterator[_T]:
+    """Give what is given, and show the first fields of it: a full run takes a while."""
     for result in results:
-        print(result, file=sys.stderr, flush=True)
+        print(*result[:n_fields], file=sys.stderr, flush=True)
         yield result
 
 

@@ -137,7 +137,7 @@ def _prepare(data: Path, codec: str, unit_nbytes: int, n_units: int) -> Path:
     import zarr
     from zarr.codecs import Crc32cCodec, ZstdCodec
 
-    codecs = {
+    codecs: dict[str, list[Any]] = {
         "none": [],
         "zstd": [ZstdCodec(level=LEVEL)],
         "zstd, crc32c": [ZstdCodec(level=LEVEL), Crc32cCodec()],
@@ -188,6 +188,8 @@ def _run_once(
                 samples[name] = _Samples(
                     times + answer["nanoseconds"], checksum + answer["checksum"]
                 )
+    if len({sample.checksum for sample in samples.values()}) != 1:
+        raise ValueError(f"contestants have read different elements: {setup}")
     return samples
 
 

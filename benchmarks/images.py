@@ -7,7 +7,6 @@ half of them, and gives them back at about the speed of real ones.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -125,6 +124,8 @@ def prepare_images(data: Path, size: ImageSize) -> Images:
 
     Each form appears when it is complete: what was broken off is made again.
     """
+    import shutil
+
     name = "x".join(map(str, (*size.shape, size.chunk_rows, size.shard_rows)))
     images = Images(data / f"images-{name}", size)
     images.directory.mkdir(parents=True, exist_ok=True)

@@ -96,6 +96,7 @@ def measure_peers(data: Path, plan: PeerPlan) -> Iterator[PeerResult]:
                     checksums[name].setdefault(scenario, []).append(reading["checksum"])
                     for figure, value in reading["seconds"].items():
                         times[name].setdefault(figure, []).append(value)
+    _require_same(checksums)
     for name in names:
         yield PeerResult(
             name,
@@ -103,6 +104,15 @@ def measure_peers(data: Path, plan: PeerPlan) -> Iterator[PeerResult]:
             {figure: (min(values), max(values)) for figure, values in times[name].items()},
             checksums[name],
         )
+
+
+def _require_same(checksums: dict[str, dict[str, list[int]]]) -> None:
+    """Raise unless all contestants have read the same: who has not has measured nothing."""
+    first: dict[str, list[int]] = {}
+    for name, by_scenario in checksums.items():
+        for scenario, found in by_scenario.items():
+            if found != first.setdefault(scenario, found):
+                raise ValueError(f"{name} has read something else than the others in {scenario!r}")
 
 
 def _read(images: Images, name: str, scenarios: tuple[str, ...], seed: int) -> dict[str, Any]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from lazyarr.format import ArrayMetadata, parse_node
-
 __all__ = ["ChunkPlace", "chunk_places"]
 
 
@@ -28,6 +26,9 @@ def chunk_places(store: Path, *, trailer_nbytes: int = 0) -> list[ChunkPlace]:
     trailer_nbytes : int
         How much at the end of each chunk is to be left out, as a checksum.
     """
+    # Not at the top: contestants are timed from before they import their library.
+    from lazyarr.format import ArrayMetadata, parse_node
+
     node = parse_node((store / "zarr.json").read_bytes(), path="")
     assert isinstance(node, ArrayMetadata)
     layout = node.layout()

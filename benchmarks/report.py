@@ -33,7 +33,8 @@ _NOTES = """\
 What these figures do not say:
 
 - Page cache warm, local files: no disk and no network.  All contestants take turns in one run, so
-  what else the machine does meets all of them, but not evenly: look at the 90th percentiles.
+  what else the machine does meets all of them, but not evenly: look at the 90th percentiles, and at
+  the smallest and largest of each figure in the file that --json writes.
 - The data is synthetic.  Smooth images with noise, of which zstd 3 makes half.
 - Everyone runs with the defaults of their library but for what the name of the row says.
 - h5py reads gzip 4, since HDF5 has no zstd without a plug-in; Blosc2 shuffles bytes before zstd and

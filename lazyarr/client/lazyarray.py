@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lazyarr.client import picking
+from lazyarr.client.numpy_names import FREE_FUNCTIONS, READING_METHODS
 from lazyarr.client.residency import Residency, residency_of
 from lazyarr.errors import LazyarrError
 from lazyarr.units import Span
@@ -18,30 +19,7 @@ if TYPE_CHECKING:
     from lazyarr.client.node import ArrayNode
     from lazyarr.client.region import Memory, Region
 
-__all__ = ["LazyArray", "make_array"]
-
-# NumPy functions that look at an array's shape or make a view of it, and read no
-# element: they keep the array lazy.
-_FREE_FUNCTIONS = frozenset(
-    {
-        np.shape, np.ndim, np.size, np.transpose, np.swapaxes, np.moveaxis, np.rollaxis,
-        np.expand_dims, np.squeeze, np.broadcast_to, np.broadcast_arrays, np.atleast_1d,
-        np.atleast_2d, np.atleast_3d, np.split, np.array_split, np.hsplit, np.vsplit, np.dsplit,
-        np.flip, np.fliplr, np.flipud, np.rot90, np.diagonal, np.shares_memory,
-        np.may_share_memory, np.result_type, np.can_cast, np.min_scalar_type, np.iscomplexobj,
-        np.isrealobj, np.empty_like, np.zeros_like, np.ones_like, np.matrix_transpose,
-    }
-)  # fmt: skip
-
-# Methods of ndarray that read elements, or write to memory of their own.
-_READING_METHODS = (
-    "all", "any", "argmax", "argmin", "argpartition", "argsort", "astype", "byteswap", "choose",
-    "clip", "compress", "conj", "conjugate", "copy", "cumprod", "cumsum", "dot", "dump", "dumps",
-    "flatten", "item", "max", "mean", "min", "nonzero", "partition", "prod", "put", "repeat",
-    "round", "searchsorted", "sort", "std", "sum", "tobytes", "tofile", "tolist", "trace", "var",
-    "__bool__", "__complex__", "__contains__", "__copy__", "__float__", "__format__", "__index__",
-    "__int__", "__str__",
-)  # fmt: skip
+__all__ = ["LazyArray"]
 
 
 class LazyArray(np.ndarray[Any, Any]):
@@ -271,7 +249,7 @@ class LazyArray(np.ndarray[Any, Any]):
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         """Ask for the operands, then call the function on the plain arrays."""
-        if func in _FREE_FUNCTIONS:
+        if func in FREE_FUNCTIONS:
             return super().__array_function__(func, types, args, kwargs)
         return func(*_read(args), **_read(kwargs))
 
@@ -305,7 +283,9 @@ class LazyArray(np.ndarray[Any, Any]):
         """Pickle as a reference: store, array and selection, never the data."""
         if self._node is None:
             return np.asarray(self).__reduce__()
-        return _reopen, _reference(self)
+        from lazyarr.client.making import reduce_array
+
+        return reduce_array(self)
 
     def __deepcopy__(self, _: Any) -> np.ndarray[Any, Any]:  # type: ignore[override]
         """Return a plain copy."""
@@ -343,55 +323,5 @@ def _reading_method(name: str) -> Callable[..., Any]:
     return method
 
 
-for _name in _READING_METHODS:
+for _name in READING_METHODS:
     setattr(LazyArray, _name, _reading_method(_name))
-
-
-def make_array(node: ArrayNode) -> LazyArray:
-    """Return the array of a node: mapped and registered, with nothing read."""
-    geometry = node.geometry()
-    layout = node.metadata.layout()
-    dtype = node.metadata.dtype.to_numpy()
-    memory = node.map(geometry) if geometry.nbytes else None
-    flat = np.empty(0, dtype) if memory is None else np.asarray(memory).view(dtype)
-    if memory is None and node.mode == "r":
-        flat.flags.writeable = False
-    inverse = sorted(range(len(layout.axes)), key=layout.axes.__getitem__)
-    return _tie(flat.reshape(layout.shape).transpose(inverse), node, memory)
-
-
-def _tie(plain: np.ndarray[Any, Any], node: ArrayNode | None, memory: Memory | None) -> LazyArray:
-    """Return a plain array as a lazy one."""
-    array = plain.view(LazyArray)
-    array._node = node
-    array._memory = memory
-    return array
-
-
-def _reference(array: LazyArray) -> tuple[Any, ...]:
-    """Return where an array lies in the stored one: offset, shape and strides in bytes."""
-    node, region = array._source, array._region
-    start = 0 if region is None else array.__array_interface__["data"][0] - region.address
-    return (
-        (node.url, node.storage_options, node.metadata.path, node.mode, node.memory),
-        start,
-        array.dtype,
-        array.shape,
-        array.strides,
-    )
-
-
-def _reopen(
-    place: tuple[Any, ...],
-    start: int,
-    dtype: np.dtype[Any],
-    shape: tuple[int, ...],
-    strides: tuple[int, ...],
-) -> LazyArray:
-    """Return an array from its reference, opened in this process."""
-    from lazyarr.client.opening import reopen_array
-
-    array = reopen_array(*place)
-    memory = array._memory
-    flat = np.empty(0, np.uint8) if memory is None else np.asarray(memory)
-    return _tie(np.ndarray(shape, dtype, flat, start, strides), array._node, memory)

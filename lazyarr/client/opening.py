@@ -70,7 +70,7 @@ def begin_opening(
 
 def open_array(opening: Opening, metadata: ArrayMetadata) -> LazyArray:
     """Return an array of an opened store, with nothing read."""
-    from lazyarr.client.lazyarray import make_array
+    from lazyarr.client.making import make_array
     from lazyarr.client.node import ArrayNode
 
     store = opening.hierarchy.store

@@ -10,11 +10,13 @@ import secrets
 import signal
 import socket
 import threading
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lazyarr import settings
 from lazyarr.client.arena import Arena
+from lazyarr.client.channels import ChannelPool
+from lazyarr.client.failures import raise_first
 from lazyarr.client.region import (
     Memory,
     Region,
@@ -25,7 +27,7 @@ from lazyarr.client.region import (
     map_residency,
     unmap_region,
 )
-from lazyarr.errors import ChunkError, PagerError
+from lazyarr.errors import PagerError
 from lazyarr.kernel import (
     Features,
     Userfaultfd,
@@ -37,7 +39,7 @@ from lazyarr.wire import messages as w
 from lazyarr.wire.channel import Channel, channel_pair
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from lazyarr.plan.geometry import Geometry
     from lazyarr.units import Span
@@ -45,7 +47,6 @@ if TYPE_CHECKING:
 __all__ = ["Session"]
 
 _MAX_RANGES = 4096
-_MAX_NOTES = 8
 _SHARING = Features.MISSING_SHMEM | Features.MINOR_SHMEM
 _USED = _SHARING | Features.POISON
 _M = TypeVar("_M", w.Done, w.Statistics)
@@ -65,8 +66,7 @@ class Session:
     def __init__(self, control: Channel) -> None:
         self._control = control
         self._lock = threading.Lock()
-        self._idle: list[Channel] = []
-        self._channels: set[Channel] = {control}
+        self._channels = ChannelPool(control)
         self._tickets = itertools.count(1)
         self._regions: dict[int, Region] = {}
         self.is_broken = False
@@ -187,8 +187,7 @@ class Session:
         """
         with self._lock:
             self._is_leaving = True
-            for channel in self._channels:
-                channel.detach()
+            self._channels.detach()
             self._lifeline.detach()
 
     def request(self, region: Region, units: Sequence[Span]) -> None:
@@ -206,7 +205,7 @@ class Session:
         for start in range(0, len(units), _MAX_RANGES):
             ranges = [list(span) for span in units[start : start + _MAX_RANGES]]
             request = w.Request(next(self._tickets), region.number, ranges)
-            _raise_first(self._ask(request, w.Done).failures)
+            raise_first(self._ask(request, w.Done).failures)
 
     def evict(self, region: Region, units: Span) -> None:
         """Have units taken out of memory."""
@@ -225,7 +224,7 @@ class Session:
 
     def _ask(self, message: w.Message, answer: type[_M]) -> _M:
         """Send a message on a channel of its own and wait for the answer."""
-        with self._channel() as channel:
+        with self._channels.lend() as channel:
             try:
                 channel.send(message)
                 received = channel.receive()
@@ -238,30 +237,6 @@ class Session:
             if not isinstance(received.message, answer):
                 raise PagerError(f"expected {answer.__name__}, found {received.message!r:.80}")
             return received.message
-
-    @contextmanager
-    def _channel(self) -> Iterator[Channel]:
-        """Lend a channel to one exchange; one that was broken off is not lent again."""
-        with self._lock:
-            channel = self._idle.pop() if self._idle else self._open_channel()
-        try:
-            yield channel
-        except BaseException:
-            with self._lock:
-                self._channels.discard(channel)
-            channel.close()
-            raise
-        with self._lock:
-            self._idle.append(channel)
-
-    def _open_channel(self) -> Channel:
-        ours, theirs = channel_pair()
-        try:
-            self._control.send(w.OpenChannel(), (theirs.fileno(),))
-        finally:
-            theirs.close()
-        self._channels.add(ours)
-        return ours
 
     # --- fork -----------------------------------------------------------------------
 
@@ -291,8 +266,7 @@ class Session:
             ours, theirs = channel_pair()
             self._control.send(w.Join(), (theirs.fileno(),))
             theirs.close()
-            for channel in self._channels:
-                channel.close()
+            self._channels.close()
             self._lifeline.close()
             self._uffd.close()
             session = Session(ours)
@@ -323,20 +297,3 @@ class Session:
 def _new_number() -> int:
     """Return a name for a region that no other client of the pager uses."""
     return secrets.randbits(52)
-
-
-def _raise_first(failures: list[dict[str, Any]]) -> None:
-    """Raise the first failure of a request; the others become its notes."""
-    if not failures:
-        return
-    errors = [ChunkError(failure.pop("message"), **_tuples(failure)) for failure in failures]
-    for other in errors[1:_MAX_NOTES]:
-        errors[0].add_note(f"also: {other}")
-    if len(errors) > _MAX_NOTES:
-        errors[0].add_note(f"and {len(errors) - _MAX_NOTES} more")
-    raise errors[0]
-
-
-def _tuples(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return fields with the tuples that JSON has made lists."""
-    return {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}

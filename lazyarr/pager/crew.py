@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TypeAlias
 
-from lazyarr.pager.source import Workspace
+from lazyarr.pager.workspace import Workspace
 
 __all__ = ["Crew", "Job"]
 

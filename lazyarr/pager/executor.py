@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from lazyarr.pager.crew import Crew
     from lazyarr.pager.measure import Measurements
-    from lazyarr.pager.source import Fetched, Workspace
+    from lazyarr.pager.source import Fetched
+    from lazyarr.pager.workspace import Workspace
     from lazyarr.plan.regions import RegionState
     from lazyarr.wire.channel import Channel
 

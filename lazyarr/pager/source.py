@@ -8,37 +8,19 @@ import threading
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
 from lazyarr.errors import ChunkError, FormatError, StoreError
-from lazyarr.kernel import ScratchBuffer
 from lazyarr.pager.indexes import IndexCache
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lazyarr.format import ChunkAddress, Layout, ShardIndex
+    from lazyarr.pager.workspace import Workspace
     from lazyarr.plan.geometry import Geometry
     from lazyarr.store import Store
 
-__all__ = ["Fetched", "Source", "Workspace"]
+__all__ = ["Fetched", "Source"]
 
 _T = TypeVar("_T")
-
-
-class Workspace:
-    """The memory of one decoding thread, reused from unit to unit.
-
-    A fresh megabyte from the allocator costs a page fault for each of its pages
-    every time; a scratch buffer costs them once.
-    """
-
-    def __init__(self) -> None:
-        self.encoded = ScratchBuffer(1 << 16)
-        self.unit = ScratchBuffer(1 << 16)
-        self.tile = ScratchBuffer(1 << 16)
-
-    def close(self) -> None:
-        """Give the memory back."""
-        for buffer in (self.encoded, self.unit, self.tile):
-            buffer.close()
 
 
 Fetched: TypeAlias = "tuple[memoryview | None, ...]"

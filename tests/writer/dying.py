@@ -31,7 +31,7 @@ OLD = np.arange(1, 171, dtype="i4").reshape(17, 10)
 NEW = OLD[:13] * 1000
 MORE = OLD + 5000
 LARGE = np.random.default_rng(1).integers(0, 9, (120, 10_000), "u2")
-GRID = {"chunks": (2, 10), "shards": (6, 10)}
+GRID = {"chunks": (4, 10), "shards": (12, 10)}
 
 
 def save(path: Path, array: np.ndarray, **options: object) -> None:
@@ -119,19 +119,19 @@ class Append(New):
         """Append other rows, fewer, and look also behind them, where dead rows may lie."""
         before = read_array(path / "g/x")
         with open_writer(path) as writer:
-            writer["g/x"].append(MORE[:2])
+            writer["g/x"].append(MORE[:1])
         with open_writer(path) as writer:
-            writer["g/x"].append(MORE[2:3])
+            writer["g/x"].append(MORE[1:2])
         members = json.loads((path / "zarr.json").read_bytes())["consolidated_metadata"]["metadata"]
         found = read_array(path / "g/x")
         n_rows = len(found)
         document = path / "g/x/zarr.json"
-        inside_shard = -(-n_rows // 6) * 6
+        inside_shard = -(-n_rows // 12) * 12
         resized = json.loads(document.read_bytes()) | {"shape": [inside_shard, 10]}
         document.write_text(json.dumps(resized))
         behind = read_array(path / "g/x")[n_rows:]
         return (
-            same(found, np.concatenate([before, MORE[:3]]))
+            same(found, np.concatenate([before, MORE[:2]]))
             and members["g/x"]["shape"][0] == n_rows
             and not behind.any()
         )

@@ -17,8 +17,11 @@ from zarr.codecs import BytesCodec, GzipCodec, ShardingCodec, TransposeCodec, Zs
 
 import lazyarr
 from lazyarr.errors import ChunkError, FormatError, NodeNotFoundError
-from lazyarr.writer import create, open_writer
-from tests.writer.stores import new_url, partials, read_array, read_tree, same
+from lazyarr.store import open_store
+from lazyarr.writer import Writer, create, open_writer
+from lazyarr.writer.place import ExistingStore
+from lazyarr.writer.session import Session
+from tests.writer.stores import download, new_url, partials, read_array, read_tree, same
 
 GRID = {"chunks": (2, 3), "shards": (6, 6)}
 
@@ -199,6 +202,48 @@ def test_many_open_shards_are_bounded(tmp_path):
     finally:
         sink._OPEN_NBYTES = kept
     assert same(read_array(tmp_path / "x.zarr/x"), model)
+
+
+class SlowFirst:
+    """A store whose first change of an object takes until there is a second, or half a second."""
+
+    def __init__(self, inner):
+        self._inner = inner
+        self.url, self.read, self.close = inner.url, inner.read, inner.close
+        self.size, self.list_names = inner.size, inner.list_names
+        self._is_second = threading.Event()
+        self._n_changes = 0
+
+    def _wait(self):
+        self._n_changes += 1
+        if self._n_changes == 1:
+            self._is_second.wait(0.5)
+        else:
+            self._is_second.set()
+
+    def write(self, key, data):
+        if not key.endswith("zarr.json"):
+            self._wait()
+        self._inner.write(key, data)
+
+    def delete(self, key):
+        self._wait()
+        self._inner.delete(key)
+
+
+@pytest.mark.parametrize("values", [(1, 2), (1, 0), (0, 1)])
+def test_last_write_to_an_object_wins(tmp_path, values):
+    """However long the store takes for the one before; and what is read back is the newest."""
+    url = new_url()
+    lazyarr.save(url, np.full(6, 9, "i4"), chunks=3, shards=6)
+    place = ExistingStore(SlowFirst(open_store(url, writable=True)))
+    with Writer(Session(place, None, is_new=False)) as writer:
+        for value in values:
+            writer[""][:] = value
+        writer[""][1] = 7
+    expected = np.full(6, values[1], "i4")
+    expected[1] = 7
+    assert same(read_array(download(url, tmp_path / "x")), expected)
 
 
 def test_properties_of_an_array(writer):

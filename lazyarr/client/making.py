@@ -1,0 +1,66 @@
+"""How lazy arrays are made, of a stored array or of a pickled reference to one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lazyarr.client.lazyarray import LazyArray
+
+if TYPE_CHECKING:
+    from lazyarr.client.node import ArrayNode
+    from lazyarr.client.region import Memory
+
+__all__ = ["make_array", "reduce_array", "reopen_view"]
+
+
+def make_array(node: ArrayNode) -> LazyArray:
+    """Return the array of a node: mapped and registered, with nothing read."""
+    geometry = node.geometry()
+    layout = node.metadata.layout()
+    dtype = node.metadata.dtype.to_numpy()
+    memory = node.map(geometry) if geometry.nbytes else None
+    flat = np.empty(0, dtype) if memory is None else np.asarray(memory).view(dtype)
+    if memory is None and node.mode == "r":
+        flat.flags.writeable = False
+    inverse = sorted(range(len(layout.axes)), key=layout.axes.__getitem__)
+    return _tie(flat.reshape(layout.shape).transpose(inverse), node, memory)
+
+
+def _tie(plain: np.ndarray[Any, Any], node: ArrayNode | None, memory: Memory | None) -> LazyArray:
+    """Return a plain array as a lazy one."""
+    array = plain.view(LazyArray)
+    array._node = node
+    array._memory = memory
+    return array
+
+
+def reduce_array(array: LazyArray) -> tuple[Any, ...]:
+    """Return how an array is pickled: which stored one, and where in it this view lies."""
+    node, region = array._source, array._region
+    start = 0 if region is None else array.__array_interface__["data"][0] - region.address
+    selection = (
+        (node.url, node.storage_options, node.metadata.path, node.mode, node.memory),
+        start,
+        array.dtype,
+        array.shape,
+        array.strides,
+    )
+    return reopen_view, selection
+
+
+def reopen_view(
+    place: tuple[Any, ...],
+    start: int,
+    dtype: np.dtype[Any],
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+) -> LazyArray:
+    """Return an array from its reference, opened in this process."""
+    from lazyarr.client.opening import reopen_array
+
+    array = reopen_array(*place)
+    memory = array._memory
+    flat = np.empty(0, np.uint8) if memory is None else np.asarray(memory)
+    return _tie(np.ndarray(shape, dtype, flat, start, strides), array._node, memory)
