@@ -324,7 +324,7 @@ def _open_files() -> set[str]:
 
 
 def _test_mappings() -> list[str]:
-    return [line for line in Path("/proc/self/maps").read_text().splitlines() if "memfd:" in line]
+    return [line for line in Path("/proc/self/maps").read_text().splitlines() if "memfd:test" in line]
 
 
 @pytest.fixture(autouse=True)

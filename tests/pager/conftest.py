@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+import zarr
 
 from lazyarr.kernel import (
     PAGE_NBYTES,
@@ -146,6 +147,12 @@ def private_memory(uffd: Userfaultfd) -> Iterator[ClientMemory]:
     made = ClientMemory(uffd, shared=False)
     yield made
     made.close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def zarr_loop() -> None:
+    """Let zarr-python start its thread, which it keeps, before anything is counted."""
+    zarr.create_group(store={})
 
 
 def _open_files() -> set[str]:
