@@ -1,6 +1,7 @@
 """Writing stores: `save`, `create`, and `open_writer` for those that exist."""
 
+from lazyarr.writer.arrays import ArrayWriter
 from lazyarr.writer.saving import save
-from lazyarr.writer.stores import ArrayWriter, Writer, create, open_writer
+from lazyarr.writer.stores import Writer, create, open_writer
 
 __all__ = ["save", "create", "open_writer", "Writer", "ArrayWriter"]

@@ -9,40 +9,9 @@ import numpy
 
 if TYPE_CHECKING:
     from lazyarr.format import Buffer, ShardLevel
+    from lazyarr.writer.stored import StoredObject
 
-__all__ = ["OpenObject", "StoredObject", "assemble"]
-
-
-class StoredObject:
-    """An object as the store has it, from which single chunks can be taken.
-
-    Parameters
-    ----------
-    data : bytes
-        All of it.
-    level : ShardLevel or None
-        How its chunks are found; None where it is a chunk.
-
-    Raises
-    ------
-    DamagedChunkError
-        Its index is not what Zarr allows.
-    """
-
-    def __init__(self, data: bytes, level: ShardLevel | None) -> None:
-        self._data = memoryview(data)
-        self._index = None
-        if level is not None:
-            start, stop = level.index_range(len(data))
-            index = self._data[start:stop]
-            self._index = level.parse_index(index, object_nbytes=len(data))
-
-    def chunk(self, entry: int) -> memoryview | None:
-        """Return a chunk as it is stored; None when it is not there."""
-        if self._index is None:
-            return self._data
-        place = self._index.entry(entry)
-        return None if place is None else self._data[place[0] : place[0] + place[1]]
+__all__ = ["OpenObject", "assemble"]
 
 
 def assemble(chunks: Mapping[int, Buffer], level: ShardLevel | None) -> list[Buffer]:
@@ -122,7 +91,8 @@ class OpenObject:
     def nbytes(self) -> int:
         """How much memory it holds, in bytes."""
         encoded = sum(len(chunk) for chunk in self.encoded.values() if chunk is not None)
-        return encoded + sum(chunk.nbytes for chunk in self.dense.values())
+        stored = 0 if self.stored is None else self.stored.nbytes
+        return encoded + stored + sum(chunk.nbytes for chunk in self.dense.values())
 
     def begin_encoding(self, entry: int) -> None:
         """Take note that a chunk is being encoded, which ends what was known of it."""

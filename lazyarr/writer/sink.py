@@ -5,19 +5,20 @@ from __future__ import annotations
 import functools
 import math
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy
 
-from lazyarr.errors import ChunkError, FormatError
-from lazyarr.format import SHARD_NBYTES, ArrayMetadata, DamagedChunkError
+from lazyarr.errors import FormatError
+from lazyarr.format import SHARD_NBYTES, ArrayMetadata
 from lazyarr.units import Span
 from lazyarr.writer.boxes import Box, box_shape, cells, meet, plan_reads, slices_in, whole
 from lazyarr.writer.coder import ChunkCoder
 from lazyarr.writer.grid import Piece, array_grid
-from lazyarr.writer.objects import OpenObject, StoredObject, assemble
+from lazyarr.writer.objects import OpenObject, assemble
+from lazyarr.writer.stored import StoredArray
 
 if TYPE_CHECKING:
     from lazyarr.format import Buffer
@@ -91,6 +92,7 @@ class ArraySink:
         self._putting = putting
         self._level = levels[0] if levels else None
         self._coder = ChunkCoder(metadata)
+        self._stored = StoredArray(metadata.path, place, coder=self._coder, level=self._level)
         self.dtype = self._coder.dtype
         self._grid = array_grid(metadata, metadata.shape)
         # What the store holds outside of this is of a writer that died before it
@@ -220,57 +222,19 @@ class ArraySink:
         """Return a chunk, decoded, in which elements can be replaced."""
         dense = opened.dense.get(piece.entry)
         if dense is None:
-            valid = self._grid.extent
-            if piece.entry in opened.encoded:
-                stored: Buffer | None = opened.encoded[piece.entry]
-            else:
-                valid = self._valid
-                stored = self._stored_chunk(opened, piece.entry)
-            dense = self._decode(opened.key, piece, stored, valid)
+            valid, chunk = self._grid.extent, opened.encoded.get(piece.entry)
+            if piece.entry not in opened.encoded:
+                valid, chunk = self._valid, self._stored_chunk(opened, piece.entry)
+            dense = self._stored.decode(opened.key, piece, chunk, valid=valid)
             opened.begin_patching(piece.entry, dense)
         return dense
 
-    def _decode(self, key: str, piece: Piece, stored: Buffer | None, valid: Box) -> _Array:
-        inside = meet(piece.cell, valid)
-        if stored is None or 0 in box_shape(inside):
-            return self._coder.decode(None)
-        try:
-            chunk = self._coder.decode(stored)
-        except DamagedChunkError as error:
-            raise self._damaged(key, piece.chunk, error) from error
-        if inside == piece.cell:
-            return chunk
-        return self._coder.clear_outside(chunk, slices_in(inside, piece.cell))
-
     def _stored_chunk(self, opened: OpenObject, entry: int) -> Buffer | None:
-        stored = self._stored(opened)
-        return None if stored is None else stored.chunk(entry)
-
-    def _stored(self, opened: OpenObject) -> StoredObject | None:
         if not opened.is_stored_known:
-            if opened.key in self._keys_in_flight:
-                self._wait_for_puts()
-            data = self._place.read(opened.key)
-            try:
-                opened.stored = None if data is None else StoredObject(data, self._level)
-            except DamagedChunkError as error:
-                raise self._damaged(opened.key, (), error) from error
+            self._wait_for(opened.key)
+            opened.stored = self._stored.read(opened.key)
             opened.is_stored_known = True
-        return opened.stored
-
-    def _damaged(self, key: str, chunk: _Coordinates, error: DamagedChunkError) -> ChunkError:
-        path, url = self.metadata.path, self._place.url
-        what = f"chunk {chunk}" if chunk else "shard"
-        return ChunkError(
-            f"{what} of {path!r} in {url}: {error.reason} in {key}; "
-            "run 'lazyarr verify' to list every damaged chunk",
-            url=url,
-            array=path,
-            chunk=chunk,
-            key=key,
-            byte_range=None,
-            reason=error.reason,
-        )
+        return None if opened.stored is None else opened.stored.chunk(entry)
 
     def _finish(self, place: _Coordinates) -> None:
         """Have the chunks of an object encoded of which only some elements have come."""
@@ -299,9 +263,8 @@ class ArraySink:
         del self._open[place]
         self._put(opened.key, chunks)
 
-    def _put(self, key: str, chunks: dict[int, Buffer | None] | dict[int, bytes | None]) -> None:
-        if key in self._keys_in_flight:
-            self._wait_for_puts()
+    def _put(self, key: str, chunks: Mapping[int, Buffer | None]) -> None:
+        self._wait_for(key)
         self._keys_in_flight.add(key)
         self._valid = whole(self.metadata.shape)
         stored = {entry: chunk for entry, chunk in chunks.items() if chunk is not None}
@@ -316,5 +279,7 @@ class ArraySink:
 
         self._putting.submit(job, lambda _: self._keys_in_flight.discard(key), nbytes=nbytes)
 
-    def _wait_for_puts(self) -> None:
-        self._putting.drain()
+    def _wait_for(self, key: str) -> None:
+        # Two changes of an object on two threads: the older one could come last.
+        if key in self._keys_in_flight:
+            self._putting.drain()
