@@ -59,9 +59,10 @@ class ShardIndex:
         The offset counts from the start of the shard.  None means that every
         element of the chunk is the fill value.
         """
-        if not 0 <= i < len(self):
+        pairs = self._pairs
+        if not 0 <= 2 * i < len(pairs):
             raise IndexError(f"chunk {i} of a shard of {len(self)}")
-        offset, nbytes = self._pairs[2 * i], self._pairs[2 * i + 1]
+        offset, nbytes = pairs[2 * i], pairs[2 * i + 1]
         return None if offset == _EMPTY and nbytes == _EMPTY else (offset, nbytes)
 
     @property

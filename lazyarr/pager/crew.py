@@ -134,6 +134,8 @@ class Crew:
             self._listen()
             while self._quick:
                 self._quick.popleft()(workspace)
+            if not (self._urgent or self._patient or self._stopping):
+                continue  # nothing to hand over: no lock between two faults
             with self._condition:
                 if self._stopping:
                     self._has_leader, self._leader = False, 0

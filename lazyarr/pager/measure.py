@@ -9,6 +9,7 @@ from typing import Any
 __all__ = ["Measurements"]
 
 _PERCENTILES = (50, 90, 99)
+_N_BUCKETS = 40  # up to half a million seconds
 
 
 class Measurements:
@@ -19,16 +20,27 @@ class Measurements:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._buckets: dict[str, Counter[int]] = {}
-        self._totals: Counter[str] = Counter()
+        self._buckets: dict[str, list[int]] = {}
+        self._totals: dict[str, float] = {}
         self.counters: Counter[str] = Counter(bytes_fetched=0, retries=0)
 
     def add(self, step: str, seconds: float) -> None:
         """Take down how long a step took."""
-        bucket = max(0, int(seconds * 1e6)).bit_length()
         with self._lock:
-            self._buckets.setdefault(step, Counter())[bucket] += 1
-            self._totals[step] += seconds  # type: ignore[assignment]
+            self._add(step, seconds)
+
+    def add_load(self, load_seconds: float, install_seconds: float) -> None:
+        """Take down the two steps that every unit takes, at once: it is done for every fault."""
+        with self._lock:
+            self._add("load", load_seconds)
+            self._add("install", install_seconds)
+
+    def _add(self, step: str, seconds: float) -> None:
+        buckets = self._buckets.get(step)
+        if buckets is None:
+            buckets = self._buckets[step] = [0] * _N_BUCKETS
+        buckets[min(int(seconds * 1e6).bit_length(), _N_BUCKETS - 1)] += 1
+        self._totals[step] = self._totals.get(step, 0.0) + seconds
 
     def count(self, name: str, number: int) -> None:
         """Add to a counter."""
@@ -40,7 +52,7 @@ class Measurements:
         with self._lock:
             return {
                 step: {
-                    "count": buckets.total(),
+                    "count": sum(buckets),
                     "total_seconds": self._totals[step],
                     **{f"p{p}_seconds": _percentile(buckets, p) for p in _PERCENTILES},
                 }
@@ -48,11 +60,11 @@ class Measurements:
             }
 
 
-def _percentile(buckets: Counter[int], percent: int) -> float:
+def _percentile(buckets: list[int], percent: int) -> float:
     """Return the upper bound of the bucket in which a percentile falls, in seconds."""
-    rank = buckets.total() * percent / 100
-    for bucket in sorted(buckets):
-        rank -= buckets[bucket]
+    rank = sum(buckets) * percent / 100
+    for bucket, count in enumerate(buckets):
+        rank -= count
         if rank <= 0:
             return float(1 << bucket) / 1e6
     return 0.0

@@ -92,7 +92,13 @@ class Pager:
         What a client says comes before its faults: it has said what a region is
         before anybody could touch it.
         """
-        ready = [(fd, self._watched[fd]) for fd, _ in self._epoll.poll() if fd in self._watched]
+        events = self._epoll.poll()
+        if len(events) == 1:
+            only = self._watched.get(events[0][0])
+            if only is not None:
+                only.handler()
+            return
+        ready = [(fd, self._watched[fd]) for fd, _ in events if fd in self._watched]
         for descriptor, watched in sorted(ready, key=lambda item: item[1].rank):
             # One event may end what another one is about, as a client's exit does.
             if self._watched.get(descriptor) is watched:
@@ -167,8 +173,10 @@ class Pager:
     # --- what clients do and say --------------------------------------------------
 
     def _on_faults(self, client: Client) -> None:
-        addresses = dict.fromkeys(fault.address for fault in client.uffd.read_faults())
-        self._executor.handle([m.Faulted(client.number, address) for address in addresses])
+        serve = self._executor.serve_quickly
+        others = [a for a in client.uffd.read_addresses() if not serve(client, a)]
+        if others:
+            self._executor.handle([m.Faulted(client.number, a) for a in dict.fromkeys(others)])
 
     def _on_messages(self, client: Client, channel: Channel) -> None:
         """Handle all that has come on a channel."""

@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from lazyarr.format import ChunkAddress, Layout, ShardIndex
     from lazyarr.pager.workspace import Workspace
     from lazyarr.plan.geometry import Geometry
-    from lazyarr.store import Store
+    from lazyarr.store import BorrowedFile, Store
 
 __all__ = ["Fetched", "Source"]
 
+_MAX_HELD = 32  # shards of an array that stay open for the short way
 _T = TypeVar("_T")
 
 
@@ -33,6 +34,15 @@ class _Place(NamedTuple):
     key: str
     start: int
     stop: int | None
+
+
+class _Held(NamedTuple):
+    """A shard that is open, its index, and what its chunks are like."""
+
+    file: BorrowedFile
+    entries: ShardIndex
+    chunk_nbytes: int
+    is_plain: bool
 
 
 class Source:
@@ -73,12 +83,17 @@ class Source:
         self._url = url
         self._path = path
         self._indexes = IndexCache()
+        self._units_per_shard = _units_per_shard(layout, geometry)
+        self._held: dict[int, _Held] = {}
 
     def __repr__(self) -> str:
         return f"<Source: array {self._path!r} in {self._url}>"
 
     def close(self) -> None:
         """Let go of the store."""
+        for held in self._held.values():
+            held.file.release()
+        self._held.clear()
         if self._opened is not None:
             self._opened.close()
 
@@ -137,6 +152,53 @@ class Source:
             workspace.unit.view[nbytes : nbytes + page_nbytes] = bytes(page_nbytes)
         return True
 
+    def load_quickly(self, unit: int, workspace: Workspace) -> bool:
+        """Decode a unit as `load` does, if that waits for nothing; return whether it was done.
+
+        It is not where the chunk's shard is not open yet, its bytes are not in the page
+        cache, there is no such chunk, or it is damaged: `load` deals with that.  For one
+        thread at a time, and not during `close`.
+        """
+        if not self._units_per_shard:
+            return False
+        shard, entry = divmod(unit, self._units_per_shard)
+        held = self._held.get(shard) or self._hold(shard, unit, workspace)
+        place = held.entries.entry(entry) if held else None
+        if held is None or place is None:
+            return False
+        start, nbytes = place
+        out = workspace.unit.view[: held.chunk_nbytes]
+        if held.is_plain:
+            if nbytes != held.chunk_nbytes or not held.file.read_cached(out, start):
+                return False
+        else:
+            encoded = workspace.encoded.view[:nbytes]
+            if len(encoded) != nbytes or not held.file.read_cached(encoded, start):
+                return False
+            try:
+                self._layout.decode(encoded, out)
+            except Exception:  # noqa: BLE001 - `load` comes upon it again, and tells
+                return False
+        self._count_fetched(nbytes)
+        return True
+
+    def _hold(self, shard: int, unit: int, workspace: Workspace) -> _Held | None:
+        """Keep a shard for `load_quickly`, when a load has opened it and read its index."""
+        key = self._key(self._layout.locate(self._geometry.first_chunk(unit)))
+        index = self._indexes.known((key,))
+        borrow = getattr(getattr(self._store, "inner", None), "borrow", None)
+        file = borrow(key) if index is not None and borrow is not None else None
+        if index is None or file is None:
+            return None
+        if len(self._held) >= _MAX_HELD:
+            self._held.pop(next(iter(self._held))).file.release()
+        pipeline = self._layout.pipeline
+        held = _Held(file, index, pipeline.chunk_nbytes, not pipeline.codecs)
+        self._held[shard] = held
+        workspace.unit.grow(self._layout.chunk_nbytes + self._geometry.page_nbytes)
+        workspace.encoded.grow(self._layout.pipeline.limit_nbytes)
+        return held
+
     def _load_whole(
         self, unit: int, nbytes: int, fetched: Fetched | None, workspace: Workspace
     ) -> bool:
@@ -191,7 +253,12 @@ class Source:
 
         def step() -> bool:
             given = first.pop() if first else _UNREAD
-            data = self._read(chunk, workspace) if isinstance(given, _Unread) else given
+            if isinstance(given, _Unread):
+                data = self._read(chunk, workspace, out)
+                if data is not None and data.obj is out.obj and len(data) == len(out):
+                    return True  # uncompressed, read to where it belongs
+            else:
+                data = given
             if data is not None:
                 self._layout.decode(data, out)
             return data is not None
@@ -215,15 +282,20 @@ class Source:
         except (FormatError, StoreError) as error:
             raise self._chunk_error(chunk, error) from error
 
-    def _read(self, chunk: tuple[int, ...], workspace: Workspace | None) -> memoryview | None:
-        """Return the encoded chunk; None when the store does not have it."""
-        data = self._read_uncounted(chunk, workspace)
+    def _read(
+        self,
+        chunk: tuple[int, ...],
+        workspace: Workspace | None,
+        out: memoryview | None = None,
+    ) -> memoryview | None:
+        """Return the encoded chunk, in `out` if it is not compressed; None when it is missing."""
+        data = self._read_uncounted(chunk, workspace, out)
         if data is not None:
             self._count_fetched(len(data))
         return data
 
     def _read_uncounted(
-        self, chunk: tuple[int, ...], workspace: Workspace | None
+        self, chunk: tuple[int, ...], workspace: Workspace | None, out: memoryview | None
     ) -> memoryview | None:
         place = self._find(chunk)
         if place is None:
@@ -235,6 +307,8 @@ class Source:
         if workspace is not None:
             workspace.encoded.grow(place.stop - place.start)
             into = workspace.encoded.view
+        if out is not None and not self._layout.pipeline.codecs:
+            into = out if place.stop - place.start == len(out) else into
         data = self._store.read_range(place.key, place.start, place.stop, into=into)
         if data is None:
             raise FormatError("the object is gone, though its index was read from it")
@@ -327,6 +401,15 @@ class Source:
             byte_range=byte_range,
             reason=str(error),
         )
+
+
+def _units_per_shard(layout: Layout, geometry: Geometry) -> int:
+    """Return how many units, one after the other, are the entries of a shard; 0 if it is not so."""
+    is_plain = len(layout.levels) == 1 and geometry.n_units == layout.grid_shape[0]
+    if not (is_plain and geometry.is_contiguous):
+        return 0
+    n_units = layout.chunks_per_object[0]
+    return n_units if layout.levels[0].n_entries == n_units else 0
 
 
 class _Unread(enum.Enum):

@@ -68,6 +68,7 @@ class Geometry:
     unit_nbytes: int = field(init=False)
     unit_axis: int = field(init=False)
     is_contiguous: bool = field(init=False)
+    unit_pages: int = field(init=False)
     _run_nbytes: int = field(init=False, repr=False)
     run_units: int = field(init=False, repr=False)
 
@@ -85,6 +86,9 @@ class Geometry:
             "n_pages": -(-nbytes // self.page_nbytes),
             "unit_nbytes": step * row_nbytes,
             "unit_axis": axis,
+            "unit_pages": _whole_pages(
+                step * row_nbytes, rows * row_nbytes, nbytes, self.page_nbytes
+            ),
             "is_contiguous": self.chunk_shape[axis + 1 :] == self.shape[axis + 1 :],
             "_run_nbytes": rows * row_nbytes,
             "run_units": run_units,
@@ -94,6 +98,9 @@ class Geometry:
 
     def unit_bytes(self, unit: int) -> Span:
         """Return the bytes that a unit fills."""
+        if self.unit_pages:
+            start = unit * self.unit_nbytes
+            return Span(start, min(start + self.unit_nbytes, self.nbytes))
         run, place = divmod(unit, self.run_units)
         start = run * self._run_nbytes + place * self.unit_nbytes
         return Span(start, min(start + self.unit_nbytes, (run + 1) * self._run_nbytes))
@@ -117,6 +124,9 @@ class Geometry:
 
     def units_of_page(self, page: int) -> Span:
         """Return the units that fill any byte of a page."""
+        if self.unit_pages:
+            unit = page // self.unit_pages
+            return Span(unit, unit + 1)
         return self.units_of_bytes(self.page_bytes(page))
 
     def pages_of_bytes(self, span: Span) -> Span:
@@ -136,6 +146,9 @@ class Geometry:
 
     def body_pages(self, unit: int) -> Span:
         """Return the pages that a unit fills alone; padding behind the array counts as filled."""
+        if self.unit_pages:
+            start = unit * self.unit_pages
+            return Span(start, min(start + self.unit_pages, self.n_pages))
         span = self.unit_bytes(unit)
         start = -(-span.start // self.page_nbytes)
         stop = self.n_pages if span.stop == self.nbytes else span.stop // self.page_nbytes
@@ -143,6 +156,8 @@ class Geometry:
 
     def edge_pages(self, unit: int) -> tuple[int, ...]:
         """Return the pages, at most two, that a unit fills together with others."""
+        if self.unit_pages:
+            return ()
         pages = self.pages_of_bytes(self.unit_bytes(unit))
         body = self.body_pages(unit)
         if not body.size:
@@ -194,6 +209,17 @@ def _unit_axis(shape: tuple[int, ...], chunk: tuple[int, ...]) -> int:
     cut = [axis for axis, (s, c) in enumerate(zip(shape, chunk, strict=True)) if c < s]
     thick = [axis for axis, c in enumerate(chunk) if c > 1]
     return min((*cut[-1:], *thick[:1]), default=0)
+
+
+def _whole_pages(unit_nbytes: int, run_nbytes: int, nbytes: int, page_nbytes: int) -> int:
+    """Return how many pages each unit is; 0 unless every unit but the last is as long.
+
+    Then where a unit lies is one multiplication, and it shares no page.
+    """
+    if not unit_nbytes or unit_nbytes % page_nbytes:
+        return 0
+    is_even = run_nbytes == nbytes or run_nbytes % unit_nbytes == 0
+    return unit_nbytes // page_nbytes if is_even else 0
 
 
 def _unravel(index: int, shape: tuple[int, ...]) -> tuple[int, ...]:

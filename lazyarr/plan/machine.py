@@ -21,14 +21,14 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from lazyarr.plan import messages as m
 from lazyarr.plan.eviction import SecondChance
 from lazyarr.plan.regions import AddressTable, Loading, RegionState
 from lazyarr.units import Span
 
-__all__ = ["Machine"]
+__all__ = ["Machine", "Quick"]
 
 _COUNTED = ("faults", "requests", "units_loaded", "bytes_installed", "evictions", "errors")
 
@@ -39,6 +39,15 @@ class _Request:
 
     remaining: int
     failures: list[m.Failure]
+
+
+class Quick(NamedTuple):
+    """A unit that can be brought in one step, and where it goes."""
+
+    region: int
+    unit: int
+    address: int
+    nbytes: int
 
 
 class Machine:
@@ -101,6 +110,43 @@ class Machine:
     def region(self, region: int) -> RegionState | None:
         """Return what is known of a region; None when nobody has it any more."""
         return self._regions.get(region)
+
+    # --- the short way: what Faulted, Load and Loaded do for one unit nobody else wants ---
+
+    def plan_quick(self, client: int, address: int) -> Quick | None:
+        """Return the unit that a fault needs, when it can be brought in one step; else None.
+
+        That is: it is whole pages, nobody has it or loads it, nothing must be evicted for
+        it, and no page of its array is poisoned.  `take_down_quick` must follow at once,
+        before any event, or nothing at all.
+        """
+        table = self._tables.get(client)
+        place = table.find(address) if table else None
+        if place is None:
+            return None
+        region, page = place
+        state = self._regions[region]
+        geometry = state.geometry
+        if not geometry.unit_pages or state.poisoned:
+            return None
+        unit = page // geometry.unit_pages
+        nbytes = geometry.unit_nbytes
+        if unit in state.resident or unit in state.loading or unit >= state.n_whole_units:
+            return None
+        if self._policy.resident_nbytes + self._loading_nbytes + nbytes > self._limit_nbytes:
+            return None
+        return Quick(region, unit, state.addresses[client] + unit * nbytes, nbytes)
+
+    def take_down_quick(self, quick: Quick) -> None:
+        """Take down that a unit of `plan_quick` is resident."""
+        self.counters["faults"] += 1
+        self.counters["units_loaded"] += 1
+        self.counters["bytes_installed"] += quick.nbytes
+        state = self._regions[quick.region]
+        state.resident.add(quick.unit)
+        if state.shared:
+            self._newest = (quick.region, quick.unit)
+            self._policy.add(self._newest, quick.nbytes)
 
     # --- clients come and go --------------------------------------------------
 

@@ -49,6 +49,7 @@ class RegionState:
     def __init__(self, geometry: Geometry, *, shared: bool) -> None:
         self.geometry = geometry
         self.shared = shared
+        self.n_whole_units = geometry.nbytes // max(1, geometry.unit_nbytes)
         self.edges = EdgePages(geometry)
         self.addresses: dict[int, int] = {}
         self.loading: dict[int, Loading] = {}

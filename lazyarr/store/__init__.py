@@ -1,10 +1,12 @@
 """Bytes from somewhere: local files, anything that fsspec reaches, objects in memory."""
 
 from lazyarr.store.base import Buffer, Store, StoreReference, WritableStore
+from lazyarr.store.descriptors import BorrowedFile
 from lazyarr.store.opening import open_reference, open_store, store_reference
 from lazyarr.store.retry import RetryingStore, RetryPolicy
 
 __all__ = [
+    "BorrowedFile",
     "Store",
     "WritableStore",
     "Buffer",

@@ -7,7 +7,7 @@ import threading
 import weakref
 from collections import OrderedDict
 
-__all__ = ["Descriptor", "DescriptorPool"]
+__all__ = ["BorrowedFile", "Descriptor", "DescriptorPool"]
 
 
 class Descriptor:
@@ -133,6 +133,32 @@ class DescriptorPool:
         inherited = [descriptor.fd for descriptor in self._kept.values()]
         self._kept = OrderedDict()
         _close_all(inherited)
+
+
+class BorrowedFile:
+    """An open file out of a pool, until it is released."""
+
+    __slots__ = ("_descriptor", "_fd", "_pool")
+
+    def __init__(self, pool: DescriptorPool, descriptor: Descriptor) -> None:
+        self._pool = pool
+        self._descriptor = descriptor
+        self._fd = descriptor.fd
+
+    def read_cached(self, into: memoryview, start: int) -> bool:
+        """Fill `into` from `start` if the page cache has it all; return whether it has.
+
+        RWF_NOWAIT: preadv2(2); EAGAIN where it would wait, EOPNOTSUPP on file systems
+        that can not tell.
+        """
+        try:
+            return os.preadv(self._fd, (into,), start, os.RWF_NOWAIT) == len(into)
+        except OSError:
+            return False
+
+    def release(self) -> None:
+        """Give the file back."""
+        self._pool.give_back(self._descriptor)
 
 
 def _close_all(fds: list[int]) -> None:

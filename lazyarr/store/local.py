@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 from lazyarr.errors import StoreError
 from lazyarr.store import files
 from lazyarr.store.base import METADATA_NAMES, StoreReference, check_key, check_range
-from lazyarr.store.descriptors import DescriptorPool
+from lazyarr.store.descriptors import BorrowedFile, DescriptorPool
 from lazyarr.store.directory import HeldDirectory, raise_store_error
 
 if TYPE_CHECKING:
@@ -101,6 +101,11 @@ class LocalStore:
         if n_read < nbytes:
             self._raise_short(key, start, stop, start + n_read)
         return target
+
+    def borrow(self, key: str) -> BorrowedFile | None:
+        """Return an object that is open already, to be released; None when it is not open."""
+        found = self._files.borrow(key)
+        return None if found is None else BorrowedFile(self._files, found)
 
     def read_suffix(self, key: str, nbytes: int) -> tuple[bytes, int] | None:
         """Return the last `nbytes` and the object's size; None when it does not exist."""

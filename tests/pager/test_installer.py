@@ -20,7 +20,6 @@ from lazyarr.kernel import (
     Stop,
     Userfaultfd,
     madvise,
-    unmap,
 )
 from lazyarr.pager.installer import Backing, install, map_resident, poison
 from lazyarr.wire.channel import channel_pair
@@ -164,9 +163,9 @@ def test_memory_that_is_not_registered_is_unmapped(memory):
     assert put_zeros(memory, 0, 1) is Stop.UNMAPPED
 
 
-def test_range_that_ends_in_unmapped_memory_is_unmapped(memory):
+def test_range_that_ends_in_other_memory_is_unmapped(memory):
     """What lies before the end may have been installed; nothing may be told of it."""
-    unmap(memory.at(3), 3 * PAGE_NBYTES)
+    memory.uffd.unregister(memory.at(3), 3 * PAGE_NBYTES)
     assert put(memory, 1, "abcd") is Stop.UNMAPPED
 
 

@@ -235,11 +235,8 @@ class MemoryMachine(RuleBasedStateMachine):
 
     @invariant()
     def memory_stays_below_the_limit(self) -> None:
-        """But for the unit that came last, and for those that somebody waits for."""
-        if self.world.known != self.world.alive:
-            return  # the machine keeps what a dead thread waited for until it hears of it
+        """But for the unit that came last, and for those that somebody may be waiting for."""
         loading = kept = largest = 0
-        awaited = {(t.region, t.page) for t in self.world.waiting}
         for region, memory in self.world.memories.items():
             state, geometry = self.world.state(region), memory.geometry
             if not memory.shared:
@@ -247,9 +244,7 @@ class MemoryMachine(RuleBasedStateMachine):
             sizes = [geometry.unit_bytes(unit).size for unit in range(geometry.n_units)]
             largest = max(largest, *sizes)
             loading += sum(sizes[unit] for unit in state.loading)
-            for unit in state.resident:
-                if any((region, page) in awaited for page in geometry.edge_pages(unit)):
-                    kept += sizes[unit]
+            kept += sum(sizes[unit] for unit in state.resident if state.is_awaited(unit))
         limit = self.world.machine.limit_nbytes
         room = max(limit - loading, limit // 2) + largest
         assert self.world.machine.resident_nbytes - kept <= room
