@@ -18,6 +18,7 @@ from lazyarr.pager.log import report
 from lazyarr.pager.workspace import Workspace
 from lazyarr.plan import messages as m
 from lazyarr.plan.machine import Machine
+from lazyarr.units import Span
 from lazyarr.wire import messages as w
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ __all__ = ["Executor"]
 _N_FETCHERS = 32
 # Units that are read and decoded in less time than it takes to wake a thread.
 _QUICK_NBYTES = 32 << 10
+# As much as is installed while the thread that waits would still be waking up.
+_FIRST_PAGES = 16
 _GONE = frozenset({Stop.EXITED, Stop.UNMAPPED})
 
 
@@ -216,15 +219,20 @@ class Executor:
         self, command: m.Load, state: RegionState, workspace: Workspace | None
     ) -> Stop:
         """Install the pages that a unit fills alone; zeros when there is no workspace."""
-        body = state.geometry.body_pages(command.unit)
-        if not body.size:
-            return Stop.DONE
-        skip = body.start * PAGE_NBYTES - state.geometry.unit_bytes(command.unit).start
-        data = workspace.unit.view[skip:] if workspace else None
-        source = workspace.unit.address + skip if workspace else None
-        return self._install(
-            command.region, command.client, body.start, body.size, source=source, data=data
-        )
+        unit_start = state.geometry.unit_bytes(command.unit).start
+        for pages in _in_order(state.geometry.body_pages(command.unit), command.page):
+            skip = pages.start * PAGE_NBYTES - unit_start
+            stop = self._install(
+                command.region,
+                command.client,
+                pages.start,
+                pages.size,
+                source=workspace.unit.address + skip if workspace else None,
+                data=workspace.unit.view[skip:] if workspace else None,
+            )
+            if stop is not Stop.DONE:
+                return stop
+        return Stop.DONE
 
     def _install(
         self,
@@ -339,6 +347,21 @@ class Executor:
     def _do_forget(self, command: m.Forget) -> None:
         region = self.regions.pop(command.region)
         region.close()
+
+
+def _in_order(body: Span, page: int | None) -> list[Span]:
+    """Return a unit's pages in the order in which they are installed.
+
+    A thread that waits for a page goes on when that is there, while the rest is still
+    copied: half a millisecond sooner for a unit of a mebibyte.
+    """
+    if page is None or page not in body or body.size <= 2 * _FIRST_PAGES:
+        return [body] if body.size else []
+    first = Span(page, min(page + _FIRST_PAGES, body.stop))
+    return [
+        first,
+        *(s for s in (Span(first.stop, body.stop), Span(body.start, first.start)) if s.size),
+    ]
 
 
 def _fragments(state: RegionState, unit: int, view: memoryview | None) -> tuple[m.Fragment, ...]:

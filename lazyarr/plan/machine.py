@@ -279,15 +279,22 @@ class Machine:
         self._advance(key, None)
 
     def _begin(
-        self, region: int, state: RegionState, unit: int, client: int, *, urgent: bool
+        self,
+        region: int,
+        state: RegionState,
+        unit: int,
+        client: int,
+        *,
+        urgent: bool,
+        page: int | None = None,
     ) -> Loading:
-        """Return the load under way for a unit, started if need be."""
+        """Return the load under way for a unit, started if need be; `page` is awaited."""
         loading = state.loading.get(unit)
         if loading is None:
             if state.shared:
                 self._loading_nbytes += state.geometry.unit_bytes(unit).size
             loading = state.loading[unit] = Loading(client)
-            self._out.append(m.Load(region, unit, client, urgent))
+            self._out.append(m.Load(region, unit, client, urgent, page))
         return loading
 
     def _advance(self, key: tuple[int, int], failure: m.Failure | None) -> None:

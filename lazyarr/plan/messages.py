@@ -162,12 +162,16 @@ Event: TypeAlias = (
 
 
 class Load(NamedTuple):
-    """Read, decode and install a unit in a client's memory."""
+    """Read, decode and install a unit in a client's memory, from `page` on first.
+
+    `page` is the one that a thread waits for; None when nobody waits in a fault.
+    """
 
     region: int
     unit: int
     client: int
     urgent: bool
+    page: int | None = None
 
 
 class InstallPage(NamedTuple):

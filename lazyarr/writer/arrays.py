@@ -37,8 +37,8 @@ class ArrayWriter:
 
     Examples
     --------
-    >>> import numpy
-    >>> with create("memory://doc-rows", overwrite=True) as writer:
+    >>> import lazyarr, numpy
+    >>> with lazyarr.create("memory://doc-rows") as writer:
     ...     images = writer.create_array("images", shape=(0, 8, 8), dtype="uint8")
     ...     for value in range(3):
     ...         images.append(numpy.full((10, 8, 8), value, "uint8"))

@@ -12,10 +12,10 @@ from lazyarr.format import group_document
 from lazyarr.store.urls import local_path
 from lazyarr.writer.boxes import whole
 from lazyarr.writer.hierarchy import Hierarchy, check_name
+from lazyarr.writer.opening import start_session
 from lazyarr.writer.options import ChunksOption, ShardsOption, plan_array
 from lazyarr.writer.session import Session
 from lazyarr.writer.source import Source, as_source
-from lazyarr.writer.stores import start_session
 
 __all__ = ["save"]
 
@@ -90,9 +90,9 @@ def save(
 
     Examples
     --------
-    >>> import numpy
+    >>> import lazyarr, numpy
     >>> images = numpy.zeros((100, 32, 32, 3), "uint8")
-    >>> save("memory://doc-save", {"train/images": images}, overwrite=True)
+    >>> lazyarr.save("memory://doc-save", {"train/images": images})
     """
     options: dict[str, Any] = {"chunks": chunks, "shards": shards, "level": level}
     options["dimension_names"] = dimension_names

@@ -112,7 +112,7 @@ class ArraySink:
         self.metadata = replace(self.metadata, shape=(n_rows, *rest))
         self.has_grown = True
         object_rows = self.metadata.chunk_shape[0]
-        self._grid = array_grid(self.metadata, (-(-n_rows // object_rows) * object_rows, *rest))
+        self._expect((-(-n_rows // object_rows) * object_rows, *rest))
         self._assign((Span(n_before, n_rows), *whole(tuple(rest))), source)
 
     def fill(self, box: Box, source: Source) -> None:
@@ -126,7 +126,7 @@ class ArraySink:
             As many elements.  Where they are in memory they must not change before
             the next `settle`.
         """
-        self._grid = array_grid(self.metadata, self.metadata.shape)
+        self._expect(self.metadata.shape)
         self._assign(box, source)
 
     def settle(self) -> None:
@@ -141,6 +141,11 @@ class ArraySink:
         for place in list(self._open):
             self._put_incomplete(place)
         self._putting.drain()
+
+    def _expect(self, extent: _Coordinates) -> None:
+        """Say up to where elements come: a chunk is done when it has those."""
+        if whole(extent) != self._grid.extent:
+            self._grid = array_grid(self.metadata, extent)
 
     def _assign(self, box: Box, source: Source) -> None:
         grid, itemsize = self._grid, self.dtype.itemsize
@@ -222,9 +227,12 @@ class ArraySink:
         """Return a chunk, decoded, in which elements can be replaced."""
         dense = opened.dense.get(piece.entry)
         if dense is None:
-            valid, chunk = self._grid.extent, opened.encoded.get(piece.entry)
-            if piece.entry not in opened.encoded:
-                valid, chunk = self._valid, self._stored_chunk(opened, piece.entry)
+            valid = self._grid.extent
+            if piece.entry in opened.encoded:
+                chunk: Buffer | None = opened.encoded[piece.entry]
+            else:
+                valid = self._valid
+                chunk = self._stored_chunk(opened, piece.entry)
             dense = self._stored.decode(opened.key, piece, chunk, valid=valid)
             opened.begin_patching(piece.entry, dense)
         return dense

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -10,26 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy
 
-from lazyarr import settings
 from lazyarr.format import group_document
-from lazyarr.store import RetryingStore, RetryPolicy, open_store
-from lazyarr.store.local import LocalStore
-from lazyarr.writer.boxes import box_shape
+from lazyarr.writer.arrays import ArrayWriter
 from lazyarr.writer.hierarchy import check_name
-from lazyarr.writer.indexing import Selection, parse_index
+from lazyarr.writer.opening import resume_session, start_session
 from lazyarr.writer.options import ChunksOption, ShardsOption, plan_array
-from lazyarr.writer.place import ExistingStore, NewPrefix, Place
-from lazyarr.writer.session import Session
-from lazyarr.writer.source import Source, as_source
-from lazyarr.writer.staging import StagedDirectory
+from lazyarr.writer.source import as_source
 
 if TYPE_CHECKING:
     from typing import Self
 
-    from lazyarr.store import WritableStore
-    from lazyarr.writer.sink import ArraySink
+    from lazyarr.writer.session import Session
 
 __all__ = ["Writer", "create", "open_writer", "start_session"]
+
 
 class Writer:
     """A store that is being written; `create` and `open_writer` give it.
@@ -230,7 +223,8 @@ def create(
 
     Examples
     --------
-    >>> with create("memory://doc-create", attributes={"by": "me"}, overwrite=True) as writer:
+    >>> import lazyarr
+    >>> with lazyarr.create("memory://doc-create", attributes={"by": "me"}) as writer:
     ...     labels = writer.create_array("train/labels", shape=(100,), dtype="int64")
     ...     labels[:] = range(100)
     """
@@ -269,39 +263,10 @@ def open_writer(
 
     Examples
     --------
-    >>> with create("memory://doc-open", overwrite=True) as writer:
-    ...     labels = writer.create_array("labels", shape=(0,), dtype="int64")
+    >>> import lazyarr
+    >>> from lazyarr.writer import open_writer
+    >>> lazyarr.save("memory://doc-open", {"labels": [7, 8]})
     >>> with open_writer("memory://doc-open") as writer:
     ...     writer["labels"].append([1, 2, 3])
     """
-    store = _open_store(url, storage_options)
-    with contextlib.ExitStack() as on_error:
-        on_error.callback(store.close)
-        session = Session(ExistingStore(store), None, is_new=False)
-        on_error.pop_all()
-    return Writer(session)
-
-
-def start_session(
-    url: str | os.PathLike[str],
-    root: bytes | None,
-    *,
-    overwrite: bool,
-    options: Mapping[str, Any] | None,
-) -> Session:
-    """Return the session of a new store, whose root is a group with a document, or an array."""
-    store = _open_store(url, options)
-    place: Place
-    if isinstance(store, LocalStore):
-        place = StagedDirectory(store.path, overwrite=overwrite)
-    else:
-        place = NewPrefix(store, overwrite=overwrite)
-    return Session(place, root, is_new=True)
-
-
-def _open_store(url: str | os.PathLike[str], options: Mapping[str, Any] | None) -> WritableStore:
-    now = settings.current()
-    store = open_store(url, options, writable=True, timeout_seconds=now.timeout)
-    if isinstance(store, LocalStore):
-        return store
-    return RetryingStore(store, RetryPolicy(now.retries, now.timeout))
+    return Writer(resume_session(url, options=storage_options))

@@ -1,0 +1,91 @@
+"""Which place a URL means, and the session that writes there."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from lazyarr import settings
+from lazyarr.store import RetryingStore, RetryPolicy, open_store
+from lazyarr.store.local import LocalStore
+from lazyarr.writer.place import ExistingStore, NewPrefix, Place
+from lazyarr.writer.session import Session
+from lazyarr.writer.staging import StagedDirectory
+
+if TYPE_CHECKING:
+    from lazyarr.store import WritableStore
+
+__all__ = ["resume_session", "start_session"]
+
+
+def start_session(
+    url: str | os.PathLike[str],
+    root: bytes | None,
+    *,
+    overwrite: bool,
+    options: Mapping[str, Any] | None,
+) -> Session:
+    """Return the session of a new store.
+
+    Parameters
+    ----------
+    url : str or os.PathLike
+        Where the store is to be.
+    root : bytes or None
+        The document of its root, a group; None where the root will be an array.
+    overwrite : bool
+        Whether a store that is there is replaced.
+    options : mapping or None
+        As fsspec takes them.
+
+    Raises
+    ------
+    FileExistsError
+        There is something already.
+    StoreError
+        The place can not be reached or written to.
+    """
+    store = _open_store(url, options)
+    with _closing_on_error(store):
+        place: Place
+        if isinstance(store, LocalStore):
+            place = StagedDirectory(store.path, overwrite=overwrite)
+        else:
+            place = NewPrefix(store, overwrite=overwrite)
+        return Session(place, root, is_new=True)
+
+
+def resume_session(url: str | os.PathLike[str], *, options: Mapping[str, Any] | None) -> Session:
+    """Return the session of a store that exists.
+
+    Raises
+    ------
+    NodeNotFoundError
+        There is none.
+    FormatError
+        It is of Zarr v2.
+    StoreError
+        It can not be reached or written to.
+    """
+    store = _open_store(url, options)
+    with _closing_on_error(store):
+        return Session(ExistingStore(store), None, is_new=False)
+
+
+@contextlib.contextmanager
+def _closing_on_error(store: WritableStore) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        store.close()
+        raise
+
+
+def _open_store(url: str | os.PathLike[str], options: Mapping[str, Any] | None) -> WritableStore:
+    now = settings.current()
+    store = open_store(url, options, writable=True, timeout_seconds=now.timeout)
+    if isinstance(store, LocalStore):
+        return store
+    return RetryingStore(store, RetryPolicy(now.retries, now.timeout))
