@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from lazyarr import settings
-from lazyarr.errors import NodeNotFoundError
+from lazyarr.errors import NodeNotFoundError, StoreError
 from lazyarr.format import SHARD_NBYTES, ArrayMetadata, parse_node, resized_document
 from lazyarr.writer.documents import read_documents
 from lazyarr.writer.hierarchy import Hierarchy, ancestors, document_key, node_type
@@ -150,7 +150,10 @@ class Session:
                 return
             self._is_broken = True
             self._stop_threads()
-            self.place.abort()
+            # Whoever aborts has an error to tell already, and it is often this store
+            # that can not be reached.  The next writer takes away what is left.
+            with contextlib.suppress(StoreError):
+                self.place.abort()
             self.close()
 
     def close(self) -> None:

@@ -112,7 +112,7 @@ class DyingStore:
         def call(*arguments: Any, **options: Any) -> Any:
             if name in ("write", "delete", "delete_prefix"):
                 self.n_changes -= 1
-            if self.n_changes < 0:
+            if self.n_changes < 0 and name != "close":
                 raise StoreError("dead", url=self.url, key=None, transient=False)
             return method(*arguments, **options)
 

@@ -29,7 +29,7 @@ def coder_of(dtype, chunks=(4, 3), fill_value=0):
         ("c8", 1 + 2j, 1 + 2j, True),
         ("c8", 1 + 2j, 1, False),
         ("?", True, True, True),
-        ("M8[s]", np.datetime64("NaT"), np.datetime64("NaT"), True),
+        ("M8[s]", np.datetime64("NaT", "s"), np.datetime64("NaT", "s"), True),
         ("U3", "ab", "ab", True),
         ("V3", b"abc", np.void(b"abc"), True),
         (ml_dtypes.bfloat16, 2.0, 2.0, True),

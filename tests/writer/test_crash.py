@@ -86,6 +86,24 @@ def test_remote_writer_that_dies_leaves_no_store(tmp_path, overwrite):
     raise AssertionError("it never came to its end")
 
 
+def test_first_error_is_told():
+    """When a store goes away and can not be cleaned up either, the cause is what is raised."""
+
+    class Gone:
+        shape, dtype = (100_000, 1000), np.dtype("u1")
+
+        def __getitem__(self, index):
+            raise ZeroDivisionError("the cause")
+
+    url = new_url()
+
+    def act(writer):
+        writer.create_array("x", shape=Gone.shape, dtype="u1")[...] = Gone()
+
+    with pytest.raises(ZeroDivisionError, match="the cause"):
+        die_after(url, 1, lambda s: (NewPrefix(s, overwrite=False), True), act)
+
+
 def test_remote_append_that_dies_loses_no_row(tmp_path):
     """Old rows, or old and new ones, after any number of changes; and the next append is whole."""
     for n_changes in range(40):

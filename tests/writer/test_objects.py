@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lazyarr.format import DamagedChunkError, ShardLevel
-from lazyarr.writer.objects import OpenObject, StoredObject, assemble
+from lazyarr.format import ShardLevel
+from lazyarr.writer.objects import OpenObject, assemble
+from lazyarr.writer.stored import StoredObject
 
 chunks_by_entry = st.dictionaries(st.integers(0, 6), st.binary(min_size=1, max_size=50), min_size=1)
 
@@ -31,12 +31,6 @@ def test_chunks_follow_each_other_in_order():
     """Whatever order they came in, the chunks of a shard lie in the order of the index."""
     parts = assemble({3: b"ddd", 0: b"a", 2: b"cc"}, ShardLevel((4,)))
     assert parts[:3] == [b"a", b"cc", b"ddd"]
-
-
-def test_damaged_index_is_an_error():
-    """An object that is too short for its index is not taken for an empty one."""
-    with pytest.raises(DamagedChunkError):
-        StoredObject(b"abc", ShardLevel((4,)))
 
 
 def test_object_is_complete_when_nothing_is_pending():

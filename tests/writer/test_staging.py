@@ -226,6 +226,7 @@ def test_writers_in_other_processes_are_left_alone_until_they_die(tmp_path):
     assert partials(tmp_path) == []
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_forked_child_leaves_the_directory_to_its_parent(tmp_path):
     """A child that ends within the ``with`` of its parent must not take the store away."""
     place = StagedDirectory(str(tmp_path / "x"), overwrite=False)

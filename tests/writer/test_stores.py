@@ -335,6 +335,7 @@ def test_write_that_failed_ends_the_writer(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_forked_child_does_not_write(tmp_path):
     """It gets an error instead of waiting for threads that it does not have."""
     with create(tmp_path / "x.zarr") as writer:
