@@ -16,7 +16,7 @@ from lazyarr.pager.workspace import Workspace
 from tests.pager.arrays import CHECKED, KINDS, Stored, load, store_array
 
 DAMAGE = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 

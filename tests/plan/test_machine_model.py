@@ -64,39 +64,31 @@ class MemoryMachine(RuleBasedStateMachine):
     @initialize(limit=st.integers(0, 220), geometry=st.sampled_from(GEOMETRIES))
     def begin(self, limit: int, geometry: Geometry) -> None:
         self.world.do(m.LimitChanged(limit))
-        self.world.open(self.world.add_client(), geometry, shared=True)
+        region = self.world.open(self.world.add_client(), geometry, shared=True)
+        self.world.attach(self.world.add_client(), region)
 
-    @precondition(lambda self: len(self.world.known) < 3)
-    @rule()
-    def start_process(self) -> None:
-        self.world.add_client()
-
-    @precondition(lambda self: self.world.alive and len(self.world.memories) < 3)
-    @rule(pick=PICK, geometry=st.sampled_from(GEOMETRIES), shared=st.booleans())
-    def open(self, pick: int, geometry: Geometry, shared: bool) -> None:
-        client = sorted(self.world.alive)[pick % len(self.world.alive)]
-        self.world.open(client, geometry, shared=shared)
-
-    @rule(pick=PICK)
-    def attach(self, pick: int) -> None:
-        choices = [
-            (client, region)
-            for client in sorted(self.world.alive)
-            for region, memory in sorted(self.world.memories.items())
-            if memory.shared and (client, region) not in self.world.attached
-        ]
-        if choices:
-            self.world.attach(*choices[pick % len(choices)])
+    @precondition(lambda self: len(self.world.known) < 4)
+    @rule(geometry=st.sampled_from(GEOMETRIES), shared=st.booleans())
+    def start_process(self, geometry: Geometry, shared: bool) -> None:
+        client = self.world.add_client()
+        if len(self.world.memories) < 3:
+            self.world.open(client, geometry, shared=shared)
+        for region, memory in sorted(self.world.memories.items()):
+            if memory.shared and (client, region) not in self.world.attached:
+                self.world.attach(client, region)
 
     @rule(pick=PICK)
     def detach(self, pick: int) -> None:
         if chosen := self.mapped(pick):
             self.world.detach(*chosen)
 
-    @precondition(lambda self: self.world.alive)
-    @rule(pick=PICK)
-    def exit(self, pick: int) -> None:
-        self.world.exit(sorted(self.world.alive)[pick % len(self.world.alive)])
+    @precondition(lambda self: len(self.world.alive) > 1)
+    @rule(pick=PICK, tell=st.booleans())
+    def exit(self, pick: int, tell: bool) -> None:
+        client = sorted(self.world.alive)[pick % len(self.world.alive)]
+        self.world.exit(client)
+        if tell:
+            self.world.tell_exit(client)
 
     @precondition(lambda self: self.world.known - self.world.alive)
     @rule()
@@ -116,6 +108,11 @@ class MemoryMachine(RuleBasedStateMachine):
         self.touch(pick, page)
         self.world.read_faults()
 
+    @rule(pick=PICK, page=PICK, n_loads=st.integers(1, 6))
+    def touch_and_load(self, pick: int, page: int, n_loads: int) -> None:
+        self.touch_and_tell(pick, page)
+        self.finish(pick, n_loads)
+
     @rule()
     def run(self) -> None:
         self.world.run()
@@ -126,12 +123,17 @@ class MemoryMachine(RuleBasedStateMachine):
         fault = self.world.faults.pop(pick % len(self.world.faults))
         self.world.do(m.Faulted(*fault))
 
-    @rule(pick=PICK, starts=st.lists(st.tuples(PICK, st.integers(0, 3)), max_size=3))
+    @rule(pick=PICK, starts=st.lists(st.tuples(PICK, st.integers(0, 5)), max_size=3))
     def request(self, pick: int, starts: list[tuple[int, int]]) -> None:
         if chosen := self.mapped(pick):
             n_units = self.memory(chosen[1]).geometry.n_units
             spans = [Span(start % (n_units + 2), start % (n_units + 2) + n) for start, n in starts]
             self.world.request(*chosen, *spans)
+
+    @rule(pick=PICK, n_loads=st.integers(1, 30))
+    def request_all_and_load(self, pick: int, n_loads: int) -> None:
+        self.request(pick, [(0, 99)])
+        self.finish(pick, n_loads)
 
     @rule(pick=PICK, start=PICK, size=st.integers(0, 6))
     def evict(self, pick: int, start: int, size: int) -> None:
@@ -156,9 +158,11 @@ class MemoryMachine(RuleBasedStateMachine):
             self.world.install_body(load)
 
     @precondition(lambda self: self.world.loads)
-    @rule(pick=PICK)
-    def finish(self, pick: int) -> None:
-        self.world.finish(*self.load(pick))
+    @rule(pick=PICK, n_loads=st.integers(1, 6))
+    def finish(self, pick: int, n_loads: int) -> None:
+        for place in range(n_loads):
+            if self.world.loads:
+                self.world.finish(*self.load(pick // (place + 1)))
 
     @precondition(lambda self: self.world.loads)
     @rule(pick=PICK)
@@ -167,7 +171,7 @@ class MemoryMachine(RuleBasedStateMachine):
 
     # --- behind the pager's back ------------------------------------------------------------
 
-    @rule(pick=PICK, page=PICK, size=st.integers(1, 4))
+    @rule(pick=PICK, page=PICK, size=st.integers(1, 9))
     def give_back(self, pick: int, page: int, size: int) -> None:
         """Do madvise(MADV_DONTNEED) in a client."""
         if chosen := self.mapped(pick):
@@ -177,27 +181,24 @@ class MemoryMachine(RuleBasedStateMachine):
                 if not memory.shared:
                     memory.tampered.add(place)
 
-    @rule(pick=PICK, page=PICK)
-    def punch_a_hole(self, pick: int, page: int) -> None:
-        """Take a page out of the memory object unasked."""
-        if chosen := self.mapped(pick, shared=True):
-            memory = self.memory(chosen[1])
-            memory.tampered.add(page % memory.geometry.n_pages)
-            self.world.take_out(chosen[1], page % memory.geometry.n_pages)
-
-    @rule(pick=PICK, page=PICK)
-    def leave_a_stray_page(self, pick: int, page: int) -> None:
-        """Touch a hole through a mapping that is not registered, where nothing was installed."""
-        if chosen := self.mapped(pick, shared=True):
-            memory, state = self.memory(chosen[1]), self.world.state(chosen[1])
-            page %= memory.geometry.n_pages
-            units = set(range(*memory.geometry.units_of_page(page)))
-            installed = {
-                k[1] for k, load in self.world.loads.items() if load.end and k[0] == chosen[1]
-            }
-            if page not in memory.memfd and not units & (state.resident | installed):
-                memory.tampered.add(page)
-                memory.memfd[page] = bytes(PAGE_NBYTES)
+    @rule(pick=PICK, page=PICK, is_hole=st.booleans())
+    def tamper(self, pick: int, page: int, is_hole: bool) -> None:
+        """Punch a hole, or touch one through a mapping that is not registered."""
+        chosen = self.mapped(pick, shared=True)
+        if not chosen:
+            return
+        region, memory = chosen[1], self.memory(chosen[1])
+        page %= memory.geometry.n_pages
+        units = set(range(*memory.geometry.units_of_page(page)))
+        installed = {k[1] for k, load in self.world.loads.items() if load.end and k[0] == region}
+        if is_hole:
+            memory.tampered.add(page)
+            self.world.take_out(region, page)
+        elif page not in memory.memfd and not units & (
+            self.world.state(region).resident | installed
+        ):
+            memory.tampered.add(page)
+            memory.memfd[page] = bytes(PAGE_NBYTES)
 
     # --- what must hold after every step ------------------------------------------------------
 
@@ -272,11 +273,11 @@ class MemoryMachine(RuleBasedStateMachine):
         world = self.world
         for client in sorted(world.known - world.alive):
             world.tell_exit(client)
-        for _ in range(_MAX_STEPS):
+        for step in range(_MAX_STEPS):
             world.run()
             world.read_faults()
             if world.loads:
-                world.finish(*min(world.loads))
+                world.finish(*sorted(world.loads)[step % len(world.loads)])
             elif not world.runnable:
                 break
         assert not world.waiting | world.runnable, f"somebody waits for ever: {world.log[-12:]}"
@@ -289,4 +290,4 @@ class MemoryMachine(RuleBasedStateMachine):
 
 
 TestMemory = MemoryMachine.TestCase
-TestMemory.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestMemory.settings = settings(max_examples=100, stateful_step_count=35, deadline=None)

@@ -66,7 +66,7 @@ def test_random_bytes_are_no_message(packet):
 
 
 @given(st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_damaged_packet_is_a_message_or_an_error(data):
     """Bytes changed, cut off, put in twice."""
     packet = bytearray(encode(data.draw(messages)))
@@ -76,7 +76,7 @@ def test_damaged_packet_is_a_message_or_an_error(data):
 
 
 @given(st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_message_with_other_fields_is_a_message_or_an_error(data):
     """A field of another type, one too many, one too few, another name."""
     document = json.loads(encode(data.draw(messages)))
