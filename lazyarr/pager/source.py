@@ -168,6 +168,8 @@ class Source:
             return False
         start, nbytes = place
         out = workspace.unit.view[: held.chunk_nbytes]
+        if len(out) != held.chunk_nbytes:
+            return False  # not the workspace that `_hold` has made large enough
         if held.is_plain:
             if nbytes != held.chunk_nbytes or not held.file.read_cached(out, start):
                 return False

@@ -219,7 +219,7 @@ class Machine:
         for unit in range(*state.geometry.units_of_page(page)):
             if unit not in state.resident:
                 is_late = unit in state.loading
-                loading = self._begin(region, state, unit, client, urgent=True)
+                loading = self._begin(region, state, unit, client, urgent=True, page=page)
                 loading.faults.add((client, page))
                 if is_late:
                     loading.late.add((client, page))
@@ -253,7 +253,6 @@ class Machine:
     def _reload(self, region: int, state: RegionState, page: int, client: int) -> None:
         """Load the units of a page that is not what the record says."""
         state.suspects.discard(page)
-        state.edges.uninstall(page)
         for unit in range(*state.geometry.units_of_page(page)):
             if unit in state.resident:
                 self._take_out(region, state, unit)

@@ -56,7 +56,7 @@ def test_fault_loads_its_unit_and_no_other():
     world, (client,), region = world_with(PAGES)
     world.touch(client, region, 2)
     world.read_faults()
-    assert commands(world, m.Load) == [m.Load(region, 2, client, urgent=True)]
+    assert commands(world, m.Load) == [m.Load(region, 2, client, urgent=True, page=2)]
     settle(world)
     assert outcomes(world) == ["read"]
     assert world.state(region).resident == {2}
@@ -73,6 +73,18 @@ def test_unit_that_is_loading_is_not_loaded_twice():
     settle(world)
     assert outcomes(world) == ["read"] * 5
     assert world.answers[key] == ()
+
+
+def test_load_names_the_page_that_a_thread_waits_for():
+    """It is installed first; a request waits for no page in particular."""
+    world, (client,), region = world_with(LONG)
+    world.touch(client, region, 1)
+    world.read_faults()
+    world.request(client, region, Span(1, 2))
+    assert commands(world, m.Load) == [
+        m.Load(region, 0, client, urgent=True, page=1),
+        m.Load(region, 1, client, urgent=True, page=None),
+    ]
 
 
 def test_page_of_two_units_is_installed_when_both_are_there():
@@ -165,6 +177,18 @@ def test_stranded_load_is_taken_up_for_who_else_waits():
     world.tell_exit(first)
     assert outcomes(world) == ["read"]
     assert world.answers[key] == ()
+
+
+def test_stranded_load_leaves_no_page_behind():
+    """The process died in the middle of the install, and nobody else wants the unit."""
+    world, (first, _), region = world_with(LONG, n_clients=2)
+    world.request(first, region, Span(0, 1))
+    load = world.loads[region, 0]
+    world.install_body(load)
+    load.end = "stranded"
+    world.exit(first)
+    world.end_load(load)
+    assert world.memories[region].memfd == {}
 
 
 # --- requests ---------------------------------------------------------------------
@@ -301,6 +325,15 @@ def test_loads_in_a_queue_do_not_evict_what_has_just_come():
     settle(world)
     assert outcomes(world) == ["read"] * 4
     assert world.machine.counters["units_loaded"] == 4
+
+
+def test_loads_in_a_queue_leave_half_of_the_limit_to_what_is_there():
+    """Not one unit alone: a thread that was woken needs a moment to get to its page."""
+    world, (client,), region = world_with(Geometry((160,), (16,), 1, PAGE_NBYTES), limit=64)
+    world.request(client, region, Span(0, 10))
+    for unit in range(3):
+        world.finish(region, unit)
+    assert world.state(region).resident == {1, 2}
 
 
 def test_units_of_an_awaited_page_are_not_evicted():

@@ -108,6 +108,12 @@ class MemoryMachine(RuleBasedStateMachine):
         self.touch(pick, page)
         self.world.read_faults()
 
+    @rule(pick=PICK, page=PICK)
+    def touch_and_serve_quickly(self, pick: int, page: int) -> None:
+        self.touch(pick, page)
+        while self.world.faults:
+            self.world.read_fault_quickly()
+
     @rule(pick=PICK, page=PICK, n_loads=st.integers(1, 6))
     def touch_and_load(self, pick: int, page: int, n_loads: int) -> None:
         self.touch_and_tell(pick, page)
@@ -290,4 +296,4 @@ class MemoryMachine(RuleBasedStateMachine):
 
 
 TestMemory = MemoryMachine.TestCase
-TestMemory.settings = settings(max_examples=100, stateful_step_count=35, deadline=None)
+TestMemory.settings = settings(max_examples=250, stateful_step_count=50, deadline=None)
