@@ -33,7 +33,7 @@ def begin() -> None:
     global _launched
     janitor.start()
     with _lock:
-        if _launched is None and (_session is None or _session.is_broken):
+        if _launched is None and (_session is None or not _session.is_usable()):
             _launched = launch_pager()
 
 
@@ -50,7 +50,7 @@ def session() -> Session:
     global _session, _launched
     begin()
     with _lock:
-        if _session is None or _session.is_broken:
+        if _session is None or not _session.is_usable():
             from lazyarr.client.session import Session
             from lazyarr.wire.channel import Channel
 

@@ -27,7 +27,7 @@ from lazyarr.client.region import (
     map_residency,
     unmap_region,
 )
-from lazyarr.errors import PagerError
+from lazyarr.errors import LazyarrError, PagerError
 from lazyarr.kernel import (
     Features,
     Userfaultfd,
@@ -71,6 +71,7 @@ class Session:
         self._regions: dict[int, Region] = {}
         self.is_broken = False
         self._is_leaving = False
+        self._for_child = control
         self._uffd = Userfaultfd.open(probe().features & _USED)
         self._pages = Arena("lazyarr")
         # Apart from the pages: where shared memory comes in huge pages, a byte
@@ -91,16 +92,19 @@ class Session:
         ours, theirs = socket.socketpair()
         document = dataclasses.asdict(settings.current())
         hello = w.Hello(w.VERSION, os.getpid(), int(self._uffd.features), document)
-        self._control.send(
-            hello,
-            (self._uffd.fileno(), self._pages.memfd, self._maps.memfd, theirs.fileno()),
-        )
-        theirs.close()
+        carried = (self._uffd.fileno(), self._pages.memfd, self._maps.memfd, theirs.fileno())
         # Without a traceback the death that the lifeline brings would be a riddle.
         if not faulthandler.is_enabled():
             with suppress(RuntimeError, ValueError, OSError, AttributeError):
                 faulthandler.enable()
-        arm_lifeline(ours.fileno(), signal.SIGBUS)
+        try:
+            self._control.send(hello, carried)
+            theirs.close()
+            arm_lifeline(ours.fileno(), signal.SIGBUS)
+        except LazyarrError as error:
+            for end in (ours, theirs, self._control):
+                end.close()
+            raise PagerError("the pager could not start, or ended at once") from error
         return ours
 
     # --- regions ------------------------------------------------------------------
@@ -170,13 +174,15 @@ class Session:
         """
         if self._is_leaving:
             return
+        with self._lock:
+            # Nothing refers to it any more: a child that is forked meanwhile goes without.
+            if self._regions.pop(region.number, None) is None:
+                return
         with suppress(PagerError):
             self._ask(w.CloseRegion(next(self._tickets), region.number), w.Done)
-        with self._lock:
-            if self._regions.pop(region.number, None) is not None:
-                unmap_region(region)
-                for descriptor in region.descriptors:
-                    os.close(descriptor)
+        unmap_region(region)
+        for descriptor in region.descriptors:
+            os.close(descriptor)
 
     # --- asking -------------------------------------------------------------------
 
@@ -223,17 +229,33 @@ class Session:
         self._ask(w.Configure(next(self._tickets), document), w.Done)
 
     def _ask(self, message: w.Message, answer: type[_M]) -> _M:
-        """Send a message on a channel of its own and wait for the answer."""
+        """Send a message on a channel of its own and wait for the answer.
+
+        A channel that ends was that of a worker that has died.  Another takes over, and
+        is asked again, unless the supervisor is gone too.
+        """
+        while True:
+            try:
+                return self._exchange(message, answer)
+            except _HungUpError:
+                if not self.is_usable():
+                    raise PagerError("the pager is gone; open the dataset again") from None
+
+    def is_usable(self) -> bool:
+        """Return whether the pager is there; once it is gone, another session must begin."""
+        if not self._is_leaving and self._control.is_hung_up():
+            self.is_broken = True
+        return not self.is_broken
+
+    def _exchange(self, message: w.Message, answer: type[_M]) -> _M:
         with self._channels.lend() as channel:
             try:
                 channel.send(message)
-                received = channel.receive()
-            except PagerError:
-                self.is_broken = True
-                raise
+            except PagerError as error:
+                raise _HungUpError from error
+            received = channel.receive()
             if received is None:
-                self.is_broken = True
-                raise PagerError("the pager is gone: it hung up; open the dataset again")
+                raise _HungUpError
             if not isinstance(received.message, answer):
                 raise PagerError(f"expected {answer.__name__}, found {received.message!r:.80}")
             return received.message
@@ -241,13 +263,23 @@ class Session:
     # --- fork -----------------------------------------------------------------------
 
     def before_fork(self) -> None:
-        """Stand still, and let the child inherit the regions' mappings."""
+        """Stand still, announce the child, and let it inherit the regions' mappings.
+
+        The child is announced by its parent, so that the parent can not have a region
+        forgotten that the child has and has not spoken of yet.
+        """
         self._lock.acquire()
+        ours, theirs = channel_pair()
+        with suppress(PagerError):
+            self._control.send(w.Join(list(self._regions)), (theirs.fileno(),))
+        theirs.close()
+        self._for_child = ours
         for region in self._regions.values():
             let_inherit(region, inherit=True)
 
     def after_fork_in_parent(self) -> None:
-        """Go on."""
+        """Go on; a child that was not born is seen to hang up."""
+        self._for_child.close()
         for region in self._regions.values():
             let_inherit(region, inherit=False)
         self._lock.release()
@@ -256,20 +288,14 @@ class Session:
         """Return the child's own tie to the parent's pager, with the parent's regions.
 
         Until it returns the regions are mapped and not registered, so nothing else
-        may run: no thread, no other hook of ours.
-
-        An inherited userfaultfd acts on the parent's memory, so the child needs
-        its own.  The parent's control channel carries one word of it: where it
-        can be reached.  That word is one packet, so it can not mix with others.
+        may run: no thread, no other hook of ours.  An inherited userfaultfd acts on the
+        parent's memory, so the child needs its own.
         """
         try:
-            ours, theirs = channel_pair()
-            self._control.send(w.Join(), (theirs.fileno(),))
-            theirs.close()
             self._channels.close()
             self._lifeline.close()
             self._uffd.close()
-            session = Session(ours)
+            session = Session(self._for_child)
             for region in self._regions.values():
                 session.adopt(region)
         except BaseException:
@@ -292,6 +318,10 @@ class Session:
         unmap(region.map_address, region.map_nbytes)
         map_residency(region)
         self._announce(region)
+
+
+class _HungUpError(Exception):
+    """The other end of a channel is closed."""
 
 
 def _new_number() -> int:

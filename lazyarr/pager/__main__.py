@@ -1,4 +1,4 @@
-"""How the pager process begins.
+"""How the pager's processes begin.
 
 Started as ``python -I -S .../pager/__main__.py CHANNEL PATH...``: without the
 site module, which saves a third of the interpreter's start, and with the
@@ -23,17 +23,30 @@ def _close_others(channel: int) -> None:
     os.closerange(channel + 1, os.sysconf("SC_OPEN_MAX"))
 
 
-def main() -> None:
+def _work(channel, ledger, board, doomed):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """Serve until the last client is gone."""
+    from lazyarr.pager.server import Pager
+
+    Pager(channel, ledger, board, doomed).run()
+
+
+def _keep_watch(channel):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """See to the clients when everything else of the pager is gone."""
+    from lazyarr.pager.sentinel import keep_watch
+
+    keep_watch(channel)
+
+
+def main() -> None:
+    """Supervise workers until the last client is gone."""
     channel, *paths = sys.argv[1:]
     _become_orphan()
     _close_others(int(channel))
     sys.path.extend(path for path in paths if path not in sys.path)
 
-    from lazyarr.pager.server import Pager
-    from lazyarr.wire.channel import Channel
+    from lazyarr.pager.supervisor import Supervisor
 
-    Pager(Channel.from_descriptor(int(channel))).run()
+    Supervisor(int(channel), work=_work, keep_watch=_keep_watch).run()
 
 
 if __name__ == "__main__":

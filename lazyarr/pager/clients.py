@@ -132,10 +132,14 @@ class Region:
     unit_nbytes: int
     n_units: int
 
-    def close(self) -> None:
-        """Give the memory back and let go of the store."""
+    def wipe(self) -> None:
+        """Take everything out of memory, and off the residency map."""
         for place, nbytes in ((self.backing, self.memory_nbytes), (self.residency, self.n_units)):
             if place is not None and nbytes:
                 punch_hole(place.memfd, place.offset, nbytes)
+
+    def close(self) -> None:
+        """Give the memory back and let go of the store."""
+        self.wipe()
         self.source.close()
         self.arena.release()

@@ -24,6 +24,7 @@ from lazyarr.wire import messages as w
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from lazyarr.pager.board import Board
     from lazyarr.pager.crew import Crew
     from lazyarr.pager.measure import Measurements
     from lazyarr.pager.source import Fetched
@@ -54,10 +55,23 @@ class Executor:
         Decides.
     measurements : Measurements
         Where counts and times go.
+    board : Board
+        Where it is written down what is on its way.
+    doomed : set of (int, int)
+        Region and unit of loads that have killed workers before: they fail once, at once.
     """
 
-    def __init__(self, machine: Machine, measurements: Measurements) -> None:
+    def __init__(
+        self,
+        machine: Machine,
+        measurements: Measurements,
+        *,
+        board: Board,
+        doomed: set[tuple[int, int]],
+    ) -> None:
         self.machine = machine
+        self._board = board
+        self._doomed = doomed
         self.measurements = measurements
         self.clients: dict[int, Client] = {}
         self.regions: dict[int, Region] = {}
@@ -111,7 +125,12 @@ class Executor:
                 return False
             region = self.regions[quick.region]
             workspace = self._quick_workspace
-            if not region.source.load_quickly(quick.unit, workspace):
+            if (quick.region, quick.unit) in self._doomed:
+                return False
+            self._board.begin(quick.region, quick.unit)
+            is_loaded = region.source.load_quickly(quick.unit, workspace)
+            self._board.end()
+            if not is_loaded:
                 return False
             if not client.uffd.copy_at_once(quick.address, workspace.unit.address, quick.nbytes):
                 return False
@@ -136,6 +155,11 @@ class Executor:
         with self._lock:
             self.regions[number] = region
 
+    def remove_region(self, number: int) -> None:
+        """Let go of a region that nobody has."""
+        with self._lock:
+            self.regions.pop(number).close()
+
     def remove_client(self, number: int) -> None:
         """Stop serving a client that is gone, and close what was held of it.
 
@@ -158,6 +182,12 @@ class Executor:
     # --- loads: in the crew's threads, outside of the lock ----------------------
 
     def _do_load(self, command: m.Load) -> None:
+        if (command.region, command.unit) in self._doomed:
+            self._doomed.discard((command.region, command.unit))
+            source = self.regions[command.region].source
+            error = source.unit_error(command.unit, "the process that decoded it died, repeatedly")
+            self._events.append(self._failed(command, error))
+            return
         self._n_loads[command.client] += 1
         region = self.regions[command.region]
         if not region.is_remote:
@@ -174,16 +204,19 @@ class Executor:
     def _fetch(self, command: m.Load) -> None:
         """Fetch a unit's chunks over the network, then have them decoded."""
         begin = time.perf_counter()
+        self._board.begin(command.region, command.unit)
         try:
             fetched = self.regions[command.region].source.fetch(command.unit)
         except BaseException as error:  # noqa: BLE001 - whoever waits must be told
             self._end_load(command, self._failed(command, error))
             return
+        self._board.end()
         self.measurements.add("fetch", time.perf_counter() - begin)
         self.crew.add(lambda ws: self._load(command, ws, fetched), urgent=command.urgent)
 
     def _load(self, command: m.Load, workspace: Workspace, fetched: Fetched | None) -> None:
         """Decode a unit, install it, and tell the machine how that ended."""
+        self._board.begin(command.region, command.unit)
         try:
             event = self._load_and_install(command, workspace, fetched)
         except BaseException as error:  # noqa: BLE001 - whoever waits must be told
@@ -191,6 +224,7 @@ class Executor:
         self._end_load(command, event)
 
     def _end_load(self, command: m.Load, event: m.Event) -> None:
+        self._board.end()
         with self._lock:
             self._step([event])
             self._n_loads[command.client] -= 1
@@ -345,8 +379,7 @@ class Executor:
                 channel.close()
 
     def _do_forget(self, command: m.Forget) -> None:
-        region = self.regions.pop(command.region)
-        region.close()
+        self.regions.pop(command.region).close()
 
 
 def _in_order(body: Span, page: int | None) -> list[Span]:

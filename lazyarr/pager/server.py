@@ -8,11 +8,12 @@ import select
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lazyarr.errors import LazyarrError, PagerError
+from lazyarr.errors import KernelError, LazyarrError, PagerError
 from lazyarr.kernel import Features, Userfaultfd, pidfd_open
-from lazyarr.pager.clients import Arena, Client
+from lazyarr.pager.clients import Arena, Client, Region
 from lazyarr.pager.crew import Crew
 from lazyarr.pager.executor import Executor
+from lazyarr.pager.journal import Journal
 from lazyarr.pager.log import report
 from lazyarr.pager.measure import Measurements
 from lazyarr.pager.opening import open_region
@@ -24,6 +25,10 @@ from lazyarr.wire.channel import Channel, Received
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from lazyarr.pager.board import Board
+    from lazyarr.plan.geometry import Geometry
+    from lazyarr.wire.ledger import ClientRecord, Ledger, RegionRecord
 
 __all__ = ["Pager"]
 
@@ -50,21 +55,36 @@ class Pager:
 
     Parameters
     ----------
-    channel : Channel
-        From the process that started it.
+    supervisor : Channel
+        To the process that starts another worker when this one dies.
+    ledger : Ledger
+        Who is served; this process owns the descriptors in it.
+    board : Board
+        Where it is written down what is on its way.
+    doomed : set of (int, int)
+        Region and unit of loads that have killed workers before.
     """
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(
+        self,
+        supervisor: Channel,
+        ledger: Ledger,
+        board: Board,
+        doomed: set[tuple[int, int]],
+    ) -> None:
         self._measurements = Measurements()
-        self._executor = Executor(Machine(0), self._measurements)
+        self._executor = Executor(Machine(0), self._measurements, board=board, doomed=doomed)
+        self._journal = Journal(supervisor, ledger)
+        self._welcomed: set[int] = set()
+        self._n_deaths = board.n_deaths
         self._epoll = select.epoll()
         self._watched: dict[int, _Watched] = {}
         self._n_joining = 0
-        self._next_client = 1
         self._timeout_seconds = 60.0
         self._retries = 0
         self._begin = time.monotonic()
         self._handlers: dict[type, Callable[[Client, Channel, Received], None]] = {
+            w.Hello: self._on_repeated,
             w.Join: self._on_join,
             w.OpenChannel: self._on_open_channel,
             w.OpenRegion: self._on_open_region,
@@ -76,7 +96,9 @@ class Pager:
             w.WantStatistics: self._on_want_statistics,
         }
         self._crew = self._executor.crew = Crew(1, listen=self._listen, failed=_die)
-        self._welcome(channel)
+        self._watch(supervisor.fileno(), _Rank.MESSAGE, self._on_supervisor)
+        self._take_over(ledger)
+        self._journal.say_ready()
 
     def __repr__(self) -> str:
         return f"<Pager: {self._executor!r}>"
@@ -112,42 +134,89 @@ class Pager:
         if self._watched.pop(descriptor, None) is not None:
             self._epoll.unregister(descriptor)
 
+    def _on_supervisor(self) -> None:
+        """Answer the supervisor; go on without it when it is gone."""
+        if not self._journal.answer():
+            self._unwatch(self._journal.fileno())
+
+    def _take_over(self, ledger: Ledger) -> None:
+        """Serve everybody whom a worker before this one has served.
+
+        What is in shared memory is not trusted, and taken out.  A fault that was
+        read and not answered is not reported again until its thread is woken.
+        """
+        for number, record in ledger.clients.items():
+            self._take_over_client(number, record)
+        for number, found in ledger.regions.items():
+            self._take_over_region(number, found)
+
+    def _take_over_client(self, number: int, record: ClientRecord) -> None:
+        channel = Channel.from_descriptor(record.control)
+        if record.hello is None:
+            self._welcome(number, channel)
+            return
+        self._welcomed.add(number)
+        try:
+            self._admit(number, channel, Received(record.hello, record.descriptors))
+        except KernelError:
+            # It has ended while there was no worker to see it.
+            self._journal.enter(number, None)
+
+    def _take_over_region(self, number: int, record: RegionRecord) -> None:
+        arena = Arena(*record.descriptors[:2])
+        region, geometry = self._open_region(record.message, record.descriptors[2:], arena)
+        arena.release()
+        region.wipe()
+        self._executor.add_region(number, region)
+        for name, address in record.addresses.items():
+            client = self._executor.clients.get(name)
+            if client is not None and address is not None:
+                self._attach(name, number, address, geometry, region)
+                client.uffd.wake(address, geometry.n_pages * geometry.page_nbytes)
+        waiting = [name for name, address in record.addresses.items() if address is None]
+        self._executor.handle([m.Reserved(name, (number,)) for name in waiting])
+        if self._executor.machine.region(number) is None:
+            self._executor.remove_region(number)
+
     # --- clients come and go ----------------------------------------------------
 
-    def _welcome(self, channel: Channel) -> None:
+    def _welcome(self, number: int, channel: Channel) -> None:
         """Wait for what somebody who wants to be a client says first."""
         self._n_joining += 1
-        self._watch(channel.fileno(), _Rank.MESSAGE, lambda: self._on_first_word(channel))
+        self._welcomed.add(number)
+        self._watch(channel.fileno(), _Rank.MESSAGE, lambda: self._on_first_word(number, channel))
 
-    def _on_first_word(self, channel: Channel) -> None:
+    def _on_first_word(self, number: int, channel: Channel) -> None:
         self._unwatch(channel.fileno())
         self._n_joining -= 1
         try:
+            self._journal.enter_next(number, channel)
             received = channel.receive()
             if received is not None:
-                self._admit(channel, received)
+                self._admit(number, channel, received)
                 return
         except (LazyarrError, OSError) as error:
             report(f"cannot take on a client: {error}")
         channel.close()
+        self._executor.handle([m.ClientLeft(number)])
+        self._journal.enter(number, None)
         self._maybe_stop()
 
-    def _admit(self, channel: Channel, received: Received) -> None:
-        """Begin to serve a client."""
+    def _admit(self, number: int, channel: Channel, received: Received) -> None:
+        """Begin to serve a client; raise KernelError when it has ended."""
         hello, descriptors = received
         if not isinstance(hello, w.Hello) or hello.version != w.VERSION or len(descriptors) != 4:
             _close_all(descriptors)
             raise PagerError(f"expected Hello of version {w.VERSION}, found {hello!r:.80}")
         uffd, memfd, map_memfd, lifeline = descriptors
         client = Client(
-            number=self._next_client,
+            number=number,
             pid=hello.pid,
             pidfd=pidfd_open(hello.pid),
             uffd=Userfaultfd.from_fd(uffd, Features(hello.features)),
             arena=Arena(memfd, map_memfd),
             lifeline=lifeline,
         )
-        self._next_client += 1
         self._executor.add_client(client)
         self._apply(hello.settings)
         self._watch(client.pidfd, _Rank.EXIT, lambda: self._on_exit(client))
@@ -163,7 +232,10 @@ class Pager:
             self._unwatch(watched)
         for channel in client.channels:
             self._unwatch(channel.fileno())
+            channel.close()
+        client.channels.clear()
         self._executor.remove_client(client.number)
+        self._journal.enter(client.number, None)
         self._maybe_stop()
 
     def _maybe_stop(self) -> None:
@@ -184,22 +256,45 @@ class Pager:
             self._on_message(client, channel)
 
     def _on_message(self, client: Client, channel: Channel) -> None:
-        """Handle one message; a client that talks nonsense loses that channel, not its memory."""
+        """Handle one message.
+
+        A client that talks nonsense on a channel loses it.  One whose regions can not be
+        served for that reason must not wait for them: it loses its lifeline.
+        """
+        is_control = channel in client.channels[:1]
         try:
+            if is_control:
+                self._journal.enter_next(client.number, channel)
             received = channel.receive()
             if received is not None:
                 self._handlers[type(received.message)](client, channel, received)
                 return
         except (LazyarrError, OSError, LookupError) as error:
             report(f"cannot serve a message of process {client.pid}: {error}")
+            if is_control:
+                self._on_exit(client)
+                return
+        if channel not in client.channels:
+            return
         self._unwatch(channel.fileno())
         client.channels.remove(channel)
         channel.close()
         if not client.channels and not client.is_alive():
             self._on_exit(client)
 
+    def _on_repeated(self, _: Client, __: Channel, received: Received) -> None:
+        """Ignore what the worker before this one has entered and not taken away."""
+        _close_all(received.descriptors)
+
     def _on_join(self, _: Client, __: Channel, received: Received) -> None:
-        self._welcome(Channel.from_descriptor(received.descriptors[0]))
+        message, (descriptor,) = received
+        assert isinstance(message, w.Join)
+        number = self._journal.number_of(descriptor)
+        if number in self._welcomed:
+            os.close(descriptor)
+            return
+        self._executor.handle([m.Reserved(number, tuple(message.regions))])
+        self._welcome(number, Channel.from_descriptor(descriptor))
 
     def _on_open_channel(self, client: Client, _: Channel, received: Received) -> None:
         self._add_channel(client, Channel.from_descriptor(received.descriptors[0]))
@@ -207,19 +302,30 @@ class Pager:
     def _on_open_region(self, client: Client, _: Channel, received: Received) -> None:
         message = received.message
         assert isinstance(message, w.OpenRegion)
-        region, geometry = open_region(
+        if self._executor.machine.region(message.region) is not None:
+            _close_all(received.descriptors)
+            return
+        region, geometry = self._open_region(message, received.descriptors, client.arena)
+        self._executor.add_region(message.region, region)
+        self._attach(client.number, message.region, message.address, geometry, region)
+
+    def _open_region(
+        self, message: w.OpenRegion, descriptors: tuple[int, ...], arena: Arena
+    ) -> tuple[Region, Geometry]:
+        return open_region(
             message,
-            received.descriptors,
-            client.arena,
+            descriptors,
+            arena,
             timeout_seconds=self._timeout_seconds,
             retries=self._retries,
             count=self._measurements.count,
         )
-        self._executor.add_region(message.region, region)
-        event = m.Attached(
-            client.number, message.region, message.address, geometry, region.backing is not None
-        )
-        self._executor.handle([event])
+
+    def _attach(
+        self, client: int, number: int, address: int, geometry: Geometry, region: Region
+    ) -> None:
+        is_shared = region.backing is not None
+        self._executor.handle([m.Attached(client, number, address, geometry, is_shared)])
 
     def _on_attach_region(self, client: Client, _: Channel, received: Received) -> None:
         message = received.message
@@ -227,10 +333,9 @@ class Pager:
         state = self._executor.machine.region(message.region)
         if state is None:
             raise PagerError(f"there is no region {message.region} to attach to")
-        event = m.Attached(
-            client.number, message.region, message.address, state.geometry, state.shared
-        )
-        self._executor.handle([event])
+        if client.number not in state.addresses:
+            region = self._executor.regions[message.region]
+            self._attach(client.number, message.region, message.address, state.geometry, region)
 
     def _ask(self, client: Client, channel: Channel, ticket: int, event: m.Event) -> None:
         """Give the machine an event that it will answer on a channel.
@@ -238,7 +343,7 @@ class Pager:
         The client may have opened the region in question on another channel, a
         moment before: what it said there comes first.
         """
-        if client.channels[0] is not channel:
+        if client.channels and client.channels[0] is not channel:
             self._on_messages(client, client.channels[0])
         self._executor.expect(client.number, ticket, channel)
         self._executor.handle([event])
@@ -246,6 +351,7 @@ class Pager:
     def _on_close_region(self, client: Client, channel: Channel, received: Received) -> None:
         message = received.message
         assert isinstance(message, w.CloseRegion)
+        self._journal.enter(client.number, message)
         event = m.Detached(client.number, message.region, message.ticket)
         self._ask(client, channel, message.ticket, event)
 
@@ -298,6 +404,7 @@ class Pager:
             "clients": len(self._executor.clients),
             "regions": len(self._executor.regions),
             "pid": os.getpid(),
+            "workers_lost": self._n_deaths,
             "uptime_seconds": time.monotonic() - self._begin,
             "steps": self._measurements.document(),
         }
@@ -309,6 +416,6 @@ def _close_all(descriptors: tuple[int, ...]) -> None:
 
 
 def _die(error: BaseException) -> None:
-    """End at once: whoever waits dies of its lifeline instead of waiting for ever."""
+    """End at once: another worker takes over, and whoever waits is served by that."""
     report(f"the pager ends: {type(error).__name__}: {error}")
     os._exit(70)  # EX_SOFTWARE

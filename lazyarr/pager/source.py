@@ -386,6 +386,10 @@ class Source:
             raise FormatError("the object is gone, though its index was read from it")
         return None
 
+    def unit_error(self, unit: int, reason: str) -> ChunkError:
+        """Return the error for a unit that can not be loaded for another reason than its bytes."""
+        return self._chunk_error(self._geometry.first_chunk(unit), StoreError(reason))
+
     def _chunk_error(self, chunk: tuple[int, ...], error: Exception) -> ChunkError:
         """Return the error that names array, chunk, key, byte range and cause."""
         key = self._key(self._layout.locate(chunk))

@@ -72,6 +72,7 @@ class Machine:
         self.counters: Counter[str] = Counter(dict.fromkeys(_COUNTED, 0))
         self._handlers: dict[type, Callable[[Any], None]] = {
             m.Attached: self._on_attached,
+            m.Reserved: self._on_reserved,
             m.Detached: self._on_detached,
             m.ClientLeft: self._on_client_left,
             m.Faulted: self._on_faulted,
@@ -155,9 +156,15 @@ class Machine:
         if state is None:
             state = RegionState(event.geometry, shared=event.shared)
             self._regions[event.region] = state
+        state.reserved.discard(event.client)
         state.addresses[event.client] = event.address
         table = self._tables.setdefault(event.client, AddressTable())
         table.add(event.address, event.region, event.geometry)
+
+    def _on_reserved(self, event: m.Reserved) -> None:
+        for region in event.regions:
+            if region in self._regions:
+                self._regions[region].reserved.add(event.client)
 
     def _on_detached(self, event: m.Detached) -> None:
         state = self._regions.get(event.region)
@@ -179,6 +186,7 @@ class Machine:
             del self._requests[key]
         for region, state in list(self._regions.items()):
             state.addresses.pop(event.client, None)
+            state.reserved.discard(event.client)
             state.leaving.pop(event.client, None)
             state.drop_waiters(event.client)
             for loading in state.loading.values():
@@ -191,7 +199,7 @@ class Machine:
             if not state.is_installing(client):
                 del state.leaving[client]
                 self._out.append(m.Answer(client, ticket))
-        if not state.addresses and not state.leaving and not state.loading:
+        if not (state.addresses or state.reserved or state.leaving or state.loading):
             for unit in state.resident:
                 self._policy.remove((region, unit))
             del self._regions[region]

@@ -30,6 +30,7 @@ __all__ = [
     "Publish",
     "Punch",
     "Requested",
+    "Reserved",
     "Stranded",
     "Wake",
 ]
@@ -61,6 +62,13 @@ class Attached(NamedTuple):
     address: int
     geometry: Geometry
     shared: bool
+
+
+class Reserved(NamedTuple):
+    """A client that is not there yet will have these regions."""
+
+    client: int
+    regions: tuple[int, ...]
 
 
 class Detached(NamedTuple):
@@ -145,6 +153,7 @@ class LimitChanged(NamedTuple):
 
 Event: TypeAlias = (
     Attached
+    | Reserved
     | Detached
     | ClientLeft
     | Faulted

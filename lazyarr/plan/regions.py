@@ -57,6 +57,7 @@ class RegionState:
         self.suspects: set[int] = set()
         self.poisoned: set[tuple[int, int]] = set()
         self.leaving: dict[int, int] = {}
+        self.reserved: set[int] = set()
 
     def __repr__(self) -> str:
         return (

@@ -101,8 +101,14 @@ class Channel:
         except OSError as error:
             raise PagerError(f"the other side of a channel does not read: {error}") from error
 
-    def receive(self) -> Received | None:
+    def receive(self, *, peek: bool = False) -> Received | None:
         """Wait for a message; return None when the other side has closed.
+
+        Parameters
+        ----------
+        peek : bool
+            Whether to leave the message where it is, and take copies of its descriptors:
+            whoever reads next gets it again.
 
         Raises
         ------
@@ -113,7 +119,9 @@ class Channel:
         space = socket.CMSG_SPACE((1 + _MAX_DESCRIPTORS) * descriptors.itemsize)
         try:
             packet, ancillary, flags, _ = self._socket.recvmsg(
-                MAX_PACKET_NBYTES, space, socket.MSG_CMSG_CLOEXEC
+                MAX_PACKET_NBYTES,
+                space,
+                socket.MSG_CMSG_CLOEXEC | (socket.MSG_PEEK if peek else 0),
             )
         except ConnectionError:
             return None
@@ -133,6 +141,12 @@ class Channel:
         except PagerError:
             _close_all(descriptors)
             raise
+
+    def is_hung_up(self) -> bool:
+        """Return whether the other side is gone."""
+        poll = select.poll()
+        poll.register(self._socket, select.POLLHUP)
+        return any(events & select.POLLHUP for _, events in poll.poll(0))
 
     def is_readable(self) -> bool:
         """Return whether `receive` would not wait."""

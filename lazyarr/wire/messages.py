@@ -25,12 +25,17 @@ __all__ = [
     "Message",
     "OpenChannel",
     "OpenRegion",
+    "Ping",
+    "Pong",
+    "Record",
     "Request",
     "Statistics",
     "VERSION",
     "WantStatistics",
     "decode",
+    "document_of",
     "encode",
+    "message_of",
 ]
 
 VERSION = 1
@@ -53,7 +58,12 @@ class Hello:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Join:
-    """A forked child, or another process, wants to be a client; carries its channel's far end."""
+    """A child that is about to be forked will be a client; carries its channel's far end.
+
+    `regions` are those that it will have, which must not be forgotten until then.
+    """
+
+    regions: list[int]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -133,6 +143,28 @@ class WantStatistics:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Record:
+    """The worker tells its supervisor what a client has said, before it acts on it.
+
+    `body` is the client's message as an object, and empty when the client is gone.
+    Carries what the message carried; for `Join`, the channel that the client is on.
+    """
+
+    client: int
+    body: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Ping:
+    """The supervisor wants to know whether the worker still answers."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Pong:
+    """It does."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Done:
     """The answer: what was asked for is done, but for the failures."""
 
@@ -159,6 +191,9 @@ Message: TypeAlias = (
     | Evict
     | Configure
     | WantStatistics
+    | Record
+    | Ping
+    | Pong
     | Done
     | Statistics
 )
@@ -167,7 +202,7 @@ _KINDS: dict[str, type[Message]] = {
     kind.__name__: kind
     for kind in (
         Hello, Join, OpenChannel, OpenRegion, AttachRegion, CloseRegion,
-        Request, Evict, Configure, WantStatistics, Done, Statistics,
+        Request, Evict, Configure, WantStatistics, Record, Ping, Pong, Done, Statistics,
     )
 }  # fmt: skip
 _JSON_TYPES: dict[str, type[Any]] = {
@@ -175,6 +210,7 @@ _JSON_TYPES: dict[str, type[Any]] = {
     "bool": bool,
     "str": str,
     "dict[str, Any]": dict,
+    "list[int]": list,
     "list[list[int]]": list,
     "list[dict[str, Any]]": list,
 }
@@ -182,9 +218,13 @@ _JSON_TYPES: dict[str, type[Any]] = {
 
 def encode(message: Message) -> bytes:
     """Return the packet for a message."""
+    return json.dumps(document_of(message), separators=(",", ":"), default=str).encode()
+
+
+def document_of(message: Message) -> dict[str, Any]:
+    """Return a message as an object that JSON can hold."""
     fields = {f.name: getattr(message, f.name) for f in dataclasses.fields(message)}
-    document = {"is": type(message).__name__, **fields}
-    return json.dumps(document, separators=(",", ":"), default=str).encode()
+    return {"is": type(message).__name__, **fields}
 
 
 def decode(packet: bytes) -> Message:
@@ -197,20 +237,25 @@ def decode(packet: bytes) -> Message:
         sender is not what it says.
     """
     try:
-        document = json.loads(packet)
-        kind = _KINDS[document.pop("is")]
-        wanted = dataclasses.fields(kind)
-        if document.keys() != {f.name for f in wanted}:
-            raise ValueError("other fields")
-        for f in wanted:
-            _check(document[f.name], str(f.type))
-        return kind(**document)
+        return message_of(json.loads(packet))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         shown = packet[:80].decode("ascii", "backslashreplace")
         raise PagerError(
             f"cannot read a message: {type(error).__name__} in {shown!r}; "
             "client and pager must be of one version"
         ) from None
+
+
+def message_of(document: dict[str, Any]) -> Message:
+    """Return the message that an object describes; raise ValueError or its like when none."""
+    fields = {name: value for name, value in document.items() if name != "is"}
+    kind = _KINDS[document["is"]]
+    wanted = dataclasses.fields(kind)
+    if fields.keys() != {f.name for f in wanted}:
+        raise ValueError("other fields")
+    for f in wanted:
+        _check(fields[f.name], str(f.type))
+    return kind(**fields)
 
 
 def _check(value: Any, annotation: str) -> None:
@@ -229,11 +274,16 @@ def _is_range(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 2 and all(type(n) is int for n in value)
 
 
+def _is_number(value: Any) -> bool:
+    return type(value) is int
+
+
 def _is_object(value: Any) -> bool:
     return isinstance(value, dict)
 
 
 _ITEM_CHECKS: dict[str, Callable[[Any], bool]] = {
+    "list[int]": _is_number,
     "list[list[int]]": _is_range,
     "list[dict[str, Any]]": _is_object,
 }

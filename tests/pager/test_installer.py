@@ -179,7 +179,7 @@ channel = Channel.from_descriptor(int(sys.argv[1]))
 uffd = Userfaultfd.open(Features(0), user_mode_only=True)
 address = map_private(PAGE_NBYTES, writable=True)
 uffd.register(address, PAGE_NBYTES, RegisterMode.MISSING)
-channel.send(Join(), [uffd.fileno()])
+channel.send(Join([]), [uffd.fileno()])
 print(address)
 """
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-__all__ = ["PRELUDE", "pagers", "run_program", "start_program", "wait_until"]
+__all__ = ["PRELUDE", "ended_by", "family", "pagers", "run_program", "start_program", "wait_until"]
 
 PRELUDE = """
 import faulthandler; faulthandler.enable(); faulthandler.dump_traceback_later(60, exit=True)
@@ -83,6 +83,18 @@ def pagers(mark: str) -> list[int]:
             if b"pager/__main__.py" in command and mark.encode() in environment.split(b"\0"):
                 found.append(int(entry.name))
     return found
+
+
+def family(mark: str, worker: int) -> tuple[int, int]:
+    """Return supervisor and sentinel of the pager that a worker belongs to."""
+    assert wait_until(lambda: len(pagers(mark)) == 3)
+    supervisor = _parent_of(worker)
+    (sentinel,) = set(pagers(mark)) - {supervisor, worker}
+    return supervisor, sentinel
+
+
+def _parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def wait_until(condition: Callable[[], object], seconds: float = 10.0) -> bool:

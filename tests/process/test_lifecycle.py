@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 
@@ -196,7 +197,8 @@ def test_interrupting_a_request(url):
         process.send_signal(signal.SIGINT)
         stdout, stderr = process.communicate(timeout=20)
     finally:
-        os.kill(pager, signal.SIGCONT)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pager, signal.SIGCONT)
         process.kill()
     assert stdout.split() == [str(DATA[i, 0, 1]) for i in (5, 44, 20)]
     assert stderr == ""

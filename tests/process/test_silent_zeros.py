@@ -6,13 +6,14 @@ The numbers are those of the section "Silent zeros" in ARCHITECTURE.md.
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import lazyarr
-from tests.process.running import ended_by, pagers, run_program, start_program, wait_until
+from tests.process.running import ended_by, family, pagers, run_program, start_program, wait_until
 from tests.stores import images, write_zarr
 
 DATA = images()
@@ -30,26 +31,38 @@ def copy(tmp_path_factory):
     return path
 
 
-def test_1_the_pager_dies_while_a_thread_waits(tmp_path):
-    """1: A client whose pager is killed during its fault dies of SIGBUS, and reads nothing."""
-    url = write_zarr(tmp_path / "x.zarr", DATA, chunks=(4, 32, 128))
+@pytest.mark.parametrize("survivors", [0, 1])
+def test_1_the_pager_dies_while_a_thread_waits(url, survivors):
+    """1: A client whose pager is killed during its fault dies of SIGBUS, and reads nothing.
+
+    Also when the process that is there for that is killed with it.
+    """
     program = """
     x = np.asarray(lazyarr.open(sys.argv[1]))
     print(x[0, 0, 1], flush=True)
-    os.kill(lazyarr.stats()["pid"], signal.SIGSTOP)
-    print("waits", flush=True)
+    print(lazyarr.stats()["pid"], flush=True)
+    sys.stdin.readline()
     print("read", x[40, 0, 1], flush=True)
     """
     process, mark = start_program(program, url)
-    assert process.stdout.readline() == f"{DATA[0, 0, 1]}\n"
-    assert process.stdout.readline() == "waits\n"
-    (pager,) = pagers(mark)
-    assert wait_until(lambda: "userfault" in Path(f"/proc/{process.pid}/wchan").read_text())
-    os.kill(pager, 9)
-    stdout, stderr = process.communicate(timeout=20)
+    try:
+        assert process.stdout.readline() == f"{DATA[0, 0, 1]}\n"
+        worker = int(process.stdout.readline())
+        supervisor, sentinel = family(mark, worker)
+        for pid in (supervisor, worker):
+            os.kill(pid, signal.SIGSTOP)
+        process.stdin.write("go\n")
+        process.stdin.flush()
+        assert wait_until(lambda: "userfault" in Path(f"/proc/{process.pid}/wchan").read_text())
+        for pid in (supervisor, worker, sentinel)[: 3 - survivors]:
+            os.kill(pid, signal.SIGKILL)
+        stdout, stderr = process.communicate(timeout=20)
+    finally:
+        process.kill()
     assert stdout == ""
-    assert process.returncode == -7
+    assert process.returncode == -signal.SIGBUS
     assert "Fatal Python error: Bus error" in stderr
+    assert wait_until(lambda: not pagers(mark), 1.0)
 
 
 def test_1_the_client_keeps_its_own_descriptor(url):

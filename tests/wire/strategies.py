@@ -25,6 +25,7 @@ _FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "bool": st.booleans(),
     "str": st.text(max_size=20),
     "dict[str, Any]": objects,
+    "list[int]": st.lists(st.integers(), max_size=4),
     "list[list[int]]": st.lists(st.lists(st.integers(), min_size=2, max_size=2), max_size=4),
     "list[dict[str, Any]]": st.lists(objects, max_size=2),
 }

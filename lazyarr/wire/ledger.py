@@ -1,0 +1,144 @@
+"""What a new worker must know: every client, every region, and who has mapped it where."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+from lazyarr.errors import PagerError
+from lazyarr.wire.channel import Received
+from lazyarr.wire.messages import (
+    AttachRegion,
+    CloseRegion,
+    Hello,
+    Join,
+    Message,
+    OpenRegion,
+    Record,
+    document_of,
+    message_of,
+)
+
+__all__ = ["ClientRecord", "Ledger", "RegionRecord", "record_of"]
+
+
+@dataclass(slots=True)
+class ClientRecord:
+    """A process that is, or wants to be, a client.
+
+    Attributes
+    ----------
+    control : int
+        The pager's end of the channel that it came on.
+    hello : Hello or None
+        What it said first; None when it has not said anything yet.
+    descriptors : tuple of int
+        What came with that.
+    """
+
+    control: int
+    hello: Hello | None = None
+    descriptors: tuple[int, ...] = ()
+
+
+@dataclass(slots=True)
+class RegionRecord:
+    """A region that somebody has mapped.
+
+    Attributes
+    ----------
+    message : OpenRegion
+        What its first client said of it.
+    descriptors : tuple of int
+        Two of the first client's memory objects, then those of its store.
+    addresses : dict of int to (int or None)
+        Where each client has mapped it; None for one that will.
+    """
+
+    message: OpenRegion
+    descriptors: tuple[int, ...]
+    addresses: dict[int, int | None] = field(default_factory=dict)
+
+
+class Ledger:
+    """The supervisor's copy of what the worker has been told.
+
+    It owns the descriptors in it.
+    """
+
+    def __init__(self) -> None:
+        self.clients: dict[int, ClientRecord] = {}
+        self.regions: dict[int, RegionRecord] = {}
+
+    def __repr__(self) -> str:
+        return f"<Ledger: {len(self.clients)} clients, {len(self.regions)} regions>"
+
+    def enter(self, received: Received) -> None:
+        """Enter a record that the worker has sent; entering it twice does no harm.
+
+        Raises
+        ------
+        PagerError
+            When it is none.
+        """
+        record = received.message
+        if not isinstance(record, Record):
+            raise PagerError(f"expected Record, found {record!r:.80}")
+        message = message_of(record.body) if record.body else None
+        self._enter(record.client, message, received.descriptors)
+
+    def _enter(self, client: int, message: Message | None, descriptors: tuple[int, ...]) -> None:
+        match message:
+            case None:
+                self._remove(client)
+            case Join():
+                self.clients[client] = ClientRecord(descriptors[0])
+                for number in message.regions:
+                    if number in self.regions:
+                        self.regions[number].addresses[client] = None
+            case Hello() if self.clients[client].hello is None:
+                self.clients[client].hello = message
+                self.clients[client].descriptors = descriptors
+            case Hello():
+                _close_all(descriptors)
+            case OpenRegion() if message.region in self.regions:
+                _close_all(descriptors)
+            case OpenRegion():
+                _, memfd, map_memfd, _ = self.clients[client].descriptors
+                arena = (os.dup(memfd), os.dup(map_memfd))
+                region = RegionRecord(message, (*arena, *descriptors), {client: message.address})
+                self.regions[message.region] = region
+            case AttachRegion() if message.region in self.regions:
+                self.regions[message.region].addresses[client] = message.address
+            case CloseRegion():
+                self._detach(message.region, client)
+            case _:
+                raise PagerError(f"a ledger holds no {type(message).__name__}")
+
+    def _remove(self, client: int) -> None:
+        """Take out a client that is gone."""
+        record = self.clients.pop(client, None)
+        if record is not None:
+            _close_all((record.control, *record.descriptors))
+        for region in tuple(self.regions):
+            self._detach(region, client)
+
+    def _detach(self, region: int, client: int) -> None:
+        record = self.regions.get(region)
+        if record is not None:
+            record.addresses.pop(client, None)
+            if not record.addresses:
+                del self.regions[region]
+                _close_all(record.descriptors)
+
+
+def record_of(client: int, message: Message | None) -> Record:
+    """Return the record of something that a client said; None for its end."""
+    body: dict[str, Any] = {} if message is None else document_of(message)
+    return Record(client, body)
+
+
+def _close_all(descriptors: tuple[int, ...]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)

@@ -1,0 +1,191 @@
+"""Processes of the pager are killed, and the user gets data, an exception or a loud death."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lazyarr.pager.supervisor import DEADLY
+from lazyarr.testing import Behaviour
+from tests.process.running import (
+    ended_by,
+    family,
+    pagers,
+    run_program,
+    start_program,
+    wait_until,
+)
+from tests.stores import images, write_zarr
+
+DATA = images()
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory):
+    return write_zarr(tmp_path_factory.mktemp("kills") / "x.zarr", DATA, chunks=(4, 32, 128))
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    path = tmp_path_factory.mktemp("kills") / "x.npy"
+    np.save(path, DATA)
+    return path
+
+
+def test_a_worker_that_dies_is_replaced(url, copy):
+    """Workers die under threads that touch, ask, evict, open and fork: all reads are right."""
+    program = """
+    x, data = lazyarr.open(sys.argv[1]), np.load(sys.argv[2])
+    raw, stop, wrong = np.asarray(x), [], []
+    mine = lazyarr.open(sys.argv[1], mode="c")
+    mine[3] = 9
+    changed = data.copy(); changed[3] = 9
+    def churn(seed):
+        rng = np.random.default_rng(seed)
+        while not stop:
+            i = int(rng.integers(64))
+            if rng.random() < 0.3: x.evict()
+            if rng.random() < 0.1 and lazyarr.open(sys.argv[1])[i, 3, 4] != data[i, 3, 4]:
+                wrong.append(i)
+            for array, expected in ((raw, data), (x, data), (mine, changed)):
+                if not np.array_equal(array[i], expected[i]): wrong.append(i)
+    threads = [threading.Thread(target=churn, args=(seed,)) for seed in range(3)]
+    [t.start() for t in threads]
+    for i in range(30):
+        worker = lazyarr.stats()["pid"]
+        if i % 5 == 0:
+            assert in_child(lambda: None if read_all(x) == data.tobytes() else sys.exit(1)) == 0
+        os.kill(worker, signal.SIGKILL)
+    stop.append(1); [t.join() for t in threads]
+    assert not wrong, wrong
+    print(lazyarr.stats()["workers_lost"])
+    """
+    ended = run_program(program, url, copy)
+    assert (ended.returncode, ended.stdout) == (0, "30\n"), ended.stderr
+    lines = ended.stderr.splitlines()
+    assert lines == ["lazyarr: the pager's worker died of SIGKILL; another takes over"] * 30
+
+
+def test_a_worker_that_is_stopped_is_replaced(url, copy):
+    """A worker that does not answer for ten seconds is killed, and another takes over."""
+    program = """
+    x, data = lazyarr.open(sys.argv[1]), np.load(sys.argv[2])
+    os.kill(lazyarr.stats()["pid"], signal.SIGSTOP)
+    assert read_all(x) == data.tobytes()
+    print(lazyarr.stats()["workers_lost"])
+    """
+    ended = run_program(program, url, copy)
+    assert (ended.returncode, ended.stdout) == (0, "1\n"), ended.stderr
+
+
+@pytest.mark.parametrize("way", ["request", "touch"])
+def test_a_unit_that_kills_workers_is_given_up(http_server, way):
+    """A unit whose load has killed three workers is an error or SIGBUS, not a loop."""
+    write_zarr(Path(http_server.directory) / "x.zarr", DATA, chunks=(4, 32, 128))
+    chunk = "/x.zarr/c/9/0/0"
+    http_server.behave(Behaviour(delay_seconds=20), path=chunk)
+    program = """
+    x = lazyarr.open(sys.argv[1])
+    x[0]
+    print(lazyarr.stats()["pid"], flush=True)
+    try:
+        print(int(x[38, 0, 0] if sys.argv[2] == "request" else np.asarray(x)[38, 0, 0]))
+    except lazyarr.ChunkError as error:
+        print("ChunkError", error.chunk)
+        print(int(x[4, 0, 1]))
+    """
+    process, mark = start_program(program, f"{http_server.url}/x.zarr", way)
+    try:
+        worker = int(process.stdout.readline())
+        supervisor, sentinel = family(mark, worker)
+        for _ in range(DEADLY):
+            assert wait_until(lambda: any(r.path == chunk for r in http_server.requests()), 30)
+            (worker,) = set(pagers(mark)) - {supervisor, sentinel}
+            os.kill(worker, signal.SIGKILL)
+        stdout, stderr = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert "the process that decoded it died, repeatedly" in stderr or way == "request"
+    if way == "request":
+        assert stdout == f"ChunkError (9, 0, 0)\n{DATA[4, 0, 1]}\n"
+    else:
+        assert (stdout, process.returncode) == ("", -signal.SIGBUS)
+
+
+def test_all_is_killed_while_a_request_waits(url):
+    """A request gets PagerError, and the next open starts a new pager."""
+    program = """
+    x, y = lazyarr.open(sys.argv[1]), lazyarr.open(sys.argv[1])
+    x[5]
+    print(lazyarr.stats()["pid"], flush=True)
+    sys.stdin.readline()
+    try:
+        x[40]
+    except lazyarr.PagerError:
+        print("PagerError")
+    print(int(np.asarray(x)[5, 0, 1]), int(lazyarr.open(sys.argv[1])[40, 0, 1]))
+    """
+    process, mark = start_program(program, url)
+    try:
+        worker = int(process.stdout.readline())
+        supervisor, _ = family(mark, worker)
+        for pid in (supervisor, worker):
+            os.kill(pid, signal.SIGSTOP)
+        process.stdin.write("go\n")
+        process.stdin.flush()
+        waiting = Path(f"/proc/{process.pid}/wchan")
+        assert wait_until(lambda: "wait_for_more_packets" in waiting.read_text())
+        for pid in (supervisor, worker):
+            os.kill(pid, signal.SIGKILL)
+        stdout, stderr = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert stdout == f"PagerError\n{DATA[5, 0, 1]} {DATA[40, 0, 1]}\n", stderr
+    assert process.returncode == 0
+    assert wait_until(lambda: not pagers(mark), 1.0)
+
+
+def test_all_is_killed_while_nobody_waits(url):
+    """What is in memory can be read on; touching what is not is SIGBUS."""
+    program = """
+    x = lazyarr.open(sys.argv[1])
+    x[5]
+    print(lazyarr.stats()["pid"], flush=True)
+    sys.stdin.readline()
+    print(int(np.asarray(x)[5, 0, 1]), flush=True)
+    print(int(np.asarray(x)[40, 0, 1]), flush=True)
+    """
+    process, mark = start_program(program, url)
+    try:
+        worker = int(process.stdout.readline())
+        supervisor, _ = family(mark, worker)
+        for pid in (supervisor, worker):
+            os.kill(pid, signal.SIGKILL)
+        assert wait_until(lambda: len(pagers(mark)) == 1)
+        stdout, stderr = process.communicate("go\n", timeout=20)
+    finally:
+        process.kill()
+    assert stdout == f"{DATA[5, 0, 1]}\n"
+    assert process.returncode == -signal.SIGBUS
+    assert "Fatal Python error: Bus error" in stderr
+
+
+def test_a_pager_that_cannot_start_is_an_error(url, tmp_path):
+    """Where the pager's processes die at once, asking is an error and not a hang."""
+    program = """
+    from lazyarr.client import launch
+    launch.sys.executable = "/bin/false"
+    try:
+        x = lazyarr.open(sys.argv[1])
+        x[5]
+    except lazyarr.PagerError as error:
+        print("PagerError")
+    """
+    ended = run_program(program, url)
+    # It is seen when it opens or asks; or else the lifeline ends first.
+    found = (ended_by(ended), ended.stdout)
+    assert found in [("0", "PagerError\n"), ("SIGBUS", "")], ended.stderr

@@ -1,0 +1,80 @@
+"""The ledger holds what a new worker must know, and lets go of what nobody needs."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from lazyarr.errors import PagerError
+from lazyarr.wire import messages as w
+from lazyarr.wire.channel import Received
+from lazyarr.wire.ledger import Ledger, record_of
+
+HELLO = w.Hello(w.VERSION, 1, 0, {})
+
+
+def opened(region: int) -> w.OpenRegion:
+    return w.OpenRegion(
+        region=region,
+        address=4096,
+        offset=0,
+        map_offset=0,
+        url="u",
+        path="",
+        document="{}",
+        zarr_format=3,
+        store={},
+        is_remote=False,
+    )
+
+
+def descriptors(count: int) -> tuple[int, ...]:
+    return tuple(os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC) for _ in range(count))
+
+
+@pytest.fixture
+def ledger():
+    """A ledger with one client that has one region."""
+    ledger = Ledger()
+    enter(ledger, 0, w.Join([]), 1)
+    enter(ledger, 0, HELLO, 4)
+    enter(ledger, 0, opened(7), 1)
+    return ledger
+
+
+def enter(ledger: Ledger, client: int, message: w.Message | None, n_descriptors: int = 0) -> None:
+    ledger.enter(Received(record_of(client, message), descriptors(n_descriptors)))
+
+
+def test_a_region_lives_as_long_as_somebody_has_it(ledger):
+    """A region stays while a child has it, and goes with the last one."""
+    enter(ledger, 1, w.Join([7]), 1)
+    enter(ledger, 0, w.CloseRegion(5, 7))
+    assert ledger.regions[7].addresses == {1: None}
+    enter(ledger, 1, HELLO, 4)
+    enter(ledger, 1, w.AttachRegion(7, 8192))
+    assert ledger.regions[7].addresses == {1: 8192}
+    enter(ledger, 1, None)
+    assert not ledger.regions
+    enter(ledger, 0, None)
+    assert not ledger.clients
+
+
+def test_entering_twice_does_no_harm(ledger):
+    """What two workers have entered is there once."""
+    enter(ledger, 0, HELLO, 4)
+    enter(ledger, 0, opened(7), 1)
+    assert (len(ledger.clients), len(ledger.regions)) == (1, 1)
+    enter(ledger, 0, None)
+    enter(ledger, 0, None)
+    assert (ledger.clients, ledger.regions) == ({}, {})
+
+
+def test_what_is_no_record_is_refused(ledger):
+    """A message that is not a record, or holds none, raises PagerError."""
+    with pytest.raises(PagerError, match="expected Record"):
+        ledger.enter(Received(w.Ping(), ()))
+    with pytest.raises(PagerError, match="holds no Ping"):
+        enter(ledger, 0, w.Ping())
+    enter(ledger, 0, None)
