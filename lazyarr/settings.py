@@ -149,6 +149,10 @@ class Settings:
     retries: int = 6
     on_error: str = "sigbus"
 
+    def document(self) -> dict[str, Any]:
+        """Return the settings as an object that JSON can hold."""
+        return dataclasses.asdict(self)
+
 
 def _from_environment() -> Settings:
     """Return the defaults, overridden by ``LAZYARR_MEMORY_LIMIT`` and its like."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import faulthandler
 import itertools
 import os
-import secrets
 import signal
 import socket
 import threading
@@ -90,7 +88,7 @@ class Session:
     def _say_hello(self) -> socket.socket:
         """Introduce this process to the pager; return the lifeline."""
         ours, theirs = socket.socketpair()
-        document = dataclasses.asdict(settings.current())
+        document = settings.current().document()
         hello = w.Hello(w.VERSION, os.getpid(), int(self._uffd.features), document)
         carried = (self._uffd.fileno(), self._pages.memfd, self._maps.memfd, theirs.fileno())
         # Without a traceback the death that the lifeline brings would be a riddle.
@@ -225,7 +223,7 @@ class Session:
 
     def configure(self, changed: settings.Settings) -> None:
         """Tell the pager what holds now."""
-        document = dataclasses.asdict(changed)
+        document = changed.document()
         self._ask(w.Configure(next(self._tickets), document), w.Done)
 
     def _ask(self, message: w.Message, answer: type[_M]) -> _M:
@@ -326,4 +324,4 @@ class _HungUpError(Exception):
 
 def _new_number() -> int:
     """Return a name for a region that no other client of the pager uses."""
-    return secrets.randbits(52)
+    return int.from_bytes(os.urandom(6))

@@ -374,7 +374,7 @@ class Pager:
         assert isinstance(message, w.Configure)
         self._apply(message.settings)
         self._executor.expect(client.number, message.ticket, channel)
-        self._executor.answer(client.number, w.Done(message.ticket))
+        self._executor.answer(client.number, w.Done(message.ticket, []))
 
     def _on_want_statistics(self, client: Client, channel: Channel, received: Received) -> None:
         message = received.message

@@ -7,10 +7,9 @@ ever unpickled: a message can carry a value, never code.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from lazyarr.errors import PagerError
 
@@ -42,8 +41,7 @@ VERSION = 1
 """Raised whenever a message changes its meaning; both sides must have the same."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Hello:
+class Hello(NamedTuple):
     """A client says who it is.
 
     Carries its userfaultfd, the memory objects of its arrays and of their residency
@@ -56,8 +54,7 @@ class Hello:
     settings: dict[str, Any]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Join:
+class Join(NamedTuple):
     """A child that is about to be forked will be a client; carries its channel's far end.
 
     `regions` are those that it will have, which must not be forgotten until then.
@@ -66,13 +63,11 @@ class Join:
     regions: list[int]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class OpenChannel:
+class OpenChannel(NamedTuple):
     """A client wants to speak on one more channel; carries its far end."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class OpenRegion:
+class OpenRegion(NamedTuple):
     """A client has mapped and registered memory for an array.
 
     `map_offset` is where in the memfd the residency map lies, one byte per unit;
@@ -92,24 +87,21 @@ class OpenRegion:
     is_remote: bool
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class AttachRegion:
+class AttachRegion(NamedTuple):
     """A client has mapped and registered a region that another client opened."""
 
     region: int
     address: int
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class CloseRegion:
+class CloseRegion(NamedTuple):
     """A client wants to unmap a region, and waits until it may."""
 
     ticket: int
     region: int
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """A client wants units to be resident: half-open ranges ``[start, stop]``."""
 
     ticket: int
@@ -117,8 +109,7 @@ class Request:
     units: list[list[int]]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Evict:
+class Evict(NamedTuple):
     """A client wants units to be taken out."""
 
     ticket: int
@@ -127,23 +118,20 @@ class Evict:
     stop: int
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Configure:
+class Configure(NamedTuple):
     """Settings have changed."""
 
     ticket: int
     settings: dict[str, Any]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class WantStatistics:
+class WantStatistics(NamedTuple):
     """A client wants to know what the pager has done."""
 
     ticket: int
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """The worker tells its supervisor what a client has said, before it acts on it.
 
     `body` is the client's message as an object, and empty when the client is gone.
@@ -154,26 +142,22 @@ class Record:
     body: dict[str, Any]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Ping:
+class Ping(NamedTuple):
     """The supervisor wants to know whether the worker still answers."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Pong:
+class Pong(NamedTuple):
     """It does."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Done:
+class Done(NamedTuple):
     """The answer: what was asked for is done, but for the failures."""
 
     ticket: int
-    failures: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    failures: list[dict[str, Any]]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Statistics:
+class Statistics(NamedTuple):
     """The answer to `WantStatistics`."""
 
     ticket: int
@@ -223,8 +207,7 @@ def encode(message: Message) -> bytes:
 
 def document_of(message: Message) -> dict[str, Any]:
     """Return a message as an object that JSON can hold."""
-    fields = {f.name: getattr(message, f.name) for f in dataclasses.fields(message)}
-    return {"is": type(message).__name__, **fields}
+    return {"is": type(message).__name__, **message._asdict()}
 
 
 def decode(packet: bytes) -> Message:
@@ -250,11 +233,11 @@ def message_of(document: dict[str, Any]) -> Message:
     """Return the message that an object describes; raise ValueError or its like when none."""
     fields = {name: value for name, value in document.items() if name != "is"}
     kind = _KINDS[document["is"]]
-    wanted = dataclasses.fields(kind)
-    if fields.keys() != {f.name for f in wanted}:
+    if fields.keys() != set(kind._fields):
         raise ValueError("other fields")
-    for f in wanted:
-        _check(fields[f.name], str(f.type))
+    for name, annotation in kind.__annotations__.items():
+        # What NamedTuple makes of an annotation that is a string (typing.ForwardRef).
+        _check(fields[name], annotation.__forward_arg__)
     return kind(**fields)
 
 

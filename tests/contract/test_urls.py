@@ -76,9 +76,7 @@ def test_only_what_is_needed_is_fetched(http_server):
 @pytest.mark.parametrize("status", [403, 404, 500])
 def test_a_server_that_fails_gives_errors_or_nothing(http_server, status):
     """A refusal is an error that names everything; only a 404 is a chunk that is not there."""
-    lazyarr.save(
-        f"{http_server.directory}/x.zarr", {"x": DATA}, chunks=(4, 32, 128), shards=None
-    )
+    lazyarr.save(f"{http_server.directory}/x.zarr", {"x": DATA}, chunks=(4, 32, 128), shards=None)
     with lazyarr.configure(retries=1, timeout=5):
         x = lazyarr.open(f"{http_server.url}/x.zarr")["x"]
         http_server.behave(Behaviour(status=status), path="/x.zarr/x/c/3/0/0")

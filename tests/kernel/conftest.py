@@ -324,7 +324,8 @@ def _open_files() -> set[str]:
 
 
 def _test_mappings() -> list[str]:
-    return [line for line in Path("/proc/self/maps").read_text().splitlines() if "memfd:test" in line]
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    return [line for line in lines if "memfd:test" in line]
 
 
 @pytest.fixture(autouse=True)

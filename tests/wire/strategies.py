@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import typing
 from typing import Any
 
@@ -33,7 +32,8 @@ _FIELDS: dict[str, st.SearchStrategy[Any]] = {
 
 def messages_of(kind: type) -> st.SearchStrategy[Any]:
     """Return a strategy for one kind of message."""
-    return st.builds(kind, **{f.name: _FIELDS[str(f.type)] for f in dataclasses.fields(kind)})
+    annotations = kind.__annotations__.items()
+    return st.builds(kind, **{name: _FIELDS[a.__forward_arg__] for name, a in annotations})
 
 
 messages = st.one_of([messages_of(kind) for kind in KINDS])
