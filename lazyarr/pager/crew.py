@@ -49,6 +49,7 @@ class Crew:
         self._patient: deque[Job] = deque()
         self._quick: deque[Job] = deque()
         self._leader = 0
+        self._workspaces: list[Workspace] = []
         self._has_leader = False
         self._n_idle = 0
         self._stopping = False
@@ -94,6 +95,8 @@ class Crew:
         """Wait until the crew has stopped."""
         for thread in self._threads:  # grows while others are waited for
             thread.join()
+        while self._workspaces:
+            self._workspaces.pop().close()
 
     def stop(self) -> None:
         """Let every thread end after what it is doing."""
@@ -102,18 +105,27 @@ class Crew:
             self._condition.notify_all()
 
     def _serve(self) -> None:
-        workspace = Workspace()
         try:
             while not self._stopping:
-                job = self._next_job(workspace)
+                job = self._next_job()
                 if job is not None:
-                    job(workspace)
+                    self._run(job)
         except BaseException as error:  # noqa: BLE001 - the thread ends here; nobody may go on waiting
             self._failed(error)
-        finally:
-            workspace.close()
 
-    def _next_job(self, workspace: Workspace) -> Job | None:
+    def _run(self, job: Job) -> None:
+        """Run a job in the memory that was used last, which the processor still has at hand.
+
+        Threads take turns; each with memory of its own would find it cold every time.
+        """
+        try:
+            workspace = self._workspaces.pop()
+        except IndexError:
+            workspace = Workspace()
+        job(workspace)
+        self._workspaces.append(workspace)
+
+    def _next_job(self) -> Job | None:
         """Wait for a job, listening meanwhile if nobody else does; None to ask again."""
         with self._condition:
             while self._has_leader and not self._stopping:
@@ -126,14 +138,14 @@ class Crew:
                 return None
             self._has_leader = True
             self._leader = threading.get_ident()
-        return self._lead(workspace)
+        return self._lead()
 
-    def _lead(self, workspace: Workspace) -> Job | None:
+    def _lead(self) -> Job | None:
         """Listen until there is a job and somebody to take this place."""
         while True:
             self._listen()
             while self._quick:
-                self._quick.popleft()(workspace)
+                self._run(self._quick.popleft())
             if not (self._urgent or self._patient or self._stopping):
                 continue  # nothing to hand over: no lock between two faults
             with self._condition:

@@ -312,7 +312,7 @@ class Executor:
 
     def _do_install_page(self, command: m.InstallPage) -> None:
         self._page.view[:] = command.data
-        self._install(
+        stop = self._install(
             command.region,
             command.client,
             command.page,
@@ -320,6 +320,9 @@ class Executor:
             source=self._page.address,
             data=self._page.view,
         )
+        if stop is not Stop.DONE and stop not in _GONE:
+            # No memory: the units are loaded again, by when there may be some.
+            self._events.append(m.HoleFound(command.client, command.region, command.page))
 
     def _do_map_pages(self, command: m.MapPages) -> None:
         state = self.machine.region(command.region)

@@ -269,7 +269,7 @@ class Pager:
             if received is not None:
                 self._handlers[type(received.message)](client, channel, received)
                 return
-        except (LazyarrError, OSError, LookupError) as error:
+        except (LazyarrError, OSError, LookupError, ValueError, OverflowError) as error:
             report(f"cannot serve a message of process {client.pid}: {error}")
             if is_control:
                 self._on_exit(client)

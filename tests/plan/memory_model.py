@@ -2,7 +2,8 @@
 
 It follows the kernel: a page is in a client's page table, or missing, or poisoned;
 a shared page is in the memory object or a hole of it; a thread that is woken looks
-again, and waits again when its page is not there.
+again, and waits again when its page is not there.  One long module, since all of its
+operations are on the same few dictionaries.
 """
 
 from __future__ import annotations
@@ -78,6 +79,7 @@ class World:
         self.machine = Machine(limit_nbytes)
         self.memories: dict[int, Memory] = {}
         self.attached: set[tuple[int, int]] = set()  # mapped: client and region
+        self.reserved: set[tuple[int, int]] = set()  # to be mapped by a client that is not there
         self.alive: set[int] = set()
         self.known: set[int] = set()  # clients of whose end the machine does not know
         self.loads: dict[tuple[int, int], InFlight] = {}
@@ -135,8 +137,17 @@ class World:
         self.attach(client, region)
         return region
 
+    def fork(self, parent: int) -> int:
+        """Have a client announce a child, which will have all that it has."""
+        child = self.add_client()
+        regions = tuple(sorted(region for client, region in self.attached if client == parent))
+        self.reserved |= {(child, region) for region in regions}
+        self.do(m.Reserved(child, regions))
+        return child
+
     def attach(self, client: int, region: int) -> None:
         """Have a client map a region, register it and say so."""
+        self.reserved.discard((client, region))
         memory = self.memories[region]
         memory.tables[client] = {}
         self.attached.add((client, region))
@@ -234,6 +245,7 @@ class World:
     def tell_exit(self, client: int) -> None:
         """Tell the machine of a process that has ended."""
         self.known.remove(client)
+        self.reserved = {key for key in self.reserved if key[0] != client}
         self.do(m.ClientLeft(client))
 
     # --- loads ----------------------------------------------------------------------
@@ -391,5 +403,5 @@ class World:
 
     def _forget(self, command: m.Forget) -> None:
         assert not any(region == command.region for region, _ in self.loads)
-        assert not any(region == command.region for _, region in self.attached)
+        assert not any(region == command.region for _, region in self.attached | self.reserved)
         del self.memories[command.region]

@@ -77,6 +77,22 @@ class MemoryMachine(RuleBasedStateMachine):
             if memory.shared and (client, region) not in self.world.attached:
                 self.world.attach(client, region)
 
+    @precondition(lambda self: self.world.alive and len(self.world.known) < 4)
+    @rule(pick=PICK)
+    def fork(self, pick: int) -> None:
+        """Fork a process whose private memory lazyarr does not hand on."""
+        parent = sorted(self.world.alive)[pick % len(self.world.alive)]
+        mapped = {region for client, region in self.world.attached if client == parent}
+        if all(self.memory(region).shared for region in mapped):
+            self.world.fork(parent)
+
+    @precondition(lambda self: self.world.reserved)
+    @rule()
+    def attach_forked(self) -> None:
+        for client, region in sorted(self.world.reserved):
+            if client in self.world.alive:
+                self.world.attach(client, region)
+
     @rule(pick=PICK)
     def detach(self, pick: int) -> None:
         if chosen := self.mapped(pick):
@@ -296,4 +312,4 @@ class MemoryMachine(RuleBasedStateMachine):
 
 
 TestMemory = MemoryMachine.TestCase
-TestMemory.settings = settings(max_examples=250, stateful_step_count=50, deadline=None)
+TestMemory.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)

@@ -54,7 +54,9 @@ def test_messages_arrive_whole_and_in_order(sent):
     try:
         for message in sent:
             here.send(message)
-        assert [there.receive().message for _ in sent] == sent
+        received = [there.receive().message for _ in sent]
+        assert received == sent
+        assert [type(message) for message in received] == [type(message) for message in sent]
         assert not there.is_readable()
     finally:
         here.close()
@@ -78,6 +80,24 @@ def test_descriptors_come_with_their_message(channels, pipe, nbytes, n_descripto
             assert not os.get_inheritable(descriptor)
     finally:
         close_all(received.descriptors)
+
+
+@pytest.mark.parametrize("nbytes", [100, 3 << 20])
+def test_message_that_was_peeked_at_comes_again(channels, pipe, nbytes):
+    """Whole, with other copies of its descriptors, and so does the one behind it."""
+    here, there = channels
+    message = message_of(nbytes)
+    here.send(message, pipe)
+    here.send(SMALL)
+    for peek in (True, True, False):
+        received = there.receive(peek=peek)
+        assert received.message == message
+        assert [same_file(*pair) for pair in zip(received.descriptors, pipe, strict=True)] == [
+            True,
+            True,
+        ]
+        close_all(received.descriptors)
+    assert there.receive(peek=True) == there.receive() == (SMALL, ())
 
 
 def test_large_message_alone_brings_no_descriptor(channels):
@@ -194,7 +214,9 @@ def test_end_comes_after_what_was_sent(channels):
     """A process that says something and dies is heard."""
     here, there = channels
     here.send(SMALL)
+    assert not there.is_hung_up()
     here.close()
+    assert there.is_hung_up()
     assert there.is_readable()
     assert there.receive() == (SMALL, ())
     assert there.is_readable()

@@ -1,0 +1,93 @@
+"""What the machine evicts, and when not."""
+
+from __future__ import annotations
+
+from lazyarr.plan import messages as m
+from lazyarr.plan.geometry import Geometry
+from lazyarr.units import Span
+from tests.plan.memory_model import PAGE_NBYTES
+from tests.plan.worlds import HALVES, LONG, PAGES, commands, outcomes, settle, world_with
+
+
+def test_scan_stays_below_the_limit():
+    """An array larger than the limit is read through, and the oldest unit goes each time."""
+    world, (client,), region = world_with(PAGES, limit=40)
+    for page in range(4):
+        world.touch(client, region, page)
+        settle(world)
+        assert world.machine.resident_nbytes <= 40
+    assert outcomes(world) == ["read"] * 4
+    assert world.state(region).resident == {2, 3}
+
+
+def test_unit_used_since_it_came_gets_a_second_chance():
+    """A request for what is there keeps it there."""
+    world, (client,), region = world_with(PAGES, limit=48)
+    for unit in (0, 1, 2, 0, 3):
+        world.request(client, region, Span(unit, unit + 1))
+        settle(world)
+    assert world.state(region).resident == {0, 2, 3}
+
+
+def test_loads_in_a_queue_do_not_evict_what_has_just_come():
+    """More threads wait than the limit has room for: each is served by its first load."""
+    world, (client,), region = world_with(PAGES, limit=20)
+    for page in range(4):
+        world.touch(client, region, page)
+    world.read_faults()
+    settle(world)
+    assert outcomes(world) == ["read"] * 4
+    assert world.machine.counters["units_loaded"] == 4
+
+
+def test_loads_in_a_queue_leave_half_of_the_limit_to_what_is_there():
+    """Not one unit alone: a thread that was woken needs a moment to get to its page."""
+    world, (client,), region = world_with(Geometry((160,), (16,), 1, PAGE_NBYTES), limit=64)
+    world.request(client, region, Span(0, 10))
+    for unit in range(3):
+        world.finish(region, unit)
+    assert world.state(region).resident == {1, 2}
+
+
+def test_units_of_an_awaited_page_are_not_evicted():
+    """Else two units that do not fit at once would take turns for ever."""
+    world, (client,), region = world_with(LONG, limit=50)
+    world.touch(client, region, 2)
+    world.read_faults()
+    world.finish(region, 0)
+    assert world.answers[world.evict(client, region, Span(0, 9))] == ()
+    assert world.state(region).resident == {0}
+    settle(world)
+    assert outcomes(world) == ["read"]
+    assert world.machine.resident_nbytes <= 50
+
+
+def test_page_is_punched_with_its_last_unit():
+    """It holds bytes of a unit that is still resident until then."""
+    world, (client,), region = world_with(HALVES)
+    world.request(client, region, Span(0, 2))
+    settle(world)
+    world.evict(client, region, Span(0, 1))
+    assert commands(world, m.Punch) == []
+    world.evict(client, region, Span(1, 2))
+    assert commands(world, m.Punch) == [m.Punch(region, Span(0, 1))]
+
+
+def test_private_memory_is_never_evicted():
+    """The process may have written there, and it is not counted."""
+    world, (client,), region = world_with(PAGES, shared=False, limit=0)
+    world.request(client, region, Span(0, 4))
+    settle(world)
+    world.evict(client, region, Span(0, 4))
+    assert commands(world, m.Punch) == []
+    assert world.state(region).resident == {0, 1, 2, 3}
+    assert world.machine.resident_nbytes == 0
+
+
+def test_lower_limit_holds_at_once():
+    """What is too much goes when the limit is set, not with the next load."""
+    world, (client,), region = world_with(PAGES)
+    world.request(client, region, Span(0, 4))
+    settle(world)
+    world.do(m.LimitChanged(32))
+    assert (world.machine.resident_nbytes, world.machine.limit_nbytes) == (32, 32)
