@@ -22,7 +22,7 @@ def test_the_demo_shows_how_little_is_read(tmp_path):
     assert float(read[2]) < float(read[1])
     resident = [int(n) for n in re.findall(r"(\d+) of 120 units resident", done.stdout)]
     assert resident == [0, 1, 2, 3, 13]
-    assert "C code: 1 page fault" in done.stdout
+    assert re.search(r"C code: [1-9]\d* page fault", done.stdout)
 
 
 def test_the_demo_leaves_nothing_behind(tmp_path):
