@@ -7,7 +7,6 @@ import signal
 import threading
 import time
 from collections import Counter, deque
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from lazyarr.errors import ChunkError, LazyarrError, PagerError
@@ -22,6 +21,7 @@ from lazyarr.units import Span
 from lazyarr.wire import messages as w
 
 if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
     from collections.abc import Callable, Iterable
 
     from lazyarr.pager.board import Board
@@ -198,6 +198,8 @@ class Executor:
             )
             return
         if self._fetchers is None:
+            from concurrent.futures import ThreadPoolExecutor
+
             self._fetchers = ThreadPoolExecutor(_N_FETCHERS, "pager-fetch")
         self._fetchers.submit(self._fetch, command)
 
