@@ -21,8 +21,8 @@ from lazyarr.units import Span
 from lazyarr.wire import messages as w
 
 if TYPE_CHECKING:
-    from concurrent.futures import ThreadPoolExecutor
     from collections.abc import Callable, Iterable
+    from concurrent.futures import ThreadPoolExecutor
 
     from lazyarr.pager.board import Board
     from lazyarr.pager.crew import Crew
