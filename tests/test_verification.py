@@ -19,7 +19,7 @@ from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec, ZstdCodec
 
 import lazyarr
 from lazyarr import Report, StoreError, verify
-from lazyarr.pager.workspace import Workspace
+from lazyarr.loading.workspace import Workspace
 from lazyarr.testing import Misbehaviour
 from lazyarr.verification.checker import Checker
 from lazyarr.verification.checking import Tally, check_all

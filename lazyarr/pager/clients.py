@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from lazyarr.kernel import PAGE_NBYTES, Stop, Userfaultfd, punch_hole
 
 if TYPE_CHECKING:
+    from lazyarr.loading.source import Source
     from lazyarr.pager.installer import Backing
-    from lazyarr.pager.source import Source
     from lazyarr.wire.channel import Channel
 
 __all__ = ["Arena", "Client", "Region"]

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TypeAlias
 
-from lazyarr.pager.workspace import Workspace
+from lazyarr.loading.workspace import Workspace
 
 __all__ = ["Crew", "Job"]
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from lazyarr.errors import ChunkError, LazyarrError, PagerError
 from lazyarr.kernel import PAGE_NBYTES, Features, ScratchBuffer, Stop, punch_hole
+from lazyarr.loading.workspace import Workspace
 from lazyarr.pager import installer
 from lazyarr.pager.clients import Client, Region
 from lazyarr.pager.log import report
-from lazyarr.pager.workspace import Workspace
 from lazyarr.plan import messages as m
 from lazyarr.plan.machine import Machine
 from lazyarr.units import Span
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from concurrent.futures import ThreadPoolExecutor
 
+    from lazyarr.loading.source import Fetched
     from lazyarr.pager.board import Board
     from lazyarr.pager.crew import Crew
     from lazyarr.pager.measure import Measurements
-    from lazyarr.pager.source import Fetched
     from lazyarr.plan.regions import RegionState
     from lazyarr.wire.channel import Channel
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from lazyarr.errors import PagerError
 from lazyarr.format import GroupMetadata, parse_node, parse_v2_array
 from lazyarr.kernel import PAGE_NBYTES
+from lazyarr.loading.source import Source
 from lazyarr.pager.clients import Arena, Region
 from lazyarr.pager.installer import Backing
-from lazyarr.pager.source import Source
 from lazyarr.plan.geometry import Geometry
 from lazyarr.store import RetryingStore, RetryPolicy, open_reference
 

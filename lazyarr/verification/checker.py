@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from lazyarr.errors import FormatError, StoreError
 from lazyarr.kernel import PAGE_NBYTES
-from lazyarr.pager.source import Source
-from lazyarr.pager.workspace import Workspace
+from lazyarr.loading.source import Source
+from lazyarr.loading.workspace import Workspace
 from lazyarr.plan.geometry import Geometry
 
 if TYPE_CHECKING:

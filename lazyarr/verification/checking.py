@@ -7,7 +7,7 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING
 
 from lazyarr.errors import ChunkError, StoreError
-from lazyarr.pager.workspace import Workspace
+from lazyarr.loading.workspace import Workspace
 from lazyarr.verification.report import Report
 
 if TYPE_CHECKING:

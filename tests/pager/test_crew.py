@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from lazyarr.loading.workspace import Workspace
 from lazyarr.pager.crew import Crew
-from lazyarr.pager.workspace import Workspace
 
 SECONDS = 20
 

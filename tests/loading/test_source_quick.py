@@ -7,9 +7,9 @@ import os
 import pytest
 
 from lazyarr.errors import ChunkError
-from lazyarr.pager.workspace import Workspace
+from lazyarr.loading.workspace import Workspace
 from lazyarr.store import RetryingStore, RetryPolicy
-from tests.pager.arrays import BARE, CHECKED, KINDS, Stored, load, store_array
+from tests.loading.arrays import BARE, CHECKED, KINDS, Stored, load, store_array
 
 QUICK = {
     "compressed": {"shape": (40, 6), "chunks": (2, 6), "shards": (8, 6), **CHECKED},

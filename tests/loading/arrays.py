@@ -13,8 +13,8 @@ from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec, TransposeCodec, 
 
 from lazyarr.format import ArrayMetadata, Layout, parse_node, parse_v2_array
 from lazyarr.kernel import PAGE_NBYTES
-from lazyarr.pager.source import Source
-from lazyarr.pager.workspace import Workspace
+from lazyarr.loading.source import Source
+from lazyarr.loading.workspace import Workspace
 from lazyarr.plan.geometry import Geometry
 from lazyarr.store import Store, open_store
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 
 from lazyarr.errors import StoreError
-from lazyarr.pager.indexes import IndexCache
+from lazyarr.loading.indexes import IndexCache
 
 SECONDS = 20
 

@@ -8,9 +8,9 @@ import pytest
 
 from lazyarr.errors import ChunkError
 from lazyarr.kernel import PAGE_NBYTES
-from lazyarr.pager.workspace import Workspace
+from lazyarr.loading.workspace import Workspace
 from lazyarr.testing import FaultyStore, Misbehaviour
-from tests.pager.arrays import CHECKED, KINDS, load, store_array
+from tests.loading.arrays import CHECKED, KINDS, load, store_array
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from lazyarr.errors import ChunkError
 from lazyarr.format.checksum import crc32c
-from lazyarr.pager.workspace import Workspace
-from tests.pager.arrays import CHECKED, KINDS, Stored, load, store_array
+from lazyarr.loading.workspace import Workspace
+from tests.loading.arrays import CHECKED, KINDS, Stored, load, store_array
 
 DAMAGE = settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

@@ -8,13 +8,13 @@ import threading
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
 from lazyarr.errors import ChunkError, FormatError, StoreError
-from lazyarr.pager.indexes import IndexCache
+from lazyarr.loading.indexes import IndexCache
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lazyarr.format import ChunkAddress, Layout, ShardIndex
-    from lazyarr.pager.workspace import Workspace
+    from lazyarr.loading.workspace import Workspace
     from lazyarr.plan.geometry import Geometry
     from lazyarr.store import BorrowedFile, Store
 
