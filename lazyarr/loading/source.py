@@ -8,6 +8,7 @@ import threading
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
 from lazyarr.errors import ChunkError, FormatError, StoreError
+from lazyarr.loading.held import HeldShards, units_per_shard
 from lazyarr.loading.indexes import IndexCache
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Fetched", "Source"]
 
-_MAX_HELD = 32  # shards of an array that stay open for the short way
 _T = TypeVar("_T")
 
 
@@ -34,15 +34,6 @@ class _Place(NamedTuple):
     key: str
     start: int
     stop: int | None
-
-
-class _Held(NamedTuple):
-    """A shard that is open, its index, and what its chunks are like."""
-
-    file: BorrowedFile
-    entries: ShardIndex
-    chunk_nbytes: int
-    is_plain: bool
 
 
 class Source:
@@ -83,17 +74,16 @@ class Source:
         self._url = url
         self._path = path
         self._indexes = IndexCache()
-        self._units_per_shard = _units_per_shard(layout, geometry)
-        self._held: dict[int, _Held] = {}
+        n_units = units_per_shard(layout, geometry)
+        self._held = HeldShards(layout, n_units, self._hold) if n_units else None
 
     def __repr__(self) -> str:
         return f"<Source: array {self._path!r} in {self._url}>"
 
     def close(self) -> None:
         """Let go of the store."""
-        for held in self._held.values():
-            held.file.release()
-        self._held.clear()
+        if self._held is not None:
+            self._held.close()
         if self._opened is not None:
             self._opened.close()
 
@@ -152,54 +142,25 @@ class Source:
             workspace.unit.view[nbytes : nbytes + page_nbytes] = bytes(page_nbytes)
         return True
 
-    def load_quickly(self, unit: int, workspace: Workspace) -> bool:
-        """Decode a unit as `load` does, if that waits for nothing; return whether it was done.
+    def load_quickly(self, unit: int, workspace: Workspace, *, may_wait: bool) -> bool:
+        """Decode a unit as `load` does, if it is one chunk of a shard that is open; else False.
 
-        It is not where the chunk's shard is not open yet, its bytes are not in the page
-        cache, there is no such chunk, or it is damaged: `load` deals with that.  For one
-        thread at a time, and not during `close`.
+        What is out of the ordinary is left to `load`: a missing chunk, a damaged one,
+        and, unless it may wait, bytes that are not in the page cache.
         """
-        if not self._units_per_shard:
+        if self._held is None:
             return False
-        shard, entry = divmod(unit, self._units_per_shard)
-        held = self._held.get(shard) or self._hold(shard, unit, workspace)
-        place = held.entries.entry(entry) if held else None
-        if held is None or place is None:
-            return False
-        start, nbytes = place
-        out = workspace.unit.view[: held.chunk_nbytes]
-        if len(out) != held.chunk_nbytes:
-            return False  # not the workspace that `_hold` has made large enough
-        if held.is_plain:
-            if nbytes != held.chunk_nbytes or not held.file.read_cached(out, start):
-                return False
-        else:
-            encoded = workspace.encoded.view[:nbytes]
-            if len(encoded) != nbytes or not held.file.read_cached(encoded, start):
-                return False
-            try:
-                self._layout.decode(encoded, out)
-            except Exception:  # noqa: BLE001 - `load` comes upon it again, and tells
-                return False
-        self._count_fetched(nbytes)
-        return True
+        nbytes = self._held.load(unit, workspace, may_wait=may_wait)
+        if nbytes:
+            self._count_fetched(nbytes)
+        return nbytes > 0
 
-    def _hold(self, shard: int, unit: int, workspace: Workspace) -> _Held | None:
-        """Keep a shard for `load_quickly`, when a load has opened it and read its index."""
+    def _hold(self, unit: int) -> tuple[BorrowedFile, ShardIndex] | None:
+        """Return the shard of a unit when a load has opened it and read its index."""
         key = self._key(self._layout.locate(self._geometry.first_chunk(unit)))
         index = self._indexes.known((key,))
-        borrow = getattr(getattr(self._store, "inner", None), "borrow", None)
-        file = borrow(key) if index is not None and borrow is not None else None
-        if index is None or file is None:
-            return None
-        if len(self._held) >= _MAX_HELD:
-            self._held.pop(next(iter(self._held))).file.release()
-        pipeline = self._layout.pipeline
-        held = _Held(file, index, pipeline.chunk_nbytes, not pipeline.codecs)
-        self._held[shard] = held
-        workspace.unit.grow(self._layout.chunk_nbytes + self._geometry.page_nbytes)
-        workspace.encoded.grow(self._layout.pipeline.limit_nbytes)
-        return held
+        file = self._store.borrow(key) if index is not None else None
+        return None if index is None or file is None else (file, index)
 
     def _load_whole(
         self, unit: int, nbytes: int, fetched: Fetched | None, workspace: Workspace
@@ -407,15 +368,6 @@ class Source:
             byte_range=byte_range,
             reason=str(error),
         )
-
-
-def _units_per_shard(layout: Layout, geometry: Geometry) -> int:
-    """Return how many units, one after the other, are the entries of a shard; 0 if it is not so."""
-    is_plain = len(layout.levels) == 1 and geometry.n_units == layout.grid_shape[0]
-    if not (is_plain and geometry.is_contiguous):
-        return 0
-    n_units = layout.chunks_per_object[0]
-    return n_units if layout.levels[0].n_entries == n_units else 0
 
 
 class _Unread(enum.Enum):

@@ -6,11 +6,12 @@ import os
 import struct
 import threading
 
+from lazyarr.kernel import map_shared, memory_view
+
 __all__ = ["Board"]
 
 _SLOT = struct.Struct("=QQ")
 _N_SLOTS = 256
-_NOTHING = bytes(_SLOT.size)
 
 
 class Board:
@@ -27,6 +28,7 @@ class Board:
     def __init__(self) -> None:
         self._memfd = os.memfd_create("lazyarr-board", os.MFD_CLOEXEC)
         os.ftruncate(self._memfd, _N_SLOTS * _SLOT.size)
+        self._mapped: memoryview | None = None
         self._slots = threading.local()
         self._lock = threading.Lock()
         self._n_taken = 0
@@ -45,11 +47,19 @@ class Board:
 
     def begin(self, region: int, unit: int) -> None:
         """Write down that this thread begins to load a unit."""
-        os.pwrite(self._memfd, _SLOT.pack(region, unit + 1), self._offset())
+        _SLOT.pack_into(self._view(), self._offset(), region, unit + 1)
 
     def end(self) -> None:
         """Write down that it has ended."""
-        os.pwrite(self._memfd, _NOTHING, self._offset())
+        _SLOT.pack_into(self._view(), self._offset(), 0, 0)
+
+    def _view(self) -> memoryview:
+        """Return the board in this worker's memory: no call is made to write on it."""
+        if self._mapped is None:
+            nbytes = _N_SLOTS * _SLOT.size
+            address = map_shared(self._memfd, 0, nbytes, writable=True)
+            self._mapped = memory_view(address, nbytes, writable=True)
+        return self._mapped
 
     def read(self) -> set[tuple[int, int]]:
         """Return region and unit of every load that had begun and not ended."""

@@ -6,7 +6,15 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from lazyarr.kernel import PAGE_NBYTES, Stop, Userfaultfd, punch_hole
+from lazyarr.kernel import (
+    PAGE_NBYTES,
+    Stop,
+    Userfaultfd,
+    map_shared,
+    memory_view,
+    punch_hole,
+    unmap,
+)
 
 if TYPE_CHECKING:
     from lazyarr.loading.source import Source
@@ -120,6 +128,8 @@ class Region:
         How long its memory and each unit of it are.
     n_units : int
         How many units it has.
+    published, published_at : memoryview or None, int
+        The residency map in this process's memory, once it has been written to.
     """
 
     source: Source
@@ -131,6 +141,8 @@ class Region:
     memory_nbytes: int
     unit_nbytes: int
     n_units: int
+    published: memoryview | None = None
+    published_at: int = 0
 
     def wipe(self) -> None:
         """Take everything out of memory, and off the residency map."""
@@ -138,8 +150,20 @@ class Region:
             if place is not None and nbytes:
                 punch_hole(place.memfd, place.offset, nbytes)
 
+    def publish(self, unit: int, *, resident: bool) -> None:
+        """Write on the residency map whether a unit is there: no call is made for it."""
+        if self.published is None:
+            place = self.residency
+            address = map_shared(place.memfd, place.offset, self.n_units, writable=True)
+            self.published = memory_view(address, self.n_units, writable=True)
+            self.published_at = address
+        self.published[unit] = resident
+
     def close(self) -> None:
         """Give the memory back and let go of the store."""
         self.wipe()
         self.source.close()
+        if self.published is not None:
+            self.published.release()
+            unmap(self.published_at, self.n_units)
         self.arena.release()

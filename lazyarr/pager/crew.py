@@ -1,14 +1,18 @@
 """The pager's threads: one listens, the others work, and they take turns.
 
 Leader and followers (Schmidt et al., Leader/Followers, PLoP 2000): the thread
-that learns of a fault serves it itself, and another takes its place at the
-sockets.  Handing the work to a pool instead costs the wake-up of a second
-thread on the way of every fault.  One thread always listens: the last idle one
+that learns of a fault serves it itself.  While it does, it lends its place: the
+others watch the sockets by a second epoll, in which the first one is armed only
+then, so that none of them wakes unless there is something to hear.  Handing the
+work to a pool, or the place to another thread, would put the wake-up of a thread
+into the way of every fault.  One thread always listens or can: the last idle one
 never takes work, so a slow disk can not make the pager deaf.
 """
 
 from __future__ import annotations
 
+import os
+import select
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -20,6 +24,8 @@ __all__ = ["Crew", "Job"]
 
 Job: TypeAlias = Callable[[Workspace], None]
 
+_ARMED = select.EPOLLIN | select.EPOLLONESHOT
+
 
 class Crew:
     """Threads that take turns at listening and working.
@@ -28,6 +34,8 @@ class Crew:
     ----------
     n_workers : int
         How many jobs may run at once.
+    ears : int
+        Descriptor that is readable while there is something to hear, as an epoll's is.
     listen : callable
         Waits for events and handles them; returns when jobs may have been added.
     failed : callable
@@ -39,23 +47,30 @@ class Crew:
         self,
         n_workers: int,
         *,
+        ears: int,
         listen: Callable[[], None],
         failed: Callable[[BaseException], None],
     ) -> None:
+        self._ears = ears
         self._listen = listen
         self._failed = failed
-        self._condition = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
         self._urgent: deque[Job] = deque()
         self._patient: deque[Job] = deque()
-        self._quick: deque[Job] = deque()
-        self._leader = 0
         self._workspaces: list[Workspace] = []
-        self._has_leader = False
+        self._leader = 0
+        self._is_lent = False
         self._n_idle = 0
         self._stopping = False
         self._threads: list[threading.Thread] = []
         self._n_wanted = n_workers + 1
         self._started = False
+        # What idle threads wait at: calls for help, and what nobody else hears.  A call
+        # wakes one of them each time, and is never read (edge-triggered).
+        self._calls = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._bench = select.epoll()
+        self._bench.register(self._calls, select.EPOLLIN | select.EPOLLET)
+        self._bench.register(ears, 0)
 
     def __repr__(self) -> str:
         queued = len(self._urgent) + len(self._patient)
@@ -77,19 +92,15 @@ class Crew:
             self._threads.append(thread)
             thread.start()
 
-    def add(self, job: Job, *, urgent: bool, quick: bool = False) -> None:
-        """Queue a job; urgent ones go first.
-
-        A quick one takes less time than waking a thread does: whoever listens does
-        it before it listens again.
-        """
-        if quick and threading.get_ident() == self._leader:
-            self._quick.append(job)
-            return
-        with self._condition:
+    def add(self, job: Job, *, urgent: bool) -> None:
+        """Queue a job; urgent ones go first."""
+        with self._lock:
             (self._urgent if urgent else self._patient).append(job)
-            if self._n_idle:
-                self._condition.notify()
+            # Who listens looks for jobs itself, and calls for help if there are many.
+            is_heard = threading.get_ident() == self._leader and not self._is_lent
+            needs_help = not is_heard and self._can_spare()
+        if needs_help:
+            self._call()
 
     def join(self) -> None:
         """Wait until the crew has stopped."""
@@ -97,21 +108,103 @@ class Crew:
             thread.join()
         while self._workspaces:
             self._workspaces.pop().close()
+        self._bench.close()
+        os.close(self._calls)
 
     def stop(self) -> None:
         """Let every thread end after what it is doing."""
-        with self._condition:
-            self._stopping = True
-            self._condition.notify_all()
+        self._stopping = True
+        self._call()
+
+    def _call(self) -> None:
+        os.eventfd_write(self._calls, 1)
 
     def _serve(self) -> None:
         try:
             while not self._stopping:
-                job = self._next_job()
-                if job is not None:
-                    self._run(job)
+                if self._maybe_lead():
+                    self._lead()
+                else:
+                    self._work()
+            self._call()  # for the next one that waits
         except BaseException as error:  # noqa: BLE001 - the thread ends here; nobody may go on waiting
             self._failed(error)
+
+    # --- listening ------------------------------------------------------------------
+
+    def _maybe_lead(self) -> bool:
+        """Take the place of who listens, when it is free; return whether it was."""
+        with self._lock:
+            if self._leader:
+                return False
+            self._leader = threading.get_ident()
+            return True
+
+    def _lead(self) -> None:
+        """Listen, and do the jobs that come of it, until somebody has taken the place."""
+        while not self._stopping:
+            self._listen()
+            while self._urgent or self._patient:
+                job = self._lend()
+                if job is None:
+                    break  # nobody is idle: whoever is ready first takes the next one
+                self._run(job)
+                if not self._take_back():
+                    return
+        with self._lock:
+            self._leader = 0
+
+    def _lend(self) -> Job | None:
+        """Return a job for this thread; whoever hears something meanwhile may lead."""
+        with self._lock:
+            if not self._n_idle or not (self._urgent or self._patient):
+                return None
+            job = self._pop()
+            self._is_lent = True
+            needs_help = self._can_spare()
+        self._bench.modify(self._ears, _ARMED)
+        if needs_help:
+            self._call()
+        return job
+
+    def _take_back(self) -> bool:
+        """Stop lending; return whether this thread still leads."""
+        with self._lock:
+            if self._leader != threading.get_ident():
+                return False
+            self._is_lent = False
+            self._bench.modify(self._ears, 0)
+            return True
+
+    # --- working --------------------------------------------------------------------
+
+    def _work(self) -> None:
+        """Do a job; wait for one, or for something that nobody hears, if there is none."""
+        with self._lock:
+            self._n_idle += 1
+            job = self._pop() if self._can_spare() else None
+            if job is not None:
+                self._n_idle -= 1
+            needs_help = self._can_spare()
+        if job is None:
+            self._wait()
+            return
+        if needs_help:
+            self._call()
+        self._run(job)
+
+    def _wait(self) -> None:
+        """Wait until there may be a job, or take the place that was lent."""
+        events = [] if self._stopping else self._bench.poll()
+        with self._lock:
+            self._n_idle -= 1
+            if self._is_lent and any(fd == self._ears for fd, _ in events):
+                self._is_lent = False
+                self._leader = 0
+
+    def _can_spare(self) -> bool:
+        """Return whether there is a job, and one who is idle and need not be ready to listen."""
+        return bool(self._urgent or self._patient) and self._n_idle > self._is_lent
 
     def _run(self, job: Job) -> None:
         """Run a job in the memory that was used last, which the processor still has at hand.
@@ -124,38 +217,6 @@ class Crew:
             workspace = Workspace()
         job(workspace)
         self._workspaces.append(workspace)
-
-    def _next_job(self) -> Job | None:
-        """Wait for a job, listening meanwhile if nobody else does; None to ask again."""
-        with self._condition:
-            while self._has_leader and not self._stopping:
-                if self._urgent or self._patient:
-                    return self._pop()
-                self._n_idle += 1
-                self._condition.wait()
-                self._n_idle -= 1
-            if self._stopping:
-                return None
-            self._has_leader = True
-            self._leader = threading.get_ident()
-        return self._lead()
-
-    def _lead(self) -> Job | None:
-        """Listen until there is a job and somebody to take this place."""
-        while True:
-            self._listen()
-            while self._quick:
-                self._run(self._quick.popleft())
-            if not (self._urgent or self._patient or self._stopping):
-                continue  # nothing to hand over: no lock between two faults
-            with self._condition:
-                if self._stopping:
-                    self._has_leader, self._leader = False, 0
-                    return None
-                if self._n_idle and (self._urgent or self._patient):
-                    self._has_leader, self._leader = False, 0
-                    self._condition.notify()
-                    return self._pop()
 
     def _pop(self) -> Job:
         return (self._urgent or self._patient).popleft()

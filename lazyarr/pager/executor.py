@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 import time
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from lazyarr.pager.board import Board
     from lazyarr.pager.crew import Crew
     from lazyarr.pager.measure import Measurements
+    from lazyarr.plan.machine import Quick
     from lazyarr.plan.regions import RegionState
     from lazyarr.wire.channel import Channel
 
@@ -39,6 +39,7 @@ _N_FETCHERS = 32
 _QUICK_NBYTES = 32 << 10
 # As much as is installed while the thread that waits would still be waking up.
 _FIRST_PAGES = 16
+_FIRST_NBYTES = _FIRST_PAGES * PAGE_NBYTES
 _GONE = frozenset({Stop.EXITED, Stop.UNMAPPED})
 
 
@@ -111,7 +112,7 @@ class Executor:
                 self._do[type(command)](command)
 
     def serve_quickly(self, client: Client, address: int) -> bool:
-        """Serve a fault in one step where that is possible; return whether it was.
+        """Serve a fault, or have it served, without the machine's events; return whether so.
 
         The same as `Faulted`, `Load` and `Loaded` one after the other, without the
         objects between them: for a small unit those cost several times what the unit
@@ -121,24 +122,74 @@ class Executor:
         begin = time.perf_counter()
         with self._lock:
             quick = self.machine.plan_quick(client.number, address)
-            if quick is None or quick.nbytes > _QUICK_NBYTES:
+            if quick is None or (quick.region, quick.unit) in self._doomed:
                 return False
             region = self.regions[quick.region]
-            workspace = self._quick_workspace
-            if (quick.region, quick.unit) in self._doomed:
+            if quick.nbytes <= _QUICK_NBYTES:
+                is_done = self._load_at_once(quick, region, client)
+            elif region.is_remote:
                 return False
-            self._board.begin(quick.region, quick.unit)
-            is_loaded = region.source.load_quickly(quick.unit, workspace)
-            self._board.end()
-            if not is_loaded:
-                return False
-            if not client.uffd.copy_at_once(quick.address, workspace.unit.address, quick.nbytes):
-                return False
-            self.machine.take_down_quick(quick)
-            place = region.residency
-            os.pwrite(place.memfd, b"\1", place.offset + quick.unit)
-        self.measurements.add("quick", time.perf_counter() - begin)
+            else:
+                self.machine.begin_quick(quick)
+                self._n_loads[quick.client] += 1
+        if quick.nbytes > _QUICK_NBYTES:
+            self.crew.add(lambda workspace: self._load_quickly(quick, workspace), urgent=True)
+            return True
+        if is_done:
+            self.measurements.add("quick", time.perf_counter() - begin)
+        return is_done
+
+    def _load_at_once(self, quick: Quick, region: Region, client: Client) -> bool:
+        """Load a unit under the lock; return whether that was done."""
+        workspace = self._quick_workspace
+        self._board.begin(quick.region, quick.unit)
+        is_loaded = region.source.load_quickly(quick.unit, workspace, may_wait=False)
+        self._board.end()
+        if not is_loaded:
+            return False
+        if not client.uffd.copy_at_once(quick.address, workspace.unit.address, quick.nbytes):
+            return False
+        self.machine.take_down_quick(quick)
+        region.publish(quick.unit, resident=True)
         return True
+
+    def _load_quickly(self, quick: Quick, workspace: Workspace) -> None:
+        """Load a unit that `begin_quick` has taken down; the long way if that fails."""
+        region = self.regions[quick.region]
+        begin = time.perf_counter()
+        self._board.begin(quick.region, quick.unit)
+        is_loaded = region.source.load_quickly(quick.unit, workspace, may_wait=True)
+        loaded = time.perf_counter()
+        if not (is_loaded and self._copy_quickly(quick, workspace)):
+            command = m.Load(quick.region, quick.unit, quick.client, urgent=True, page=quick.page)
+            self._load(command, workspace, None)
+            return
+        self._board.end()
+        self.measurements.add_load(loaded - begin, time.perf_counter() - loaded)
+        with self._lock:
+            if self.machine.end_quick(quick):
+                region.publish(quick.unit, resident=True)
+            else:
+                self._step([m.Loaded(quick.region, quick.unit, quick.client, ())])
+            self._n_loads[quick.client] -= 1
+            self._settle_gone(quick.client)
+
+    def _copy_quickly(self, quick: Quick, workspace: Workspace) -> bool:
+        """Install a unit's pages, beginning with the one that is waited for."""
+        copy = self.clients[quick.client].uffd.copy_at_once
+        start = workspace.unit.address
+        first = quick.page * PAGE_NBYTES - quick.unit * quick.nbytes
+        if quick.nbytes <= 2 * _FIRST_NBYTES:
+            return copy(quick.address, start, quick.nbytes)
+        stop = min(first + _FIRST_NBYTES, quick.nbytes)
+        return (
+            copy(quick.address + first, start + first, stop - first)
+            and (
+                stop == quick.nbytes
+                or copy(quick.address + stop, start + stop, quick.nbytes - stop)
+            )
+            and (first == 0 or copy(quick.address, start, first))
+        )
 
     def expect(self, client: int, ticket: int, channel: Channel) -> None:
         """Take down on which channel a ticket is to be answered."""
@@ -191,11 +242,7 @@ class Executor:
         self._n_loads[command.client] += 1
         region = self.regions[command.region]
         if not region.is_remote:
-            self.crew.add(
-                lambda ws: self._load(command, ws, None),
-                urgent=command.urgent,
-                quick=region.unit_nbytes <= _QUICK_NBYTES,
-            )
+            self.crew.add(lambda ws: self._load(command, ws, None), urgent=command.urgent)
             return
         if self._fetchers is None:
             from concurrent.futures import ThreadPoolExecutor
@@ -354,8 +401,7 @@ class Executor:
             punch_hole(backing.memfd, start, command.pages.size * PAGE_NBYTES)
 
     def _do_publish(self, command: m.Publish) -> None:
-        place = self.regions[command.region].residency
-        os.pwrite(place.memfd, b"\1" if command.resident else b"\0", place.offset + command.unit)
+        self.regions[command.region].publish(command.unit, resident=command.resident)
 
     def _do_poison(self, command: m.Poison) -> None:
         """Say why, then let the waiters go: the process may not live to be told afterwards."""

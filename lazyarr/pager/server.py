@@ -95,7 +95,9 @@ class Pager:
             w.Configure: self._on_configure,
             w.WantStatistics: self._on_want_statistics,
         }
-        self._crew = self._executor.crew = Crew(1, listen=self._listen, failed=_die)
+        self._crew = self._executor.crew = Crew(
+            1, ears=self._epoll.fileno(), listen=self._listen, failed=_die
+        )
         self._watch(supervisor.fileno(), _Rank.MESSAGE, self._on_supervisor)
         self._take_over(ledger)
         self._journal.say_ready()

@@ -42,10 +42,12 @@ class _Request:
 
 
 class Quick(NamedTuple):
-    """A unit that can be brought in one step, and where it goes."""
+    """A unit that can be brought in one step: for whom, and where it goes."""
 
+    client: int
     region: int
     unit: int
+    page: int
     address: int
     nbytes: int
 
@@ -118,8 +120,8 @@ class Machine:
         """Return the unit that a fault needs, when it can be brought in one step; else None.
 
         That is: it is whole pages, nobody has it or loads it, nothing must be evicted for
-        it, and no page of its array is poisoned.  `take_down_quick` must follow at once,
-        before any event, or nothing at all.
+        it, and no page of its array is poisoned.  What must follow at once, before any
+        event, is `take_down_quick`, or `begin_quick`, or nothing at all.
         """
         table = self._tables.get(client)
         place = table.find(address) if table else None
@@ -136,11 +138,14 @@ class Machine:
             return None
         if self._policy.resident_nbytes + self._loading_nbytes + nbytes > self._limit_nbytes:
             return None
-        return Quick(region, unit, state.addresses[client] + unit * nbytes, nbytes)
+        return Quick(client, region, unit, page, state.addresses[client] + unit * nbytes, nbytes)
 
     def take_down_quick(self, quick: Quick) -> None:
         """Take down that a unit of `plan_quick` is resident."""
         self.counters["faults"] += 1
+        self._enter(quick)
+
+    def _enter(self, quick: Quick) -> None:
         self.counters["units_loaded"] += 1
         self.counters["bytes_installed"] += quick.nbytes
         state = self._regions[quick.region]
@@ -148,6 +153,33 @@ class Machine:
         if state.shared:
             self._newest = (quick.region, quick.unit)
             self._policy.add(self._newest, quick.nbytes)
+
+    def begin_quick(self, quick: Quick) -> None:
+        """Take down that a unit of `plan_quick` is on its way.
+
+        What ends it is `end_quick`, or an event that ends a `Load`.
+        """
+        self.counters["faults"] += 1
+        state = self._regions[quick.region]
+        state.loading[quick.unit] = Loading(quick.client, {(quick.client, quick.page)})
+        if state.shared:
+            self._loading_nbytes += quick.nbytes
+
+    def end_quick(self, quick: Quick) -> bool:
+        """Take down that a unit is resident, and return True; False if `Loaded` must do it.
+
+        It must where something has happened meanwhile.
+        """
+        state = self._regions[quick.region]
+        loading = state.loading[quick.unit]
+        is_alone = len(loading.faults) == 1 and not (loading.requests or loading.late)
+        if not is_alone or state.leaving or quick.client not in state.addresses:
+            return False
+        del state.loading[quick.unit]
+        if state.shared:
+            self._loading_nbytes -= quick.nbytes
+        self._enter(quick)
+        return True
 
     # --- clients come and go --------------------------------------------------
 

@@ -7,9 +7,12 @@ not exist: `None` means that the store itself said so.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from lazyarr.errors import StoreError
+
+if TYPE_CHECKING:
+    from lazyarr.store.descriptors import BorrowedFile
 
 __all__ = [
     "METADATA_NAMES",
@@ -88,6 +91,10 @@ class Store(Protocol):
 
     def list_names(self, prefix: str) -> tuple[str, ...]:
         """Return the sorted names of what lies directly below a prefix, objects and directories."""
+        ...
+
+    def borrow(self, key: str) -> BorrowedFile | None:
+        """Return an object as a file, if it is one and open already, to be released; else None."""
         ...
 
     def close(self) -> None:

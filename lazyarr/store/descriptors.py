@@ -9,6 +9,8 @@ from collections import OrderedDict
 
 __all__ = ["BorrowedFile", "Descriptor", "DescriptorPool"]
 
+_NOWAIT: int = getattr(os, "RWF_NOWAIT", 0)  # Linux alone
+
 
 class Descriptor:
     """An open file that is lent out; `fd` is valid until it is given back."""
@@ -145,14 +147,15 @@ class BorrowedFile:
         self._descriptor = descriptor
         self._fd = descriptor.fd
 
-    def read_cached(self, into: memoryview, start: int) -> bool:
-        """Fill `into` from `start` if the page cache has it all; return whether it has.
+    def read(self, into: memoryview, start: int, *, may_wait: bool) -> bool:
+        """Fill `into` from `start`; return whether that was done.
 
-        RWF_NOWAIT: preadv2(2); EAGAIN where it would wait, EOPNOTSUPP on file systems
-        that can not tell.
+        It is not where there are fewer bytes, reading fails, or the page cache does not have
+        it all and this must not wait: RWF_NOWAIT of preadv2(2), EAGAIN where it would wait,
+        EOPNOTSUPP on file systems that can not tell.
         """
         try:
-            return os.preadv(self._fd, (into,), start, os.RWF_NOWAIT) == len(into)
+            return os.preadv(self._fd, (into,), start, 0 if may_wait else _NOWAIT) == len(into)
         except OSError:
             return False
 

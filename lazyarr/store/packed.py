@@ -120,6 +120,9 @@ class PackedStore:
             self._pool.give_back(held)
         return StoreReference({"kind": "packed", "url": self.url, "index": index}, (fd,))
 
+    def borrow(self, key: str) -> None:
+        """Return None: an object is no open file here."""
+
     def close(self) -> None:
         """Close the descriptor, when no other thread reads from it any more."""
         self._pool.close()

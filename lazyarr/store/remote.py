@@ -141,6 +141,9 @@ class FsspecStore:
         paths = self._change("list", prefix, lambda path: self._fs.find(path)) or ()
         return tuple(sorted(str(p).strip("/")[skip:] for p in paths))
 
+    def borrow(self, key: str) -> None:
+        """Return None: an object is no open file here."""
+
     def write(self, key: str, data: Buffer) -> None:
         """Put a whole object."""
         self._require_writable("write", key)

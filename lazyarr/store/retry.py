@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lazyarr.store.base import Buffer, Store, WritableStore
+    from lazyarr.store.descriptors import BorrowedFile
 
 __all__ = ["RetryPolicy", "RetryingStore"]
 
@@ -148,6 +149,10 @@ class RetryingStore:
     def list_names(self, prefix: str) -> tuple[str, ...]:
         """Return the sorted names of what lies directly below a prefix."""
         return self._call(lambda: self.inner.list_names(prefix))
+
+    def borrow(self, key: str) -> BorrowedFile | None:
+        """Return an object as a file, if it is one and open already, to be released; else None."""
+        return self.inner.borrow(key)
 
     def write(self, key: str, data: Buffer) -> None:
         """Put a whole object; putting it twice is the same as once."""

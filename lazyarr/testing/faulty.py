@@ -170,6 +170,9 @@ class FaultyStore:
         how = self._begin("list_names", prefix)
         return () if how is Misbehaviour.MISSING else self.inner.list_names(prefix)
 
+    def borrow(self, key: str) -> None:
+        """Return None: an object is no open file here."""
+
     def write(self, key: str, data: Buffer) -> None:
         """Put an object, unless that goes wrong."""
         self._begin("write", key)

@@ -79,6 +79,9 @@ class LatencyStore:
         self._sleep(self.seconds)
         return self.inner.list_names(prefix)
 
+    def borrow(self, key: str) -> None:
+        """Return None: an object is no open file here."""
+
     def write(self, key: str, data: Buffer) -> None:
         """Put an object, later."""
         self._sleep(self.seconds)

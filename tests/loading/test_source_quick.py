@@ -52,7 +52,7 @@ def test_both_ways_give_the_same_bytes(tmp_path, workspace, kind):
     n_quick = 0
     for unit in range(stored.geometry.n_units):
         workspace.unit.view[:256] = b"x" * 256
-        if source.load_quickly(unit, workspace):
+        if source.load_quickly(unit, workspace, may_wait=False):
             n_quick += 1
             nbytes = stored.geometry.unit_bytes(unit).size
             assert bytes(workspace.unit.view[:nbytes]) == stored.unit(unit)
@@ -68,7 +68,7 @@ def test_other_arrays_have_no_short_way(tmp_path, workspace, kind):
     stored = store_array(tmp_path / "store", **KINDS[kind])
     source = source_of(stored)
     for _ in range(2):
-        assert not source.load_quickly(0, workspace)
+        assert not source.load_quickly(0, workspace, may_wait=False)
         source.load(0, workspace)
     source.close()
 
@@ -79,7 +79,9 @@ def test_missing_chunk_takes_the_long_way(tmp_path, workspace):
     source = source_of(stored)
     for unit in range(8):
         assert load(source, stored, unit, workspace) == stored.unit(unit)
-    assert [source.load_quickly(unit, workspace) for unit in range(8)] == [False] * 6 + [True] * 2
+    assert [source.load_quickly(unit, workspace, may_wait=False) for unit in range(8)] == [
+        False
+    ] * 6 + [True] * 2
     source.close()
 
 
@@ -92,8 +94,8 @@ def test_damaged_chunk_takes_the_long_way(tmp_path, workspace):
     shard.write_bytes(data)
     source = source_of(stored)
     source.load(1, workspace)
-    assert not source.load_quickly(0, workspace)
-    assert source.load_quickly(2, workspace)
+    assert not source.load_quickly(0, workspace, may_wait=False)
+    assert source.load_quickly(2, workspace, may_wait=False)
     with pytest.raises(ChunkError):
         source.load(0, workspace)
     source.close()
@@ -106,12 +108,12 @@ def test_object_that_was_cut_short_takes_the_long_way(tmp_path, workspace):
     source = source_of(stored)
     source.load(0, workspace)
     os.truncate(shard, 48)
-    assert source.load_quickly(0, workspace)
-    assert not source.load_quickly(1, workspace)
+    assert source.load_quickly(0, workspace, may_wait=False)
+    assert not source.load_quickly(1, workspace, may_wait=False)
     source.close()
 
 
-def test_workspace_that_is_too_small_takes_the_long_way(tmp_path, workspace):
+def test_workspace_that_is_too_small_grows(tmp_path, workspace):
     """It would hold a part of the unit."""
     stored = store_array(
         tmp_path / "store",
@@ -123,9 +125,10 @@ def test_workspace_that_is_too_small_takes_the_long_way(tmp_path, workspace):
     )
     source = source_of(stored)
     source.load(0, workspace)
-    assert source.load_quickly(1, workspace)
+    assert source.load_quickly(1, workspace, may_wait=False)
     other = Workspace()
-    assert not source.load_quickly(1, other)
+    assert source.load_quickly(2, other, may_wait=False)
+    assert bytes(other.unit.view[:100_000]) == stored.unit(2)
     other.close()
     source.close()
 
@@ -139,7 +142,7 @@ def test_only_so_many_shards_stay_open(tmp_path, workspace):
     source = source_of(stored)
     for _ in range(2):
         for unit in range(80):
-            if not source.load_quickly(unit, workspace):
+            if not source.load_quickly(unit, workspace, may_wait=False):
                 source.load(unit, workspace)
             assert bytes(workspace.unit.view[:2]) == stored.unit(unit)
     # The store keeps some open, the source some more.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -20,10 +21,12 @@ class Office:
     def __init__(self, n_workers: int) -> None:
         self.calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self.failures: list[BaseException] = []
-        self.crew = Crew(n_workers, listen=self.listen, failed=self.fail)
+        self.ears = os.eventfd(0, os.EFD_SEMAPHORE | os.EFD_CLOEXEC)
+        self.crew = Crew(n_workers, ears=self.ears, listen=self.listen, failed=self.fail)
 
     def listen(self) -> None:
         """Wait for a call, and make it."""
+        os.eventfd_read(self.ears)
         self.calls.get()()
 
     def fail(self, error: BaseException) -> None:
@@ -35,6 +38,7 @@ class Office:
     def hear(self, call: Callable[[], None] = lambda: None) -> None:
         """Have the listener make a call."""
         self.calls.put(call)
+        os.eventfd_write(self.ears, 1)
 
     def ask(self, call: Callable[[], object]) -> object:
         """Have the listener make a call, and wait for what comes of it."""
@@ -49,7 +53,12 @@ class Office:
     def close(self) -> None:
         """End the crew, as the pager does: from the listener."""
         self.hear(self.crew.stop)
+        self.join()
+
+    def join(self) -> None:
+        """Wait until the crew has stopped."""
         self.crew.join()
+        os.close(self.ears)
 
 
 @pytest.fixture
@@ -123,33 +132,31 @@ def test_urgent_jobs_go_first(make_office):
     assert order == [1, 3, 0, 2]
 
 
-def test_quick_job_is_done_by_who_listens(make_office):
-    """Before it listens again, and also one that such a job adds."""
+def test_who_listens_does_the_only_job(make_office):
+    """Nobody else wakes up for it."""
     office = make_office(2)
     threads: list[int] = []
-
-    def add_quick() -> int:
-        def second(_: Workspace) -> None:
-            threads.append(threading.get_ident())
-
-        def first(_: Workspace) -> None:
-            threads.append(threading.get_ident())
-            office.crew.add(second, urgent=True, quick=True)
-
-        office.crew.add(first, urgent=True, quick=True)
-        return threading.get_ident()
-
-    leader = office.ask(add_quick)
-    office.ask(lambda: None)
-    assert threads == [leader, leader]
+    for _ in range(20):
+        leader = office.ask(
+            lambda: (
+                office.crew.add(lambda _: threads.append(threading.get_ident()), urgent=True)
+                or threading.get_ident()
+            )
+        )
+        assert isinstance(leader, int)
+        office.ask(lambda: None)
+        assert threads.pop() == leader
 
 
-def test_quick_job_from_elsewhere_is_queued(make_office):
-    """Who fetches over a network does not listen."""
-    office = make_office(1)
+def test_job_that_a_job_adds_is_done(make_office):
+    """By whoever is ready first."""
+    office = make_office(2)
     done = threading.Event()
-    office.crew.add(lambda _: done.set(), urgent=True, quick=True)
-    office.hear()
+
+    def first(_: Workspace) -> None:
+        office.crew.add(lambda _: done.set(), urgent=True)
+
+    office.ask(lambda: office.crew.add(first, urgent=True))
     assert done.wait(SECONDS)
 
 
@@ -187,7 +194,7 @@ def test_crew_that_has_not_begun_can_be_resized(make_office):
     office.close()
 
 
-@pytest.mark.parametrize("place", ["job", "quick job", "listener"])
+@pytest.mark.parametrize("place", ["job", "listener"])
 def test_failure_is_told(place):
     """What a job or the listener lets through ends the thread, and somebody must know."""
     office = Office(2)
@@ -199,8 +206,8 @@ def test_failure_is_told(place):
     if place == "listener":
         office.hear(fail)
     else:
-        office.hear(lambda: office.crew.add(fail, urgent=True, quick=place == "quick job"))
-    office.crew.join()
+        office.hear(lambda: office.crew.add(fail, urgent=True))
+    office.join()
     assert [str(error) for error in office.failures] == [place]
 
 
@@ -212,7 +219,7 @@ def test_job_under_way_ends_before_its_thread_does():
     assert gate.entered.wait(SECONDS)
     office.hear(office.crew.stop)
     gate.opened.set()
-    office.crew.join()
+    office.join()
     assert office.failures == []
 
 
@@ -237,8 +244,8 @@ def test_no_job_is_lost_and_none_is_done_twice(make_office):
     office = make_office(3)
     done: queue.SimpleQueue[int] = queue.SimpleQueue()
 
-    def add(number: int, *, quick: bool = False) -> None:
-        office.crew.add(lambda _: done.put(number), urgent=number % 2 == 0, quick=quick)
+    def add(number: int) -> None:
+        office.crew.add(lambda _: done.put(number), urgent=number % 2 == 0)
 
     def add_more(start: int) -> None:
         for number in range(start, start + 100):
@@ -248,7 +255,7 @@ def test_no_job_is_lost_and_none_is_done_twice(make_office):
     for stranger in strangers:
         stranger.start()
     for number in range(200, 300):
-        office.hear(lambda number=number: add(number, quick=number % 3 == 0))
+        office.hear(lambda number=number: add(number))
     office.add(lambda: add_more(300))
     for stranger in strangers:
         stranger.join()

@@ -14,7 +14,7 @@ from typing import Any
 
 from lazyarr.plan import messages as m
 from lazyarr.plan.geometry import Geometry
-from lazyarr.plan.machine import Machine
+from lazyarr.plan.machine import Machine, Quick
 from lazyarr.plan.regions import RegionState
 from lazyarr.units import Span
 
@@ -64,6 +64,7 @@ class InFlight:
 
     command: m.Load
     end: str | None = None  # how it will end; None while nothing is installed
+    quick: Quick | None = None  # what it was begun with, when that was not an event
 
 
 class World:
@@ -221,6 +222,19 @@ class World:
         self.machine.take_down_quick(quick)
         self.memories[quick.region].resident_map[quick.unit] = True
 
+    def begin_fault_quickly(self) -> None:
+        """Begin the load for the first fault message the short way, or else the long way."""
+        client, address = self.faults.pop(0)
+        quick = self.machine.plan_quick(client, address)
+        if quick is None:
+            self.do(m.Faulted(client, address))
+            return
+        assert quick.address == self.address(client, quick.region, 0) + quick.unit * quick.nbytes
+        assert quick.page == (address - self.address(client, quick.region, 0)) // PAGE_NBYTES
+        self.machine.begin_quick(quick)
+        self._load(m.Load(quick.region, quick.unit, client, urgent=True, page=quick.page))
+        self.loads[quick.region, quick.unit].quick = quick
+
     def _copy_at_once(self, client: int, region: int, unit: int) -> bool:
         """Do UFFDIO_COPY on a unit: up to the first page that is there."""
         memory = self.memories[region]
@@ -266,7 +280,9 @@ class World:
         command = load.command
         del self.loads[command.region, command.unit]
         where = (command.region, command.unit, command.client)
-        if load.end == "loaded":
+        if load.end == "loaded" and load.quick and self.machine.end_quick(load.quick):
+            self.memories[command.region].resident_map[command.unit] = True
+        elif load.end == "loaded":
             self.do(m.Loaded(*where, self._fragments(command.region, command.unit)))
         elif load.end == "stranded":
             self.do(m.Stranded(*where))

@@ -130,6 +130,12 @@ class MemoryMachine(RuleBasedStateMachine):
         while self.world.faults:
             self.world.read_fault_quickly()
 
+    @rule(pick=PICK, page=PICK)
+    def touch_and_begin_quickly(self, pick: int, page: int) -> None:
+        self.touch(pick, page)
+        while self.world.faults:
+            self.world.begin_fault_quickly()
+
     @rule(pick=PICK, page=PICK, n_loads=st.integers(1, 6))
     def touch_and_load(self, pick: int, page: int, n_loads: int) -> None:
         self.touch_and_tell(pick, page)

@@ -1,0 +1,146 @@
+"""Shards that stay open, so that to load a unit of theirs is one read and one decode."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lazyarr.format import Layout, ShardIndex
+    from lazyarr.loading.workspace import Workspace
+    from lazyarr.plan.geometry import Geometry
+    from lazyarr.store import BorrowedFile
+
+__all__ = ["HeldShards", "units_per_shard"]
+
+_MAX_HELD = 32
+
+
+@dataclass(slots=True)
+class _Held:
+    """An open shard, its index, and how many threads read from it."""
+
+    file: BorrowedFile
+    index: ShardIndex
+    n_users: int = 0
+    is_kept: bool = True
+
+
+class HeldShards:
+    """The short way from a unit to its bytes, for arrays of which one is open to it.
+
+    Safe to use from several threads.
+
+    Parameters
+    ----------
+    layout : Layout
+        How chunks are decoded.
+    n_units : int
+        How many units, one after the other, are the entries of a shard.
+    hold : callable
+        Returns the open file and the index of a shard, by a unit in it, when both are
+        there already; else None.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        n_units: int,
+        hold: Callable[[int], tuple[BorrowedFile, ShardIndex] | None],
+    ) -> None:
+        self._layout = layout
+        self._chunk_nbytes = layout.pipeline.chunk_nbytes
+        self._limit_nbytes = layout.pipeline.limit_nbytes
+        self._is_plain = not layout.pipeline.codecs
+        self._n_units = n_units
+        self._hold = hold
+        self._lock = threading.Lock()
+        self._held: dict[int, _Held] = {}
+
+    def __repr__(self) -> str:
+        return f"<HeldShards: {len(self._held)} open>"
+
+    def load(self, unit: int, workspace: Workspace, *, may_wait: bool) -> int:
+        """Decode a unit; return how many bytes were read for it, 0 when it was not done.
+
+        It is not where the shard is not open yet, there is no such chunk, it is damaged,
+        or reading it would wait and must not: the long way deals with all that.
+        """
+        shard, entry = divmod(unit, self._n_units)
+        held = self._take(shard, unit)
+        if held is None:
+            return 0
+        try:
+            place = held.index.entry(entry)
+            if place is None or not self._read(held.file, *place, workspace, may_wait):
+                return 0
+            return place[1]
+        finally:
+            self._give_back(held)
+
+    def _read(
+        self,
+        file: BorrowedFile,
+        start: int,
+        nbytes: int,
+        workspace: Workspace,
+        may_wait: bool,  # noqa: FBT001
+    ) -> bool:
+        workspace.unit.grow(self._chunk_nbytes)
+        out = workspace.unit.view[: self._chunk_nbytes]
+        if self._is_plain:
+            return nbytes == len(out) and file.read(out, start, may_wait=may_wait)
+        if nbytes > self._limit_nbytes:
+            return False
+        workspace.encoded.grow(nbytes)
+        encoded = workspace.encoded.view[:nbytes]
+        if not file.read(encoded, start, may_wait=may_wait):
+            return False
+        try:
+            self._layout.decode(encoded, out)
+        except Exception:  # noqa: BLE001 - the long way comes upon it again, and tells
+            return False
+        return True
+
+    def close(self) -> None:
+        """Give back the shards that nobody reads from, and the others when they are done."""
+        with self._lock:
+            held, self._held = self._held, {}
+            for each in held.values():
+                self._drop(each)
+
+    def _take(self, shard: int, unit: int) -> _Held | None:
+        with self._lock:
+            held = self._held.get(shard)
+            if held is None:
+                found = self._hold(unit)
+                if found is None:
+                    return None
+                if len(self._held) >= _MAX_HELD:
+                    self._drop(self._held.pop(next(iter(self._held))))
+                held = self._held[shard] = _Held(*found)
+            held.n_users += 1
+            return held
+
+    def _give_back(self, held: _Held) -> None:
+        with self._lock:
+            held.n_users -= 1
+            if not held.is_kept and not held.n_users:
+                held.file.release()
+
+    def _drop(self, held: _Held) -> None:
+        held.is_kept = False
+        if not held.n_users:
+            held.file.release()
+
+
+def units_per_shard(layout: Layout, geometry: Geometry) -> int:
+    """Return how many units, one after the other, are the entries of a shard; 0 if it is not so."""
+    is_plain = len(layout.levels) == 1 and geometry.n_units == layout.grid_shape[0]
+    if not (is_plain and geometry.is_contiguous):
+        return 0
+    n_units = layout.chunks_per_object[0]
+    return n_units if layout.levels[0].n_entries == n_units else 0
