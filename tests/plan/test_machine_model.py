@@ -136,6 +136,12 @@ class MemoryMachine(RuleBasedStateMachine):
         while self.world.faults:
             self.world.begin_fault_quickly()
 
+    @rule(pick=PICK, page=PICK, other=PICK, n_loads=st.integers(1, 6))
+    def touch_quickly_and_request(self, pick: int, page: int, other: int, n_loads: int) -> None:
+        self.touch_and_begin_quickly(pick, page)
+        self.request(other, [(0, 99)])
+        self.finish(pick, n_loads)
+
     @rule(pick=PICK, page=PICK, n_loads=st.integers(1, 6))
     def touch_and_load(self, pick: int, page: int, n_loads: int) -> None:
         self.touch_and_tell(pick, page)

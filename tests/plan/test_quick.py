@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lazyarr.plan import messages as m
 from lazyarr.plan.geometry import Geometry
 from lazyarr.plan.machine import Machine
+from lazyarr.units import Span
 
 ADDRESS = 1 << 30
 GEOMETRY = Geometry((50, 64), (1, 64), itemsize=1, page_nbytes=16)
@@ -47,3 +49,31 @@ def test_short_way_leaves_what_the_long_way_leaves(offsets, limit_nbytes):
                 assert quick is None or command.unit == quick.unit
                 long.handle(m.Loaded(7, command.unit, 1, ()))
         assert _state(short) == _state(long)
+
+
+@pytest.mark.parametrize(
+    ("event", "expected"),
+    [
+        (m.Requested(1, 7, 5, (Span(2, 3),)), m.Answer(1, 5)),
+        (m.Faulted(1, ADDRESS + 129), m.MapPages(7, 1, Span(8, 9))),
+        (m.Faulted(2, 2 * ADDRESS + 150), m.MapPages(7, 2, Span(8, 12))),
+        (m.Detached(1, 7, 9), m.Answer(1, 9)),
+        (m.ClientLeft(1), None),
+    ],
+    ids=["request", "late fault", "fault elsewhere", "detached", "left"],
+)
+def test_who_comes_meanwhile_is_served(event, expected):
+    """The long way ends a load that somebody else has come to wait for."""
+    machine = _machine(10_000)
+    machine.handle(m.Attached(2, 7, 2 * ADDRESS, GEOMETRY, shared=True))
+    quick = machine.plan_quick(1, ADDRESS + 130)
+    assert quick is not None
+    machine.begin_quick(quick)
+    assert machine.plan_quick(2, 2 * ADDRESS + 130) is None
+    machine.handle(event)
+    assert not machine.end_quick(quick)
+    commands = machine.handle(m.Loaded(7, 2, 1, ()))
+    assert m.Publish(7, 2, resident=True) in commands
+    assert expected is None or expected in commands
+    assert machine.region(7).resident == {2}
+    assert not machine.region(7).loading
