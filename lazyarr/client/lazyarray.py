@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from lazyarr.client import picking
 from lazyarr.client.numpy_names import FREE_FUNCTIONS, READING_METHODS
 from lazyarr.client.residency import Residency, residency_of
+from lazyarr.client.rows import Rows, maybe_rows
 from lazyarr.errors import LazyarrError
 from lazyarr.units import Span
 
@@ -20,6 +22,15 @@ if TYPE_CHECKING:
     from lazyarr.client.region import Memory, Region
 
 __all__ = ["LazyArray"]
+
+
+class _NotAsked(enum.Enum):
+    """Stands for what nobody has looked for yet."""
+
+    NOT_ASKED = "not asked"
+
+
+_NOT_ASKED = _NotAsked.NOT_ASKED
 
 
 class LazyArray(np.ndarray[Any, Any]):
@@ -51,6 +62,7 @@ class LazyArray(np.ndarray[Any, Any]):
 
     _node: ArrayNode | None
     _memory: Memory | None
+    _rows: Rows | _NotAsked | None
 
     def __new__(cls, *_: Any, **__: Any) -> LazyArray:
         """Refuse: an array without a store behind it would never fill."""
@@ -61,6 +73,7 @@ class LazyArray(np.ndarray[Any, Any]):
         owns_memory = self.base is None
         self._node = None if owns_memory else getattr(template, "_node", None)
         self._memory = None if owns_memory else getattr(template, "_memory", None)
+        self._rows = _NOT_ASKED
 
     # --- what it says of itself -----------------------------------------------------
 
@@ -187,6 +200,9 @@ class LazyArray(np.ndarray[Any, Any]):
         plain = np.asarray(self)
         if rows is None:
             return picking.units_of_view(region, plain)
+        short_way = self._short_way()
+        if short_way is not None:
+            return short_way.units_of(rows)
         return picking.units_of_rows(region, plain, rows)
 
     def _view(self, key: Any) -> np.ndarray[Any, Any]:
@@ -194,9 +210,20 @@ class LazyArray(np.ndarray[Any, Any]):
         items = key if isinstance(key, tuple) else (key,)
         return np.asarray(self)[items if Ellipsis in items else (*items, Ellipsis)]
 
+    def _short_way(self) -> Rows | None:
+        """Return how places of the leading axis are found quickly, if they can be."""
+        rows = self._rows
+        if rows is _NOT_ASKED:
+            rows = self._rows = maybe_rows(self._memory, self)
+        return rows
+
     def _loaded(self) -> np.ndarray[Any, Any]:
         """Return the plain array after asking for all of it, if it is not too much at once."""
         region = self._region
+        rows = self._short_way()
+        if region is not None and rows is not None:
+            picking.request(region, [rows.units(0, rows.n_rows)])
+            return rows.plain
         if region is not None:
             picking.request(region, self._units())
         return self.view(np.ndarray)
@@ -205,6 +232,20 @@ class LazyArray(np.ndarray[Any, Any]):
 
     def __getitem__(self, key: Any) -> Any:
         """Return a lazy view for slices, plain elements for picks."""
+        if type(key) is slice:
+            return super().__getitem__(key)
+        place = key[0] if type(key) is tuple and key else key
+        if type(place) is int or isinstance(place, np.integer):
+            rows = self._short_way()
+            if rows is not None and -rows.n_rows <= place < rows.n_rows:
+                row = place if place >= 0 else place + rows.n_rows
+                unit = (rows.first + int(row)) // rows.per_unit
+                if not rows.region.residency[unit]:
+                    rows.load(unit)
+                return rows.plain[key]
+        return self._get(key)
+
+    def _get(self, key: Any) -> Any:
         region = self._region
         if region is None or (isinstance(key, str | list) and _is_fields(key)):
             return super().__getitem__(key)
