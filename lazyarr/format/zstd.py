@@ -207,6 +207,12 @@ def _bounded_source(data: memoryview, limit_nbytes: int) -> memoryview | bytearr
     gigabytes, which the library allocates before it looks further.
     """
     frames = scan_frames(data)
+    if (
+        len(frames) == 1
+        and not frames[0].window_nbytes
+        and frames[0].content_nbytes == limit_nbytes
+    ):
+        return data  # what most writers store: there is nothing else to look at
     declared = sum(frame.content_nbytes or 0 for frame in frames)
     check_length("zstd", declared, limit_nbytes)
     enough = max(limit_nbytes, _MAX_BLOCK_NBYTES)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import google_crc32c
 import pytest
 from hypothesis import given
@@ -18,11 +20,33 @@ def test_known_values(data, expected):
     assert crc32c(data) == crc32c(bytearray(data)) == crc32c(memoryview(data)) == expected
 
 
-@pytest.mark.parametrize("nbytes", [65535, 65536, 65537, 200_000])
-def test_steps_do_not_show(nbytes):
-    """The same value comes from one piece and from many."""
-    data = bytes(range(256)) * 1000
-    assert crc32c(memoryview(bytearray(data))[:nbytes]) == google_crc32c.value(data[:nbytes])
+@pytest.mark.parametrize("nbytes", [32767, 32768, 32769, 200_000])
+@pytest.mark.parametrize("start", [0, 1, 4099])
+def test_size_and_place_do_not_show(nbytes, start):
+    """The same value comes from bytes and from a part of other memory, copied or not."""
+    data = bytes(range(251)) * 1000
+    view = memoryview(bytearray(data))[start : start + nbytes]
+    assert crc32c(view) == google_crc32c.value(data[start : start + nbytes])
+
+
+def test_memory_is_let_go():
+    """After the checksum of a large part, the memory can be resized again."""
+    data = bytearray(100_000)
+    crc32c(data)
+    data.extend(b"x")
+    assert len(data) == 100_001
+
+
+def test_large_memory_is_not_copied():
+    """The checksum of 64 MiB takes less than one of them."""
+    data = bytearray(64 * 2**20)
+    crc32c(data[:100_000])  # what is imported does not count
+    tracemalloc.start()
+    try:
+        crc32c(memoryview(data))
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
 
 
 @given(st.binary(max_size=100))
