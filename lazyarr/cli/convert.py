@@ -9,6 +9,7 @@ import click
 from lazyarr.cli.application import failure
 from lazyarr.cli.options import lengths_of, parse_lengths, quiet_option, storage_option_pair
 from lazyarr.client.text import count, format_nbytes, printable
+from lazyarr.format import COMPRESSORS
 from lazyarr.store.urls import local_path, without_credentials
 
 if TYPE_CHECKING:
@@ -45,11 +46,16 @@ _MAX_LEVEL = 22  # of zstd
     help="The same for shards; none makes every chunk an object.",
 )
 @click.option(
-    "--level",
-    default=3,
+    "--compressor",
+    default="zstd",
     show_default=True,
+    type=click.Choice([*COMPRESSORS, "auto"]),
+    help="blosc suits numbers of several bytes; auto tries on samples of each array.",
+)
+@click.option(
+    "--level",
     type=click.IntRange(1, _MAX_LEVEL),
-    help="How hard zstd tries.",
+    help="How hard it tries: 3 by default with zstd; 1 with blosc, which has up to 9.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace the store at DST.")
 @click.option("--skip", is_flag=True, help="Leave out arrays that can not be converted.")
@@ -144,6 +150,7 @@ def _add_array(
     """Return what writes an array, which may be the root as well."""
     from lazyarr.writer import ArrayWriter
     from lazyarr.writer.options import plan_array
+    from lazyarr.writer.source import as_source
 
     chunks = lengths_of(options["chunks"], data.shape, is_alone=is_alone)
     document = plan_array(
@@ -152,10 +159,12 @@ def _add_array(
         dtype=data.dtype,
         chunks="auto" if chunks is None else chunks,
         shards=lengths_of(options["shards"], data.shape, is_alone=is_alone),
+        compressor=options["compressor"],
         level=options["level"],
         fill_value=array.fill_value,
         attributes=array.attributes,
         dimension_names=array.dimension_names,
+        sample=as_source(data, name=array.path),
     )
     return ArrayWriter(session, session.add_array(array.path, document))
 

@@ -9,6 +9,7 @@ a store is untrusted here: what is wrong with it raises `FormatError`.
 from __future__ import annotations
 
 from lazyarr.format.buffers import Buffer
+from lazyarr.format.compressors import COMPRESSORS, Compressor
 from lazyarr.format.datatype import DataType
 from lazyarr.format.datatype_v2 import data_type_from_numpy, parse_v2_data_type
 from lazyarr.format.datatype_v3 import parse_data_type
@@ -44,6 +45,8 @@ __all__ = [
     "array_document",
     "group_document",
     "resized_document",
+    "Compressor",
+    "COMPRESSORS",
     "default_chunks",
     "default_shards",
     "CHUNK_NBYTES",

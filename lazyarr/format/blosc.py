@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
+from typing import Any
 
 from lazyarr.format.buffers import Buffer, as_view
 from lazyarr.format.codec import BytesCodec, check_length
@@ -50,12 +52,22 @@ class Blosc(BytesCodec):
 
     def encode(self, data: Buffer) -> Buffer:
         """Return one buffer."""
-        from numcodecs import blosc
-
-        compressed: bytes = blosc.compress(
+        compressed: bytes = _library().compress(
             data, self.cname.encode(), self.clevel, self.shuffle, self.blocksize, self.typesize
         )
         return compressed
+
+
+@functools.cache
+def _library() -> Any:
+    # Not at the top: numcodecs brings NumPy and four compressors with it.
+    from numcodecs import blosc
+
+    # Left to itself it starts threads of its own where the main thread calls it, which
+    # take turns at one lock; without, every call has its own context and shares nothing.
+    if blosc.use_threads is None:
+        blosc.use_threads = False
+    return blosc
 
 
 def _blosc_content_nbytes(data: memoryview, limit_nbytes: int) -> int:
@@ -72,9 +84,7 @@ def _blosc_content_nbytes(data: memoryview, limit_nbytes: int) -> int:
 
 
 def _blosc_decompress(data: Buffer, out: bytearray | memoryview) -> None:
-    from numcodecs import blosc
-
     try:
-        blosc.decompress(data, out)
+        _library().decompress(data, out)  # straight into `out`, without the GIL
     except (RuntimeError, ValueError) as error:
         raise DamagedChunkError(f"blosc buffer is damaged: {error}") from error

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lazyarr.errors import FormatError
 from lazyarr.format.check import shown
+from lazyarr.format.compressors import compressor_codecs
 from lazyarr.format.datatype import DataType
 from lazyarr.format.datatype_v3 import data_type_document
 from lazyarr.format.document_v3 import parse_node
@@ -22,12 +24,13 @@ def array_document(
     dtype: DataType,
     chunks: tuple[int, ...],
     shards: tuple[int, ...] | None = None,
-    level: int = 3,
+    compressor: str = "zstd",
+    level: int | None = None,
     fill_value: Any = 0,
     attributes: Mapping[str, Any] | None = None,
     dimension_names: Sequence[str | None] | None = None,
 ) -> bytes:
-    """Return the ``zarr.json`` of an array, for zstd with a crc32c behind it.
+    """Return the ``zarr.json`` of an array, with a crc32c behind every chunk.
 
     Parameters
     ----------
@@ -39,8 +42,8 @@ def array_document(
         Shape of the smallest chunks.
     shards : tuple of int or None
         Shape of the shards, a multiple of `chunks`; None for an object per chunk.
-    level : int
-        Of zstd.
+    compressor, level : {"zstd", "blosc", "none"}, int or None
+        What compresses chunks, and how hard it tries; see `compressor_codecs`.
     fill_value : object
         What elements read as that are not written; 0 and None are all zero
         bits with every data type.
@@ -64,6 +67,10 @@ def array_document(
     """
     dtype = dtype.with_byte_order("<")
     outer = chunks if shards is None else shards
+    chunk_nbytes = math.prod(chunks) * dtype.itemsize
+    compress = compressor_codecs(
+        compressor, level, itemsize=dtype.itemsize, chunk_nbytes=chunk_nbytes
+    )
     members: dict[str, Any] = {
         "zarr_format": 3,
         "node_type": "array",
@@ -72,7 +79,7 @@ def array_document(
         "chunk_grid": _named("regular", chunk_shape=list(outer)),
         "chunk_key_encoding": _named("default", separator="/"),
         "fill_value": fill_document(dtype, encode_fill(dtype, fill_value)),
-        "codecs": _codecs(dtype, chunks, level, sharded=shards is not None),
+        "codecs": _codecs(dtype, chunks, compress, sharded=shards is not None),
         "attributes": dict(attributes or {}),
     }
     # TensorStore refuses null where there are none.
@@ -88,13 +95,13 @@ def _named(name: str, **configuration: Any) -> dict[str, Any]:
 
 
 def _codecs(
-    dtype: DataType, chunks: tuple[int, ...], level: int, *, sharded: bool
+    dtype: DataType, chunks: tuple[int, ...], compress: list[dict[str, Any]], *, sharded: bool
 ) -> list[dict[str, Any]]:
     # Objects throughout: names alone are legal, but zarr-python and TensorStore
     # refuse them.  An `endian` is for elements that have an order of bytes.
     swappable = dtype.byte_order != "|"
     elements = _named("bytes", endian="little") if swappable else {"name": "bytes"}
-    inner = [elements, _named("zstd", level=level, checksum=False), {"name": "crc32c"}]
+    inner = [elements, *compress, {"name": "crc32c"}]
     if not sharded:
         return inner
     index = [_named("bytes", endian="little"), {"name": "crc32c"}]

@@ -6,10 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy
 
+from lazyarr.format.checksum import Crc32c
+
 if TYPE_CHECKING:
     from lazyarr.format import ArrayMetadata, Buffer
 
 __all__ = ["ChunkCoder"]
+
+_PAGE_NBYTES = 4096
+"""The smallest page there is; larger ones are multiples."""
 
 _PROBED_NBYTES = 4096
 """How much is compared before the whole chunk is: most chunks that begin with fill end without."""
@@ -39,6 +44,16 @@ class ChunkCoder:
     def nbytes(self) -> int:
         """Size of a chunk in memory, in bytes."""
         return self._layout.chunk_nbytes
+
+    @property
+    def alignment_nbytes(self) -> int:
+        """Where in a shard chunks should begin: at multiples of this.
+
+        At pages where they are stored as they are in memory and have a page or more: then a
+        page of the array is a page of the file.
+        """
+        is_plain = all(isinstance(codec, Crc32c) for codec in self._layout.pipeline.codecs)
+        return _PAGE_NBYTES if is_plain and self.nbytes >= _PAGE_NBYTES else 1
 
     def encode(self, part: numpy.ndarray[Any, Any]) -> bytes | None:
         """Return a chunk as it is stored; None when it is all fill value.

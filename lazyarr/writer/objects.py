@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 __all__ = ["OpenObject", "assemble"]
 
 
-def assemble(chunks: Mapping[int, Buffer], level: ShardLevel | None) -> list[Buffer]:
+def assemble(
+    chunks: Mapping[int, Buffer], level: ShardLevel | None, *, alignment_nbytes: int = 1
+) -> list[Buffer]:
     """Return what an object consists of, in order, without copying any of it.
 
     Parameters
@@ -24,6 +26,8 @@ def assemble(chunks: Mapping[int, Buffer], level: ShardLevel | None) -> list[Buf
         left out.
     level : ShardLevel or None
         How the index is written; None where the object is a chunk.
+    alignment_nbytes : int
+        Where in the object chunks and index begin: at multiples of this.
 
     Examples
     --------
@@ -38,12 +42,22 @@ def assemble(chunks: Mapping[int, Buffer], level: ShardLevel | None) -> list[Buf
     entries: list[tuple[int, int] | None] = [None] * level.n_entries
     parts: list[Buffer] = []
     for entry in sorted(chunks):
-        nbytes = len(chunks[entry])
-        entries[entry] = (offset, nbytes)
+        offset += _align(parts, offset, alignment_nbytes)
+        entries[entry] = (offset, len(chunks[entry]))
         parts.append(chunks[entry])
-        offset += nbytes
+        offset += len(chunks[entry])
+    if not at_start:
+        _align(parts, offset, alignment_nbytes)
     index = level.build_index(entries)
     return [index, *parts] if at_start else [*parts, index]
+
+
+def _align(parts: list[Buffer], offset: int, alignment_nbytes: int) -> int:
+    """Add the zeros that are missing up to a multiple; return how many they are."""
+    gap = -offset % alignment_nbytes
+    if gap:
+        parts.append(bytes(gap))
+    return gap
 
 
 class OpenObject:

@@ -1,4 +1,4 @@
-"""From what a user asks for to the document of a new array.  Pure."""
+"""From what a user asks for to the document of a new array."""
 
 from __future__ import annotations
 
@@ -7,22 +7,30 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from lazyarr.errors import FormatError
 from lazyarr.format import (
+    Compressor,
     array_document,
     data_type_from_numpy,
     default_chunks,
     default_shards,
 )
+from lazyarr.writer.choosing import choose_compressor
 
 if TYPE_CHECKING:
     import numpy
 
-__all__ = ["ChunksOption", "ShardsOption", "plan_array"]
+    from lazyarr.format import DataType
+    from lazyarr.writer.source import Source
+
+__all__ = ["ChunksOption", "CompressorOption", "ShardsOption", "plan_array"]
 
 ChunksOption: TypeAlias = Literal["auto"] | int | Sequence[int]
 """Shape of the smallest chunks; a number alone for an array of one axis."""
 
 ShardsOption: TypeAlias = ChunksOption | None
 """Shape of the shards; None for an object per chunk."""
+
+CompressorOption: TypeAlias = Compressor | Literal["auto"]
+"""What compresses chunks; "auto" for what suits the data."""
 
 
 def plan_array(
@@ -32,12 +40,17 @@ def plan_array(
     dtype: numpy.dtype[Any],
     chunks: ChunksOption = "auto",
     shards: ShardsOption = "auto",
-    level: int = 3,
+    compressor: CompressorOption = "zstd",
+    level: int | None = None,
     fill_value: Any = 0,
     attributes: Mapping[str, Any] | None = None,
     dimension_names: Sequence[str | None] | None = None,
+    sample: Source | None = None,
 ) -> bytes:
     """Return the document of a new array, everything checked.
+
+    Parameters are those of `save` and `Writer.create_array`, and `sample`: what
+    ``compressor="auto"`` looks at.  It stands for zstd where there is none.
 
     Raises
     ------
@@ -59,6 +72,7 @@ def plan_array(
             dtype=data_type,
             chunks=chosen,
             shards=outer,
+            compressor=_choose(compressor, level, chosen, data_type, sample),
             level=level,
             fill_value=fill_value,
             attributes=attributes,
@@ -66,6 +80,19 @@ def plan_array(
         )
     except FormatError as error:
         raise FormatError(f"cannot create array {name!r}: {error.message}", path=name) from error
+
+
+def _choose(
+    compressor: str,
+    level: int | None,
+    chunks: tuple[int, ...],
+    dtype: DataType,
+    sample: Source | None,
+) -> str:
+    if compressor != "auto":
+        return compressor
+    stored = dtype.with_byte_order("<").to_numpy()
+    return choose_compressor(sample, chunks, stored, level=level)
 
 
 def _plan_grid(

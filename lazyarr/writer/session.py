@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from lazyarr import settings
@@ -18,6 +18,7 @@ from lazyarr.writer.sink import ArraySink
 
 if TYPE_CHECKING:
     from lazyarr.writer.place import Place
+    from lazyarr.writer.source import Source
 
 __all__ = ["Session"]
 
@@ -87,8 +88,20 @@ class Session:
             self._load(path)
             self._hierarchy.add(path, document)
 
-    def add_array(self, path: str, document: bytes) -> ArraySink:
+    def add_array(
+        self, path: str, document: bytes, choose: Callable[[Source], bytes] | None = None
+    ) -> ArraySink:
         """Add an array and the groups that it is in.
+
+        Parameters
+        ----------
+        path : str
+            Where the array is to be.
+        document : bytes
+            What it says of itself.
+        choose : callable, optional
+            Gives another document, of the same shape and chunks, for the first elements
+            that are written.
 
         Raises
         ------
@@ -104,7 +117,7 @@ class Session:
             if not self.is_new:
                 # Chunks without a document are what a writer that died left behind.
                 self.place.delete_prefix(f"{path}/c")
-            return self._add_sink(path, document)
+            return self._add_sink(path, document, choose)
 
     def open_array(self, path: str) -> ArraySink:
         """Return the sink of an array that the store has.
@@ -185,10 +198,21 @@ class Session:
         self._encoding.close()
         self._putting.close()
 
-    def _add_sink(self, path: str, document: bytes) -> ArraySink:
-        metadata = parse_node(document, path=path)
-        assert isinstance(metadata, ArrayMetadata)
-        sink = ArraySink(metadata, self.place, encoding=self._encoding, putting=self._putting)
+    def _add_sink(
+        self, path: str, document: bytes, choose: Callable[[Source], bytes] | None = None
+    ) -> ArraySink:
+        def decide(source: Source) -> ArrayMetadata:
+            assert choose is not None
+            self._hierarchy.put(path, choose(source))
+            return _parse_array(self._hierarchy.documents[path], path)
+
+        sink = ArraySink(
+            _parse_array(document, path),
+            self.place,
+            encoding=self._encoding,
+            putting=self._putting,
+            choose=decide if choose is not None else None,
+        )
         self._sinks[path] = sink
         return sink
 
@@ -216,3 +240,9 @@ class Session:
                 known.setdefault(path, document)
         for path in stale:
             self._hierarchy.consolidate(path)
+
+
+def _parse_array(document: bytes, path: str) -> ArrayMetadata:
+    metadata = parse_node(document, path=path)
+    assert isinstance(metadata, ArrayMetadata)
+    return metadata

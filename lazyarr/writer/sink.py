@@ -17,7 +17,8 @@ from lazyarr.units import Span
 from lazyarr.writer.boxes import Box, box_shape, cells, meet, plan_reads, slices_in, whole
 from lazyarr.writer.coder import ChunkCoder
 from lazyarr.writer.grid import Piece, array_grid
-from lazyarr.writer.objects import OpenObject, assemble
+from lazyarr.writer.objects import OpenObject
+from lazyarr.writer.outbox import Outbox
 from lazyarr.writer.stored import StoredArray
 
 if TYPE_CHECKING:
@@ -34,9 +35,6 @@ _JOB_NBYTES = 1 << 20
 _OPEN_NBYTES = 2 * SHARD_NBYTES
 """What objects that wait for more elements may hold together."""
 
-_PUT_NBYTES = 1 << 12
-"""What an object costs beside its content, so that not too many wait that have none."""
-
 _Array: TypeAlias = "numpy.ndarray[Any, Any]"
 _Coordinates: TypeAlias = tuple[int, ...]
 
@@ -52,6 +50,9 @@ class ArraySink:
         Where its objects go.
     encoding, putting : Pump
         Threads that encode chunks, and threads that put objects.
+    choose : callable, optional
+        For an array that the store does not have yet: gives its final metadata, of
+        the same shape and chunks, once the first elements are there.
 
     Attributes
     ----------
@@ -75,8 +76,24 @@ class ArraySink:
     """
 
     def __init__(
-        self, metadata: ArrayMetadata, place: Place, *, encoding: Pump, putting: Pump
+        self,
+        metadata: ArrayMetadata,
+        place: Place,
+        *,
+        encoding: Pump,
+        putting: Pump,
+        choose: Callable[[Source], ArrayMetadata] | None = None,
     ) -> None:
+        self.has_grown = False
+        self.report: Callable[[int], None] | None = None
+        self._place = place
+        self._encoding = encoding
+        self._outbox = Outbox(place, putting)
+        self._choose = choose
+        self._open: OrderedDict[_Coordinates, OpenObject] = OrderedDict()
+        self._adopt(metadata)
+
+    def _adopt(self, metadata: ArrayMetadata) -> None:
         levels = metadata.layout().levels
         if len(levels) > 1:
             raise FormatError(
@@ -85,21 +102,14 @@ class ArraySink:
                 path=metadata.path,
             )
         self.metadata = metadata
-        self.has_grown = False
-        self.report: Callable[[int], None] | None = None
-        self._place = place
-        self._encoding = encoding
-        self._putting = putting
         self._level = levels[0] if levels else None
         self._coder = ChunkCoder(metadata)
-        self._stored = StoredArray(metadata.path, place, coder=self._coder, level=self._level)
+        self._stored = StoredArray(metadata.path, self._place, coder=self._coder, level=self._level)
         self.dtype = self._coder.dtype
         self._grid = array_grid(metadata, metadata.shape)
         # What the store holds outside of this is of a writer that died before it
         # could say so in the array's document.
         self._valid = self._grid.extent
-        self._open: OrderedDict[_Coordinates, OpenObject] = OrderedDict()
-        self._keys_in_flight: set[str] = set()
 
     def __repr__(self) -> str:
         path, shape = self.metadata.path, self.metadata.shape
@@ -107,6 +117,7 @@ class ArraySink:
 
     def append(self, source: Source) -> None:
         """Add rows; an object is open until its last row is there, or `flush`."""
+        self._decide(source)
         n_before, *rest = self.metadata.shape
         n_rows = n_before + source.shape[0]
         self.metadata = replace(self.metadata, shape=(n_rows, *rest))
@@ -126,8 +137,14 @@ class ArraySink:
             As many elements.  Where they are in memory they must not change before
             the next `settle`.
         """
+        self._decide(source)
         self._expect(self.metadata.shape)
         self._assign(box, source)
+
+    def _decide(self, source: Source) -> None:
+        if self._choose is not None and source.nbytes:
+            self._adopt(self._choose(source))
+            self._choose = None
 
     def settle(self) -> None:
         """Wait until no source is needed any more."""
@@ -140,7 +157,7 @@ class ArraySink:
         self._encoding.drain()
         for place in list(self._open):
             self._put_incomplete(place)
-        self._putting.drain()
+        self._outbox.drain()
 
     def _expect(self, extent: _Coordinates) -> None:
         """Say up to where elements come: a chunk is done when it has those."""
@@ -239,7 +256,7 @@ class ArraySink:
 
     def _stored_chunk(self, opened: OpenObject, entry: int) -> Buffer | None:
         if not opened.is_stored_known:
-            self._wait_for(opened.key)
+            self._outbox.wait_for(opened.key)
             opened.stored = self._stored.read(opened.key)
             opened.is_stored_known = True
         return None if opened.stored is None else opened.stored.chunk(entry)
@@ -272,22 +289,6 @@ class ArraySink:
         self._put(opened.key, chunks)
 
     def _put(self, key: str, chunks: Mapping[int, Buffer | None]) -> None:
-        self._wait_for(key)
-        self._keys_in_flight.add(key)
         self._valid = whole(self.metadata.shape)
-        stored = {entry: chunk for entry, chunk in chunks.items() if chunk is not None}
-        nbytes = _PUT_NBYTES + sum(len(chunk) for chunk in stored.values())
-        place, level = self._place, self._level
-
-        def job() -> None:
-            if stored:
-                place.put(key, assemble(stored, level))
-            else:
-                place.delete(key)
-
-        self._putting.submit(job, lambda _: self._keys_in_flight.discard(key), nbytes=nbytes)
-
-    def _wait_for(self, key: str) -> None:
-        # Two changes of an object on two threads: the older one could come last.
-        if key in self._keys_in_flight:
-            self._putting.drain()
+        alignment_nbytes = self._coder.alignment_nbytes
+        self._outbox.put(key, chunks, self._level, alignment_nbytes=alignment_nbytes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -13,7 +14,7 @@ from lazyarr.format import group_document
 from lazyarr.writer.arrays import ArrayWriter
 from lazyarr.writer.hierarchy import check_name
 from lazyarr.writer.opening import resume_session, start_session
-from lazyarr.writer.options import ChunksOption, ShardsOption, plan_array
+from lazyarr.writer.options import ChunksOption, CompressorOption, ShardsOption, plan_array
 from lazyarr.writer.source import as_source
 
 if TYPE_CHECKING:
@@ -85,7 +86,8 @@ class Writer:
         dtype: Any,
         chunks: ChunksOption = "auto",
         shards: ShardsOption = "auto",
-        level: int = 3,
+        compressor: CompressorOption = "zstd",
+        level: int | None = None,
         fill_value: Any = 0,
         attributes: Mapping[str, Any] | None = None,
         dimension_names: Sequence[str | None] | None = None,
@@ -101,12 +103,9 @@ class Writer:
             Its lengths.  The first one may be 0, for an array that grows by `append`.
         dtype : dtype-like
             Its elements; stored little endian.
-        chunks, shards : "auto", sequence of int, or int
-            Shapes of the smallest chunks and of the objects that hold them.  ``"auto"`` gives
-            contiguous chunks of about 512 KiB, and shards of about 64 MiB.  ``shards=None``
-            makes every chunk an object.
-        level : int
-            Of zstd.
+        chunks, shards, compressor, level
+            As `save` takes them.  ``compressor="auto"`` looks at the first elements that are
+            written.
         fill_value : object
             What elements are that nobody wrote.  Chunks of nothing else are not stored.
         attributes : mapping, optional
@@ -127,18 +126,22 @@ class Writer:
         """
         lengths = (shape,) if isinstance(shape, int) else tuple(shape)
         example = as_source(numpy.empty(0, dtype), name=name)
-        document = plan_array(
+        plan = functools.partial(
+            plan_array,
             name,
             shape=tuple(int(length) for length in lengths),
             dtype=example.dtype,
             chunks=chunks,
             shards=shards,
+            compressor=compressor,
             level=level,
             fill_value=fill_value,
             attributes=attributes,
             dimension_names=dimension_names,
         )
-        return ArrayWriter(self._session, self._session.add_array(check_name(name), document))
+        choose = (lambda sample: plan(sample=sample)) if compressor == "auto" else None
+        sink = self._session.add_array(check_name(name), plan(), choose)
+        return ArrayWriter(self._session, sink)
 
     def create_group(self, name: str, *, attributes: Mapping[str, Any] | None = None) -> None:
         """Make a group, for its attributes: `create_array` makes those that it needs.

@@ -52,6 +52,50 @@ def test_npy_files_are_converted(tmp_path, dst, data):
     assert lazyarr.verify(dst, progress=False).ok
 
 
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ([], [("zstd", 3)]),
+        (["--level", "7"], [("zstd", 7)]),
+        (["--compressor", "blosc"], [("blosc", 1)]),
+        (["--compressor", "blosc", "--level", "9"], [("blosc", 9)]),
+        (["--compressor", "none"], []),
+        (["--compressor", "auto"], [("blosc", 1)]),
+    ],
+    ids=str,
+)
+def test_compressor_is_what_is_asked_for(tmp_path, dst, options, expected):
+    """With its level; what is tried on samples is the array itself, and counted once."""
+    np.save(tmp_path / "x.npy", np.arange(100_000))
+    result = run("convert", tmp_path / "x.npy", dst, *options)
+    assert result.exit_code == 0, result.stderr
+    (sharding,) = json.loads((dst / "zarr.json").read_bytes())["codecs"]
+    codecs = sharding["configuration"]["codecs"]
+    named = [(c["name"], c["configuration"]) for c in codecs[1:-1]]
+    assert [(n, c.get("level", c.get("clevel"))) for n, c in named] == expected
+    assert np.array_equal(read(dst)[...], np.arange(100_000))
+    assert "781k/781k" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "exit_code", "words"),
+    [
+        (["--compressor", "gzip"], 2, "'gzip' is not one of"),
+        (["--level", "0"], 2, "0 is not in the range"),
+        (["--compressor", "blosc", "--level", "10"], 1, "level of compressor 'blosc' is 10"),
+        (["--compressor", "none", "--level", "1"], 1, "leave it out"),
+    ],
+    ids=str,
+)
+def test_wrong_compressors_are_refused(tmp_path, dst, options, exit_code, words):
+    """And nothing is written."""
+    np.save(tmp_path / "x.npy", np.arange(1000))
+    result = run("convert", tmp_path / "x.npy", dst, *options)
+    assert result.exit_code == exit_code
+    assert words in result.stderr
+    assert not dst.exists()
+
+
 @pytest.mark.parametrize("write", [np.savez, np.savez_compressed])
 def test_npz_files_are_converted(tmp_path, dst, write):
     """An archive becomes a group; names with slashes lie in groups."""

@@ -46,7 +46,14 @@ def arrays(draw, dtypes=PORTABLE, min_dims=0):
 
 @st.composite
 def grids(draw, shape):
-    """Draw chunks and shards, chosen by lazyarr or not."""
+    """Draw chunks, shards and compressor, chosen by lazyarr or not."""
+    return draw(_grids(shape)) | {
+        "compressor": draw(st.sampled_from(["zstd", "blosc", "none", "auto"]))
+    }
+
+
+@st.composite
+def _grids(draw, shape):
     if draw(st.booleans()):
         return {"chunks": "auto", "shards": draw(st.sampled_from(["auto", None]))}
     chunks = tuple(draw(st.integers(1, n + 2)) for n in shape)
