@@ -161,6 +161,9 @@ def configure(**changes: Any) -> _Restore:
         How often a failed transfer is tried again; for arrays opened later.
     on_error : {"sigbus"}
         What a thread gets that touches a page which can not be had.
+    stop_timeout : float
+        Seconds after which a process of the pager's that does not answer, stopped or
+        stuck, is replaced; 10 unless set.
 
     Returns
     -------

@@ -17,6 +17,8 @@ _UNITS = {
     "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12,
     "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
 }  # fmt: skip
+# A healthy worker may well be silent for less than that on a busy machine.
+_LEAST_STOP_SECONDS = 0.5
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", re.IGNORECASE)
 
 
@@ -91,14 +93,18 @@ def _check_memory_limit(value: int | str) -> int:
     return nbytes
 
 
-def _check_timeout(value: Any) -> float:
-    try:
-        seconds = 0.0 if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError, OverflowError):
-        seconds = 0.0
-    if not 0 < seconds < math.inf:
-        raise ValueError(f"timeout={value!r:.80} is not a number of seconds above 0")
-    return seconds
+def _seconds(name: str, *, least: float = 0.0) -> Callable[[Any], float]:
+    def check(value: Any) -> float:
+        try:
+            seconds = math.nan if isinstance(value, bool) else float(value)
+        except (TypeError, ValueError, OverflowError):
+            seconds = math.nan
+        if not least <= seconds < math.inf or seconds == 0:
+            wanted = f"from {least}" if least else "above 0"
+            raise ValueError(f"{name}={value!r:.80} is not a number of seconds {wanted}")
+        return seconds
+
+    return check
 
 
 def _whole(name: str, *, least: int) -> Callable[[Any], int]:
@@ -118,9 +124,10 @@ def _whole(name: str, *, least: int) -> Callable[[Any], int]:
 _CHECKS: dict[str, Callable[[Any], Any]] = {
     "memory_limit": _check_memory_limit,
     "threads": _whole("threads", least=1),
-    "timeout": _check_timeout,
+    "timeout": _seconds("timeout"),
     "retries": _whole("retries", least=0),
     "on_error": _check_on_error,
+    "stop_timeout": _seconds("stop_timeout", least=_LEAST_STOP_SECONDS),
 }
 
 
@@ -141,6 +148,9 @@ class Settings:
         How often a read that failed in transport is tried again.
     on_error : str
         What a thread gets that touches a page which can not be had: ``"sigbus"``.
+    stop_timeout : float
+        Seconds after which a worker of the pager's that does not answer, stopped or
+        stuck, is replaced.
     """
 
     memory_limit: int
@@ -148,6 +158,7 @@ class Settings:
     timeout: float = 60.0
     retries: int = 6
     on_error: str = "sigbus"
+    stop_timeout: float = 10.0
 
     def document(self) -> dict[str, Any]:
         """Return the settings as an object that JSON can hold."""

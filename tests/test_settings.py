@@ -79,6 +79,7 @@ def test_defaults_are_half_of_the_memory_and_every_processor():
     assert 0 < current.memory_limit <= machine_nbytes // 2
     assert current.threads == len(os.sched_getaffinity(0))
     assert (current.timeout, current.retries, current.on_error) == (60.0, 6, "sigbus")
+    assert current.stop_timeout == 10.0
 
 
 def test_environment_overrides_defaults(monkeypatch):
@@ -88,7 +89,8 @@ def test_environment_overrides_defaults(monkeypatch):
     monkeypatch.setenv("LAZYARR_TIMEOUT", "0.5")
     monkeypatch.setenv("LAZYARR_RETRIES", "0")
     monkeypatch.setenv("LAZYARR_ON_ERROR", "sigbus")
-    assert settings.current() == Settings(3 << 30, 5, 0.5, 0, "sigbus")
+    monkeypatch.setenv("LAZYARR_STOP_TIMEOUT", "2.5")
+    assert settings.current() == Settings(3 << 30, 5, 0.5, 0, "sigbus", 2.5)
 
 
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Settings)])
@@ -136,6 +138,9 @@ def test_replace_changes_what_is_named_and_returns_what_held():
         ("timeout", True),
         ("timeout", "soon"),
         ("timeout", None),
+        ("stop_timeout", 0.4),
+        ("stop_timeout", math.inf),
+        ("stop_timeout", "soon"),
         ("retries", -1),
         ("retries", 1.5),
         ("retries", None),

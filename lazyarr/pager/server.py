@@ -375,6 +375,7 @@ class Pager:
         message = received.message
         assert isinstance(message, w.Configure)
         self._apply(message.settings)
+        self._journal.enter(client.number, message)
         self._executor.expect(client.number, message.ticket, channel)
         self._executor.answer(client.number, w.Done(message.ticket, []))
 

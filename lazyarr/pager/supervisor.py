@@ -14,7 +14,7 @@ import signal
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from lazyarr.errors import PagerError
 from lazyarr.pager.board import Board
@@ -28,7 +28,8 @@ __all__ = ["DEADLY", "Supervisor"]
 DEADLY = 3
 """A unit that was on its way in this many deaths in a row is not loaded again at once."""
 
-_PING_SECONDS = 2.0
+_STOP_SECONDS = 10.0  # until a client says otherwise
+_START_SECONDS = 10.0
 _MAX_MISSED = 5
 _MAX_FRUITLESS = 3
 _EX_SOFTWARE = 70
@@ -58,6 +59,7 @@ class Supervisor:
         self._keep_watch = keep_watch
         self._deaths: Counter[tuple[int, int]] = Counter()
         self._sentinel: Channel | None = None
+        self._stop_seconds = _STOP_SECONDS
 
     def __repr__(self) -> str:
         return f"<Supervisor: {self._ledger!r}, {self._board.n_deaths} workers lost>"
@@ -105,15 +107,16 @@ class Supervisor:
     def _watch(self, channel: Channel, pid: int) -> bool:
         """Keep the ledger until the worker is gone; return whether it has ever worked.
 
-        A worker that does not answer for a while, stopped or stuck, is killed.  Only
-        intervals in which this process ran itself count, so that a machine that slept
-        is no reason.
+        A worker that does not answer for `stop_timeout`, stopped or stuck, is killed; one
+        that starts is given longer where that is short.  Only intervals in which this
+        process ran itself count, so that a machine that slept is no reason.
         """
         poll = select.poll()
         poll.register(channel.fileno(), select.POLLIN)
         has_answered, n_missed = False, 0
         while True:
-            if not poll.poll(_PING_SECONDS * 1000):
+            least_seconds = 0.0 if has_answered else _START_SECONDS
+            if not poll.poll(max(self._stop_seconds, least_seconds) / _MAX_MISSED * 1000):
                 n_missed += 1
                 if n_missed > _MAX_MISSED:
                     os.kill(pid, signal.SIGKILL)
@@ -142,7 +145,16 @@ class Supervisor:
             report(f"the pager's supervisor cannot enter a record: {error}")
             return
         assert isinstance(received.message, Record)
+        settings = received.message.body.get("settings")
+        if isinstance(settings, dict):
+            self._take_settings(settings)
         self._tell_sentinel(received.message.client)
+
+    def _take_settings(self, settings: dict[str, Any]) -> None:
+        """Take over what concerns this process of a client's settings."""
+        seconds = settings.get("stop_timeout")
+        if isinstance(seconds, int | float) and seconds > 0:
+            self._stop_seconds = float(seconds)
 
     # --- the sentinel ---------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from lazyarr.wire.channel import Received
 from lazyarr.wire.messages import (
     AttachRegion,
     CloseRegion,
+    Configure,
     Hello,
     Join,
     Message,
@@ -32,7 +33,8 @@ class ClientRecord:
     control : int
         The pager's end of the channel that it came on.
     hello : Hello or None
-        What it said first; None when it has not said anything yet.
+        What it said first, with the settings that it said last; None when it has not
+        said anything yet.
     descriptors : tuple of int
         What came with that.
     """
@@ -102,6 +104,10 @@ class Ledger:
                 self.clients[client].descriptors = descriptors
             case Hello():
                 _close_all(descriptors)
+            case Configure():
+                known = self.clients[client].hello
+                if known is not None:
+                    self.clients[client].hello = known._replace(settings=message.settings)
             case OpenRegion() if message.region in self.regions:
                 _close_all(descriptors)
             case OpenRegion():

@@ -71,6 +71,39 @@ def test_a_worker_that_dies_is_replaced(url, copy):
     assert lines == ["lazyarr: the pager's worker died of SIGKILL; another takes over"] * 30
 
 
+@pytest.mark.parametrize("says", ["environment", "configure"])
+def test_how_long_a_worker_may_be_stopped_is_a_setting(url, copy, says):
+    """It holds from the start or from then on, and for the workers that come after, too."""
+    program = """
+    if sys.argv[3] == "environment": os.environ["LAZYARR_STOP_TIMEOUT"] = "1"
+    x, data = lazyarr.open(sys.argv[1]), np.load(sys.argv[2])
+    if sys.argv[3] == "configure": x[0]; lazyarr.configure(stop_timeout=1.0)
+    for n_lost in (1, 2):
+        x.evict()
+        os.kill(lazyarr.stats()["pid"], signal.SIGSTOP)
+        begin = time.monotonic()
+        assert read_all(x) == data.tobytes()
+        seconds = time.monotonic() - begin
+        assert 0.8 < seconds < 8, seconds
+        assert lazyarr.stats()["workers_lost"] == n_lost
+    """
+    ended = run_program(program, url, copy, says)
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_settings_outlive_a_worker(url):
+    """What was configured holds for the worker that takes over."""
+    program = """
+    x = lazyarr.open(sys.argv[1])
+    x[0]
+    lazyarr.configure(memory_limit="3 MiB")
+    os.kill(lazyarr.stats()["pid"], signal.SIGKILL)
+    print(lazyarr.stats()["memory_limit"], lazyarr.stats()["workers_lost"])
+    """
+    ended = run_program(program, url)
+    assert (ended.returncode, ended.stdout) == (0, f"{3 << 20} 1\n"), ended.stderr
+
+
 def test_a_worker_that_is_stopped_is_replaced(url, copy):
     """A worker that does not answer for ten seconds is killed, and another takes over."""
     program = """

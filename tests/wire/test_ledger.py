@@ -71,6 +71,17 @@ def test_entering_twice_does_no_harm(ledger):
     assert (ledger.clients, ledger.regions) == ({}, {})
 
 
+def test_settings_that_are_changed_are_those_of_the_client(ledger):
+    """A new worker finds what was said last, and somebody unknown changes nothing."""
+    enter(ledger, 0, w.Configure(5, {"threads": 2}))
+    assert ledger.clients[0].hello == HELLO._replace(settings={"threads": 2})
+    enter(ledger, 1, w.Join([]), 1)
+    enter(ledger, 1, w.Configure(5, {"threads": 2}))
+    assert ledger.clients[1].hello is None
+    enter(ledger, 0, None)
+    enter(ledger, 1, None)
+
+
 def test_what_is_no_record_is_refused(ledger):
     """A message that is not a record, or holds none, raises PagerError."""
     with pytest.raises(PagerError, match="expected Record"):
