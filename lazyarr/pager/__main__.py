@@ -7,7 +7,12 @@ in the user's working directory can stand in for a standard module.
 """
 
 import os
+import resource
 import sys
+
+# Each client takes about ten descriptors; of 1024, the usual soft limit, a hundred
+# children would leave none.  More than this is not needed, and may be very many.
+_MAX_DESCRIPTORS = 1 << 16
 
 
 def _become_orphan() -> None:
@@ -21,6 +26,14 @@ def _close_others(channel: int) -> None:
     """Close what the client's C code left inheritable."""
     os.closerange(3, channel)
     os.closerange(channel + 1, os.sysconf("SC_OPEN_MAX"))
+
+
+def _allow_descriptors() -> None:
+    """Raise the soft limit on descriptors, which may be as low as select() needs it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _MAX_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _work(channel, ledger, board, doomed):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
@@ -42,6 +55,7 @@ def main() -> None:
     channel, *paths = sys.argv[1:]
     _become_orphan()
     _close_others(int(channel))
+    _allow_descriptors()
     sys.path.extend(path for path in paths if path not in sys.path)
 
     from lazyarr.pager.supervisor import Supervisor
