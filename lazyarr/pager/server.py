@@ -403,6 +403,7 @@ class Pager:
             **dict(machine.counters),
             **dict(self._measurements.counters),
             "resident_bytes": machine.resident_nbytes,
+            "private_bytes": machine.private_nbytes,
             "memory_limit": machine.limit_nbytes,
             "clients": len(self._executor.clients),
             "regions": len(self._executor.regions),

@@ -19,9 +19,15 @@ class EdgePages:
     ----------
     geometry : Geometry
         The array's arithmetic.
+
+    Attributes
+    ----------
+    held_nbytes : int
+        Bytes of the pages that are installed and of the shares that are kept.
     """
 
     def __init__(self, geometry: Geometry) -> None:
+        self.held_nbytes = 0
         self._geometry = geometry
         self._partial: dict[int, dict[int, Fragment]] = {}
         self._installed: set[int] = set()
@@ -36,12 +42,15 @@ class EdgePages:
             return None
         shares = self._partial.setdefault(page, {})
         shares[unit] = fragment
+        self.held_nbytes += len(fragment.data)
         if len(shares) < self._geometry.units_of_page(page).size:
             return None
         del self._partial[page]
         self._installed.add(page)
         data = bytearray(self._geometry.page_nbytes)
+        self.held_nbytes += len(data)
         for share in shares.values():
+            self.held_nbytes -= len(share.data)
             data[share.start : share.start + len(share.data)] = share.data
         return bytes(data)
 
@@ -54,10 +63,12 @@ class EdgePages:
         for page in pages:
             shares = self._partial.get(page)
             if shares is not None:
-                shares.pop(unit, None)
+                share = shares.pop(unit, None)
+                self.held_nbytes -= len(share.data) if share is not None else 0
                 if not shares:
                     del self._partial[page]
 
     def uninstall(self, page: int) -> None:
         """Take down that a shared page is out again."""
         self._installed.discard(page)
+        self.held_nbytes -= self._geometry.page_nbytes

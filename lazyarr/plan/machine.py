@@ -24,8 +24,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from lazyarr.plan import messages as m
-from lazyarr.plan.eviction import SecondChance
+from lazyarr.plan.eviction import TwoQueues
 from lazyarr.plan.regions import AddressTable, Loading, RegionState
+from lazyarr.plan.room import Room
 from lazyarr.units import Span
 
 __all__ = ["Machine", "Quick"]
@@ -35,10 +36,11 @@ _COUNTED = ("faults", "requests", "units_loaded", "bytes_installed", "evictions"
 
 @dataclasses.dataclass(slots=True)
 class _Request:
-    """A request under way: how many units it still waits for, and what failed."""
+    """A request under way: how many units it waits for, how long all of them are, what failed."""
 
     remaining: int
     failures: list[m.Failure]
+    nbytes: int = 0
 
 
 class Quick(NamedTuple):
@@ -58,17 +60,18 @@ class Machine:
     Parameters
     ----------
     limit_nbytes : int
-        How many bytes of evictable memory may be resident or on their way.  Where
-        more than half of that is on its way, the other half may be resident.
+        How many bytes may be resident or on their way.  Private memory counts, and
+        can not be evicted; where that and what is on its way are more than half, what
+        can be evicted may still have the other half.
     """
 
     def __init__(self, limit_nbytes: int) -> None:
-        self._limit_nbytes = limit_nbytes
+        self._room = Room(limit_nbytes)
         self._regions: dict[int, RegionState] = {}
         self._tables: dict[int, AddressTable] = {}
         self._requests: dict[tuple[int, int], _Request] = {}
-        self._policy = SecondChance()
-        self._loading_nbytes = 0
+        self._policy = TwoQueues()
+        self._asked_nbytes = 0
         self._newest: tuple[int, int] | None = None
         self._out: list[m.Command] = []
         self.counters: Counter[str] = Counter(dict.fromkeys(_COUNTED, 0))
@@ -90,7 +93,7 @@ class Machine:
     def __repr__(self) -> str:
         return (
             f"<Machine: {len(self._regions)} regions, {len(self._tables)} clients, "
-            f"{self._policy.resident_nbytes} of {self._limit_nbytes} bytes>"
+            f"{self._policy.resident_nbytes} of {self._room.limit_nbytes} bytes>"
         )
 
     @property
@@ -99,9 +102,14 @@ class Machine:
         return self._policy.resident_nbytes
 
     @property
+    def private_nbytes(self) -> int:
+        """Bytes of private memory that were installed; they count, and stay."""
+        return self._room.private_nbytes
+
+    @property
     def limit_nbytes(self) -> int:
         """The memory limit."""
-        return self._limit_nbytes
+        return self._room.limit_nbytes
 
     def handle(self, event: m.Event) -> list[m.Command]:
         """Return what has to be done about an event, in order."""
@@ -136,7 +144,7 @@ class Machine:
         nbytes = geometry.unit_nbytes
         if unit in state.resident or unit in state.loading or unit >= state.n_whole_units:
             return None
-        if self._policy.resident_nbytes + self._loading_nbytes + nbytes > self._limit_nbytes:
+        if not self._room.has(nbytes):
             return None
         return Quick(client, region, unit, page, state.addresses[client] + unit * nbytes, nbytes)
 
@@ -150,6 +158,7 @@ class Machine:
         self.counters["bytes_installed"] += quick.nbytes
         state = self._regions[quick.region]
         state.resident.add(quick.unit)
+        self._room.take(state, quick.nbytes)
         if state.shared:
             self._newest = (quick.region, quick.unit)
             self._policy.add(self._newest, quick.nbytes)
@@ -215,7 +224,7 @@ class Machine:
     def _on_client_left(self, event: m.ClientLeft) -> None:
         self._tables.pop(event.client, None)
         for key in [key for key in self._requests if key[0] == event.client]:
-            del self._requests[key]
+            self._asked_nbytes -= self._requests.pop(key).nbytes
         for region, state in list(self._regions.items()):
             state.addresses.pop(event.client, None)
             state.reserved.discard(event.client)
@@ -234,6 +243,8 @@ class Machine:
         if not (state.addresses or state.reserved or state.leaving or state.loading):
             for unit in state.resident:
                 self._policy.remove((region, unit))
+                self._room.take(state, -state.body_nbytes(unit))
+            self._room.take(state, -state.edges.held_nbytes)
             del self._regions[region]
             self._out.append(m.Forget(region))
 
@@ -315,6 +326,8 @@ class Machine:
                     if key not in loading.requests:
                         loading.requests.add(key)
                         request.remaining += 1
+                        request.nbytes += state.geometry.unit_nbytes
+                        self._asked_nbytes += state.geometry.unit_nbytes
         self._advance(key, None)
 
     def _begin(
@@ -331,7 +344,7 @@ class Machine:
         loading = state.loading.get(unit)
         if loading is None:
             if state.shared:
-                self._loading_nbytes += state.geometry.unit_bytes(unit).size
+                self._room.loading_nbytes += state.geometry.unit_bytes(unit).size
             loading = state.loading[unit] = Loading(client)
             self._out.append(m.Load(region, unit, client, urgent, page))
         return loading
@@ -346,6 +359,7 @@ class Machine:
             request.failures.append(failure)
         if request.remaining == 0:
             del self._requests[key]
+            self._asked_nbytes -= request.nbytes
             self._out.append(m.Answer(*key, tuple(request.failures)))
 
     # --- loads end ------------------------------------------------------------
@@ -353,7 +367,7 @@ class Machine:
     def _end(self, region: int, unit: int) -> tuple[RegionState, Loading]:
         state = self._regions[region]
         if state.shared:
-            self._loading_nbytes -= state.geometry.unit_bytes(unit).size
+            self._room.loading_nbytes -= state.geometry.unit_bytes(unit).size
         return state, state.loading.pop(unit)
 
     def _on_loaded(self, event: m.Loaded) -> None:
@@ -366,8 +380,11 @@ class Machine:
             if state.shared:
                 self._newest = (event.region, event.unit)
                 self._policy.add(self._newest, span.size)
+            held_nbytes = state.edges.held_nbytes
             for fragment in event.fragments:
                 self._add_fragment(event, state, fragment)
+            held_nbytes = state.edges.held_nbytes - held_nbytes
+            self._room.take(state, state.body_nbytes(event.unit) + held_nbytes)
             self._out.append(m.Publish(event.region, event.unit, resident=True))
             self._serve(event, state, loading)
         else:
@@ -445,23 +462,16 @@ class Machine:
         self._out.append(m.Answer(event.client, event.ticket))
 
     def _on_limit_changed(self, event: m.LimitChanged) -> None:
-        self._limit_nbytes = event.limit_nbytes
+        self._room.limit_nbytes = event.limit_nbytes
 
     def _make_room(self) -> None:
-        """Evict until what is resident and on its way fits, or nothing is left that may go.
-
-        Loads that wait in a queue must not drive out what has just come: with as
-        many threads waiting as the limit has units,
-        1. a unit is loaded, and the thread that waited for it is woken;
-        2. the unit is evicted in favour of those still on their way;
-        3. the thread finds its page gone and asks for it again, and so for ever.
-        """
-        allowed = max(self._limit_nbytes - self._loading_nbytes, self._limit_nbytes // 2)
-        while self._policy.resident_nbytes > allowed:
-            victim = self._policy.victim(self._must_stay)
+        """Evict until what is resident and on its way fits, or nothing is left that may go."""
+        while self._room.is_short:
+            victim = self._policy.victim(self._must_stay, self._asked_nbytes)
             if victim is None:
                 return
             region, unit = victim
+            self._policy.evict(victim)
             self._evict(region, self._regions[region], unit)
 
     def _must_stay(self, key: tuple[int, int]) -> bool:
@@ -477,6 +487,7 @@ class Machine:
         state.resident.discard(unit)
         self._policy.remove((region, unit))
         self._out.append(m.Publish(region, unit, resident=False))
+        held_nbytes = state.edges.held_nbytes
         state.edges.discard(unit, state.geometry.edge_pages(unit))
         self._punch_body(region, state, unit)
         for page in state.geometry.edge_pages(unit):
@@ -484,6 +495,8 @@ class Machine:
             if state.edges.is_installed(page) and not any(u in state.resident for u in units):
                 state.edges.uninstall(page)
                 self._punch(region, state, Span(page, page + 1))
+        held_nbytes -= state.edges.held_nbytes
+        self._room.take(state, -state.body_nbytes(unit) - held_nbytes)
 
     def _punch_body(self, region: int, state: RegionState, unit: int) -> None:
         self._punch(region, state, state.geometry.body_pages(unit))

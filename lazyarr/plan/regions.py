@@ -70,6 +70,10 @@ class RegionState:
         units = self.geometry.units_of_page(page)
         return units.start in self.resident if units.size == 1 else self.edges.is_installed(page)
 
+    def body_nbytes(self, unit: int) -> int:
+        """Return how long the pages are that a unit fills alone."""
+        return self.geometry.body_pages(unit).size * self.geometry.page_nbytes
+
     def is_awaited(self, unit: int) -> bool:
         """Return whether somebody waits for a page that a unit shares with one on its way."""
         return any(

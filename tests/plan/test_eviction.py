@@ -1,11 +1,11 @@
-"""Second chance: who goes first, and who stays."""
+"""Two queues: who goes first, who stays, and what is remembered."""
 
 from __future__ import annotations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lazyarr.plan.eviction import SecondChance, Statistics
+from lazyarr.plan.eviction import TwoQueues
 
 
 def anybody(_: tuple[int, int]) -> bool:
@@ -13,33 +13,47 @@ def anybody(_: tuple[int, int]) -> bool:
     return False
 
 
-def policy_with(*units: int) -> SecondChance:
+def policy_with(*units: int) -> TwoQueues:
     """Return a policy that holds units of ten bytes."""
-    policy = SecondChance()
+    policy = TwoQueues()
     for unit in units:
         policy.add((1, unit), 10)
     return policy
 
 
-def drained(policy: SecondChance) -> list[int]:
-    """Take every unit out, and return them in that order."""
-    order = []
-    while (key := policy.victim(anybody)) is not None:
-        policy.remove(key)
-        order.append(key[1])
-    return order
+def evict(policy: TwoQueues) -> int:
+    """Take a unit out for want of room, and return it."""
+    key = policy.victim(anybody)
+    assert key is not None
+    policy.evict(key)
+    return key[1]
+
+
+def load(policy: TwoQueues, *units: int) -> list[int]:
+    """Bring units into the room that there is, and return what goes for that."""
+    gone = []
+    for unit in units:
+        policy.add((1, unit), 10)
+        gone.append(evict(policy))
+    return gone
+
+
+def units_in(policy: TwoQueues, among: range) -> set[int]:
+    """Return which units are held."""
+    return {unit for unit in among if (1, unit) in policy}
 
 
 def test_oldest_goes_first():
     """Without anything else known, the one that came first has been there longest."""
-    assert drained(policy_with(3, 1, 2)) == [3, 1, 2]
+    policy = policy_with(3, 1, 2)
+    assert [evict(policy) for _ in range(3)] == [3, 1, 2]
 
 
 def test_used_unit_goes_to_the_end_once():
     """It loses its mark on the way, so that it goes the next time."""
     policy = policy_with(0, 1, 2)
     policy.touch((1, 0))
-    assert drained(policy) == [1, 2, 0]
+    assert [evict(policy) for _ in range(3)] == [1, 2, 0]
 
 
 def test_all_used_is_as_none_used():
@@ -47,7 +61,17 @@ def test_all_used_is_as_none_used():
     policy = policy_with(0, 1, 2)
     for unit in (2, 0, 1):
         policy.touch((1, unit))
-    assert drained(policy) == [0, 1, 2]
+    assert [evict(policy) for _ in range(3)] == [0, 1, 2]
+
+
+def test_use_right_after_a_unit_came_is_no_second_use():
+    """Other processes that read along map each unit once, and want it no more after that."""
+    policy = policy_with(*range(100))
+    for unit in range(100, 200):
+        policy.add((1, unit), 10)
+        policy.touch((1, unit))
+        evict(policy)
+    assert len(units_in(policy, range(90))) > 80
 
 
 def test_unit_that_must_stay_is_passed_over():
@@ -55,7 +79,7 @@ def test_unit_that_must_stay_is_passed_over():
     policy = policy_with(0, 1)
     assert policy.victim(lambda key: key == (1, 0)) == (1, 1)
     assert policy.victim(lambda _: True) is None
-    assert policy.statistics() == Statistics(2, 20)
+    assert policy.statistics().resident_nbytes == 20
 
 
 def test_victim_is_not_removed_by_being_named():
@@ -70,32 +94,96 @@ def test_bytes_are_counted_once():
     policy = policy_with(0, 0)
     assert policy.resident_nbytes == 10
     policy.remove((1, 0))
-    policy.remove((1, 0))
+    policy.evict((1, 0))
     policy.touch((1, 0))
-    assert policy.statistics() == Statistics(0, 0)
-    assert repr(policy) == "<SecondChance: 0 units, 0 bytes>"
+    assert policy.resident_nbytes == 0
+    assert repr(policy) == "<TwoQueues: 0 + 0 units, 0 bytes>"
 
 
-@given(st.lists(st.tuples(st.sampled_from(("add", "touch", "remove", "evict")), st.integers(0, 5))))
+def test_what_came_last_stays_while_it_is_waited_for():
+    """A request larger than the nursery finds all of it there when the last unit has come."""
+    policy = policy_with(*range(100))
+    for unit in range(100, 150):
+        policy.add((1, unit), 10)
+        policy.evict(policy.victim(anybody, recent_nbytes=50 * 10))
+    assert units_in(policy, range(100, 150)) == set(range(100, 150))
+
+
+def test_a_few_units_stay_for_a_moment_however_small_the_room():
+    """A thread that was woken needs time to get to its page."""
+    policy = policy_with(*range(16))
+    for unit in range(100, 200):
+        load(policy, unit)
+        assert {unit - back for back in range(min(7, unit - 99))} <= units_in(policy, range(200))
+
+
+def test_unit_that_comes_back_soon_is_kept():
+    """The second time it survives a scan of ten times the room."""
+    policy = policy_with(*range(100))
+    gone = load(policy, *range(1000, 1040))[5]
+    load(policy, gone, *range(2000, 2200))
+    assert (1, gone) in policy
+
+
+def test_unit_that_comes_back_late_is_as_new():
+    """More was loaded meanwhile than there is room for: keeping it would not have helped."""
+    policy = policy_with(*range(100))
+    gone = load(policy, *range(1000, 1150))[5]
+    load(policy, gone, *range(2000, 2040))
+    assert (1, gone) not in policy
+
+
+def test_what_was_taken_out_on_request_is_not_remembered():
+    """Whoever asked for that has no use for it."""
+    policy = policy_with(*range(100))
+    policy.remove((1, 99))
+    assert policy.statistics().n_remembered == 0
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(("add", "touch", "remove", "evict")),
+            st.integers(0, 9),
+            st.integers(1, 20),
+        ),
+        max_size=200,
+    )
+)
 @settings(max_examples=100, deadline=None)
 def test_policy_holds_what_was_added_and_not_removed(steps):
-    """A victim is always one of those, and there is one whenever anything is held."""
-    policy = SecondChance()
+    """A victim is always one of those and may go, and there is one whenever one may go."""
+    policy = TwoQueues()
     held: dict[tuple[int, int], int] = {}
-    for step, unit in steps:
+    for step, unit, number in steps:
         key = (unit % 2, unit)
         if step == "add":
-            policy.add(key, unit)
-            held.setdefault(key, unit)
+            policy.add(key, number)
+            held.setdefault(key, number)
         elif step == "touch":
             policy.touch(key)
         elif step == "remove":
             policy.remove(key)
             held.pop(key, None)
         else:
-            victim = policy.victim(anybody)
-            assert victim in held if held else victim is None
+            staying = {k for k in held if k[1] * 7 % 10 < number % 10}
+            victim = policy.victim(staying.__contains__, recent_nbytes=number)
+            assert victim in held.keys() - staying if held.keys() - staying else victim is None
             if victim is not None:
-                policy.remove(victim)
+                policy.evict(victim)
                 del held[victim]
-    assert policy.statistics() == Statistics(len(held), sum(held.values()))
+    found = policy.statistics()
+    assert (found.n_units, found.resident_nbytes) == (len(held), sum(held.values()))
+    assert {key for key in [(u % 2, u) for u in range(10)] if key in policy} == held.keys()
+
+
+@given(st.lists(st.integers(0, 400), max_size=2000), st.integers(1, 50))
+@settings(max_examples=25, deadline=None)
+def test_memory_of_what_has_gone_is_bounded(units, n_room):
+    """It never has more units than there is room for, counted in bytes as that is."""
+    policy = TwoQueues()
+    for unit in units:
+        policy.add((1, unit), 10)
+        while policy.resident_nbytes > n_room * 10:
+            evict(policy)
+        assert policy.statistics().n_remembered <= n_room + 1

@@ -84,6 +84,47 @@ def test_private_memory_is_never_evicted():
     assert world.machine.resident_nbytes == 0
 
 
+def test_shared_memory_gives_way_to_private_memory_up_to_a_half():
+    """Private memory counts, and can not go; shared memory keeps half of the limit."""
+    world, (client,), shared = world_with(Geometry((160,), (16,), 1, PAGE_NBYTES), limit=128)
+    world.request(client, shared, Span(0, 8))
+    settle(world)
+    private = world.open(client, PAGES, shared=False)
+    for unit, left in ((0, 112), (1, 96), (2, 80), (3, 64)):
+        world.request(client, private, Span(unit, unit + 1))
+        settle(world)
+        assert world.machine.resident_nbytes == left
+    assert world.machine.private_nbytes == 64
+    more = world.open(client, LONG, shared=False)
+    world.request(client, more, Span(0, 3))
+    settle(world)
+    assert world.machine.resident_nbytes == 64
+    for region in (private, more):
+        world.detach(client, region)
+    assert world.machine.private_nbytes == 0
+
+
+def test_pages_that_stay_for_another_unit_count():
+    """One unit of many in each page keeps the page: the limit is for pages, not for units."""
+    world, (client,), region = world_with(Geometry((640,), (4,), 1, PAGE_NBYTES), limit=160)
+    for page in range(40):
+        world.request(client, region, Span(4 * page, 4 * page + 4))
+        settle(world)
+        world.evict(client, region, Span(4 * page, 4 * page + 3))
+    assert len(world.memories[region].memfd) == 10
+    assert world.machine.resident_nbytes == 40
+
+
+def test_what_a_request_waits_for_is_there_when_it_is_answered():
+    """Though it is more than what new units have room for, and memory is full."""
+    world, (client,), region = world_with(Geometry((1600,), (16,), 1, PAGE_NBYTES), limit=640)
+    world.request(client, region, Span(0, 40))
+    settle(world)
+    world.request(client, region, Span(50, 80))
+    settle(world)
+    assert world.state(region).resident >= set(range(50, 80))
+
+
 def test_lower_limit_holds_at_once():
     """What is too much goes when the limit is set, not with the next load."""
     world, (client,), region = world_with(PAGES)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -14,6 +16,7 @@ from hypothesis.stateful import (
 
 from lazyarr.plan import messages as m
 from lazyarr.plan.geometry import Geometry
+from lazyarr.plan.room import Room
 from lazyarr.units import Span
 from tests.plan.memory_model import PAGE_NBYTES, Memory, World
 
@@ -283,6 +286,26 @@ class MemoryMachine(RuleBasedStateMachine):
         limit = self.world.machine.limit_nbytes
         room = max(limit - loading, limit // 2) + largest
         assert self.world.machine.resident_nbytes - kept <= room
+        assert self.world.machine.resident_nbytes <= self.world.machine._room.shared_nbytes
+
+    @invariant()
+    def all_memory_is_counted(self) -> None:
+        """Every page in a memory object, and every share that is kept for one."""
+        room = self.world.machine._room
+        shared = private = kept = 0
+        for region, memory in self.world.memories.items():
+            state, geometry = self.world.state(region), memory.geometry
+            pages = {page for unit in state.resident for page in range(*geometry.body_pages(unit))}
+            if memory.shared:
+                loading = {p for unit in state.loading for p in range(*geometry.body_pages(unit))}
+                installed = memory.memfd.keys() - memory.tampered - loading
+                shared += len(installed | pages) * PAGE_NBYTES
+                partial = state.edges._partial.values()
+                kept += sum(len(share.data) for page in partial for share in page.values())
+            else:
+                private += len(pages) * PAGE_NBYTES + state.edges.held_nbytes
+        assert shared + kept <= room.shared_nbytes
+        assert private == room.private_nbytes
 
     @invariant()
     def who_waits_waits_for_something(self) -> None:
@@ -321,6 +344,9 @@ class MemoryMachine(RuleBasedStateMachine):
             world.tell_exit(client)
         assert not world.memories
         assert world.machine.resident_nbytes == 0
+        left = dataclasses.replace(world.machine._room, limit_nbytes=0)
+        assert left == Room(0), "memory is counted that nobody has"
+        assert world.machine._asked_nbytes == 0
 
 
 TestMemory = MemoryMachine.TestCase
