@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from lazyarr.cgroups import memory_nbytes
+
 __all__ = ["Settings", "current", "parse_nbytes", "replace", "subscribe"]
 
 _UNITS = {
@@ -57,20 +59,6 @@ def _read_size(text: str) -> int:
     number, scale = match[1], _UNITS[match[2].lower()]
     # Whole numbers are exact, also beyond the 53 bits of a float.
     return int(number) * scale if "." not in number else int(float(number) * scale)
-
-
-def _machine_nbytes() -> int:
-    """Return the memory that this process may use: its cgroup's, or else the machine's."""
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            with open(path) as file:
-                text = file.read().strip()
-        except OSError:
-            continue
-        if text.isdigit():
-            total = min(total, int(text))
-    return total
 
 
 def _n_cpus() -> int:
@@ -167,7 +155,7 @@ class Settings:
 
 def _from_environment() -> Settings:
     """Return the defaults, overridden by ``LAZYARR_MEMORY_LIMIT`` and its like."""
-    values: dict[str, Any] = {"memory_limit": _machine_nbytes() // 2, "threads": _n_cpus()}
+    values: dict[str, Any] = {"memory_limit": memory_nbytes() // 2, "threads": _n_cpus()}
     for name, check in _CHECKS.items():
         text = os.environ.get(f"LAZYARR_{name.upper()}")
         if text is not None:
