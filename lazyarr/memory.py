@@ -95,9 +95,9 @@ def stats() -> dict[str, Any]:
     -------
     dict
         ``faults``, ``requests``, ``units_loaded``, ``bytes_installed``, ``evictions``,
-        ``errors``, ``resident_bytes`` and ``memory_limit``, and under ``steps`` for each
-        step of a load how often it was taken and how many seconds it took.  Empty
-        before the first array is opened.
+        ``errors``, ``resident_bytes``, ``private_bytes`` (of mode ``"c"``) and
+        ``memory_limit``, and under ``steps`` for each step of a load how often it was
+        taken and how many seconds it took.  Empty before the first array is opened.
     """
     live = process.current_session()
     return {} if live is None else live.statistics()
@@ -152,7 +152,10 @@ def configure(**changes: Any) -> _Restore:
     Parameters
     ----------
     memory_limit : int or str
-        How many bytes of array memory may be resident, as ``"4 GiB"``.
+        How many bytes may be resident, over all arrays, as ``"4 GiB"``.  What chunks are
+        decoded in counts, and so does memory of mode ``"c"``.  That can not be taken
+        out again: other arrays give way to it, down to half of the limit, and beyond
+        that the limit does not hold.
     threads : int
         How many threads decompress; a running pager takes on more, never fewer.
     timeout : float

@@ -127,7 +127,7 @@ class Settings:
     ----------
     memory_limit : int
         Bytes of array memory that may be resident at once; half of what the machine
-        or its cgroup has, unless set.
+        has, or the smallest cgroup around this process, unless set.
     threads : int
         Threads that decompress; one for each processor, unless set.
     timeout : float

@@ -19,6 +19,11 @@ class Workspace:
         self.unit = ScratchBuffer(1 << 16)
         self.tile = ScratchBuffer(1 << 16)
 
+    @property
+    def nbytes(self) -> int:
+        """How much memory it is."""
+        return self.encoded.nbytes + self.unit.nbytes + self.tile.nbytes
+
     def close(self) -> None:
         """Give the memory back."""
         for buffer in (self.encoded, self.unit, self.tile):

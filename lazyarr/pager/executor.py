@@ -266,16 +266,18 @@ class Executor:
     def _load(self, command: m.Load, workspace: Workspace, fetched: Fetched | None) -> None:
         """Decode a unit, install it, and tell the machine how that ended."""
         self._board.begin(command.region, command.unit)
+        had_nbytes = workspace.nbytes
         try:
             event = self._load_and_install(command, workspace, fetched)
         except BaseException as error:  # noqa: BLE001 - whoever waits must be told
             event = self._failed(command, error)
-        self._end_load(command, event)
+        grown_nbytes = workspace.nbytes - had_nbytes
+        self._end_load(command, event, *([m.ScratchGrew(grown_nbytes)] if grown_nbytes else []))
 
-    def _end_load(self, command: m.Load, event: m.Event) -> None:
+    def _end_load(self, command: m.Load, *events: m.Event) -> None:
         self._board.end()
         with self._lock:
-            self._step([event])
+            self._step(events)
             self._n_loads[command.client] -= 1
             self._settle_gone(command.client)
 

@@ -60,9 +60,9 @@ class Machine:
     Parameters
     ----------
     limit_nbytes : int
-        How many bytes may be resident or on their way.  Private memory counts, and
-        can not be evicted; where that and what is on its way are more than half, what
-        can be evicted may still have the other half.
+        How many bytes may be resident or on their way.  Private memory and the memory
+        to decode in count, and can not be evicted; where these and what is on its way
+        are more than half, what can be evicted may still have the other half.
     """
 
     def __init__(self, limit_nbytes: int) -> None:
@@ -88,6 +88,7 @@ class Machine:
             m.HoleFound: self._on_hole_found,
             m.EvictionAsked: self._on_eviction_asked,
             m.LimitChanged: self._on_limit_changed,
+            m.ScratchGrew: self._on_scratch_grew,
         }
 
     def __repr__(self) -> str:
@@ -463,6 +464,9 @@ class Machine:
 
     def _on_limit_changed(self, event: m.LimitChanged) -> None:
         self._room.limit_nbytes = event.limit_nbytes
+
+    def _on_scratch_grew(self, event: m.ScratchGrew) -> None:
+        self._room.scratch_nbytes += event.nbytes
 
     def _make_room(self) -> None:
         """Evict until what is resident and on its way fits, or nothing is left that may go."""

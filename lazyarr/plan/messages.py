@@ -30,6 +30,7 @@ __all__ = [
     "Publish",
     "Punch",
     "Requested",
+    "ScratchGrew",
     "Reserved",
     "Stranded",
     "Wake",
@@ -151,6 +152,12 @@ class LimitChanged(NamedTuple):
     limit_nbytes: int
 
 
+class ScratchGrew(NamedTuple):
+    """The memory that units are decoded in has grown, and is kept."""
+
+    nbytes: int
+
+
 Event: TypeAlias = (
     Attached
     | Reserved
@@ -164,6 +171,7 @@ Event: TypeAlias = (
     | HoleFound
     | EvictionAsked
     | LimitChanged
+    | ScratchGrew
 )
 
 

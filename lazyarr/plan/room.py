@@ -25,12 +25,15 @@ class Room:
         written, so they stay until it unmaps them; shared memory gives way to them.
     loading_nbytes : int
         Shared units that are on their way.
+    scratch_nbytes : int
+        Memory that units are decoded in.
     """
 
     limit_nbytes: int
     shared_nbytes: int = 0
     private_nbytes: int = 0
     loading_nbytes: int = 0
+    scratch_nbytes: int = 0
 
     def take(self, state: RegionState, nbytes: int) -> None:
         """Count bytes of a region; negative ones are given back."""
@@ -41,8 +44,11 @@ class Room:
 
     def has(self, nbytes: int) -> bool:
         """Return whether so much more fits without anything being evicted."""
-        taken = self.shared_nbytes + self.private_nbytes + self.loading_nbytes
-        return taken + nbytes <= self.limit_nbytes
+        return self.shared_nbytes + self._others_nbytes + nbytes <= self.limit_nbytes
+
+    @property
+    def _others_nbytes(self) -> int:
+        return self.private_nbytes + self.loading_nbytes + self.scratch_nbytes
 
     @property
     def is_short(self) -> bool:
@@ -54,6 +60,5 @@ class Room:
         2. the unit is evicted in favour of those still on their way;
         3. the thread finds its page gone and asks for it again, and so for ever.
         """
-        others_nbytes = self.private_nbytes + self.loading_nbytes
-        allowed_nbytes = max(self.limit_nbytes - others_nbytes, self.limit_nbytes // 2)
+        allowed_nbytes = max(self.limit_nbytes - self._others_nbytes, self.limit_nbytes // 2)
         return self.shared_nbytes > allowed_nbytes

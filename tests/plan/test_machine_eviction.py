@@ -104,6 +104,19 @@ def test_shared_memory_gives_way_to_private_memory_up_to_a_half():
     assert world.machine.private_nbytes == 0
 
 
+def test_memory_to_decode_in_counts():
+    """It is kept from unit to unit, so there is less for what is decoded."""
+    world, (client,), region = world_with(PAGES, limit=64)
+    world.request(client, region, Span(0, 4))
+    settle(world)
+    world.do(m.ScratchGrew(10))
+    assert world.machine.resident_nbytes == 48
+    world.do(m.ScratchGrew(-10))
+    world.request(client, region, Span(0, 4))
+    settle(world)
+    assert world.machine.resident_nbytes == 64
+
+
 def test_pages_that_stay_for_another_unit_count():
     """One unit of many in each page keeps the page: the limit is for pages, not for units."""
     world, (client,), region = world_with(Geometry((640,), (4,), 1, PAGE_NBYTES), limit=160)
