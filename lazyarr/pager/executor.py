@@ -157,12 +157,13 @@ class Executor:
         """Load a unit that `begin_quick` has taken down; the long way if that fails."""
         region = self.regions[quick.region]
         begin = time.perf_counter()
+        had_nbytes = workspace.nbytes
         self._board.begin(quick.region, quick.unit)
         is_loaded = region.source.load_quickly(quick.unit, workspace, may_wait=True)
         loaded = time.perf_counter()
         if not (is_loaded and self._copy_quickly(quick, workspace)):
             command = m.Load(quick.region, quick.unit, quick.client, urgent=True, page=quick.page)
-            self._load(command, workspace, None)
+            self._load(command, workspace, None, had_nbytes)
             return
         self._board.end()
         self.measurements.add_load(loaded - begin, time.perf_counter() - loaded)
@@ -171,6 +172,8 @@ class Executor:
                 region.publish(quick.unit, resident=True)
             else:
                 self._step([m.Loaded(quick.region, quick.unit, quick.client, ())])
+            if workspace.nbytes != had_nbytes:
+                self._step([m.ScratchGrew(workspace.nbytes - had_nbytes)])
             self._n_loads[quick.client] -= 1
             self._settle_gone(quick.client)
 
@@ -263,10 +266,16 @@ class Executor:
         self.measurements.add("fetch", time.perf_counter() - begin)
         self.crew.add(lambda ws: self._load(command, ws, fetched), urgent=command.urgent)
 
-    def _load(self, command: m.Load, workspace: Workspace, fetched: Fetched | None) -> None:
+    def _load(
+        self,
+        command: m.Load,
+        workspace: Workspace,
+        fetched: Fetched | None,
+        had_nbytes: int | None = None,
+    ) -> None:
         """Decode a unit, install it, and tell the machine how that ended."""
         self._board.begin(command.region, command.unit)
-        had_nbytes = workspace.nbytes
+        had_nbytes = workspace.nbytes if had_nbytes is None else had_nbytes
         try:
             event = self._load_and_install(command, workspace, fetched)
         except BaseException as error:  # noqa: BLE001 - whoever waits must be told

@@ -173,7 +173,7 @@ class Machine:
         state = self._regions[quick.region]
         state.loading[quick.unit] = Loading(quick.client, {(quick.client, quick.page)})
         if state.shared:
-            self._loading_nbytes += quick.nbytes
+            self._room.loading_nbytes += quick.nbytes
 
     def end_quick(self, quick: Quick) -> bool:
         """Take down that a unit is resident, and return True; False if `Loaded` must do it.
@@ -187,7 +187,7 @@ class Machine:
             return False
         del state.loading[quick.unit]
         if state.shared:
-            self._loading_nbytes -= quick.nbytes
+            self._room.loading_nbytes -= quick.nbytes
         self._enter(quick)
         return True
 

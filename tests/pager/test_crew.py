@@ -135,17 +135,15 @@ def test_urgent_jobs_go_first(make_office):
 def test_who_listens_does_the_only_job(make_office):
     """Nobody else wakes up for it."""
     office = make_office(2)
-    threads: list[int] = []
+    workers: queue.SimpleQueue[int] = queue.SimpleQueue()
+
+    def add() -> int:
+        office.crew.add(lambda _: workers.put(threading.get_ident()), urgent=True)
+        return threading.get_ident()
+
     for _ in range(20):
-        leader = office.ask(
-            lambda: (
-                office.crew.add(lambda _: threads.append(threading.get_ident()), urgent=True)
-                or threading.get_ident()
-            )
-        )
-        assert isinstance(leader, int)
-        office.ask(lambda: None)
-        assert threads.pop() == leader
+        listener = office.ask(add)
+        assert workers.get(timeout=SECONDS) == listener
 
 
 def test_job_that_a_job_adds_is_done(make_office):
