@@ -27,6 +27,9 @@ _T = TypeVar("_T")
 Fetched: TypeAlias = "tuple[memoryview | None, ...]"
 """The encoded chunks of a unit, in the order of its pieces; None for a missing one."""
 
+Share: TypeAlias = "Callable[[int, Callable[[int, Workspace], None], Workspace], None]"
+"""Does the parts of a load: how many, what does one by its number, and where."""
+
 
 class _Place(NamedTuple):
     """Where an encoded chunk lies: bytes ``[start, stop)`` of an object, or all of it."""
@@ -53,6 +56,8 @@ class Source:
         The store and the array in it, for messages.
     count_fetched : callable, optional
         Told of how many bytes were read from the store.
+    share : callable, optional
+        Does the parts of a load, by several threads where it can.
     """
 
     def __init__(
@@ -64,8 +69,10 @@ class Source:
         url: str,
         path: str,
         count_fetched: Callable[[int], None] = lambda _: None,
+        share: Share | None = None,
     ) -> None:
         self._count_fetched = count_fetched
+        self._share = share or _do_alone
         self._open_store = open_store
         self._opened: Store | None = None
         self._opening = threading.Lock()
@@ -183,22 +190,27 @@ class Source:
 
         layout = self._layout
         view = workspace.unit.view[:nbytes]
-        workspace.tile.grow(layout.chunk_nbytes)
-        out = workspace.tile.view[: layout.chunk_nbytes]
         kind = "u" if layout.itemsize in (1, 2, 4, 8) else "V"
         item = np.dtype(f"{kind}{layout.itemsize}")
         target = np.frombuffer(view, item).reshape(self._geometry.unit_box(unit)[1])
-        tile = np.frombuffer(out, item).reshape(layout.chunk_shape)
         self._fill(view)
-        any_there = False
-        for place, piece in enumerate(self._geometry.pieces(unit)):
+        pieces = list(self._geometry.pieces(unit))
+        there: list[int] = []
+
+        def put(place: int, workspace: Workspace) -> None:
+            piece = pieces[place]
+            workspace.tile.grow(layout.chunk_nbytes)
+            out = workspace.tile.view[: layout.chunk_nbytes]
             data = fetched[place] if fetched else _UNREAD
             if self._decode(piece.chunk, data, out, workspace):
-                any_there = True
+                there.append(place)
+                tile = np.frombuffer(out, item).reshape(layout.chunk_shape)
                 sides = list(zip(piece.start, piece.stop, strict=True))
                 box = tuple(slice(a, b) for a, b in sides)
                 target[box] = tile[tuple(slice(b - a) for a, b in sides)]
-        return any_there or not layout.fill_is_zero
+
+        self._share(len(pieces), put, workspace)
+        return bool(there) or not layout.fill_is_zero
 
     def _fill(self, view: memoryview) -> None:
         """Write the fill value all over a view."""
@@ -368,6 +380,11 @@ class Source:
             byte_range=byte_range,
             reason=str(error),
         )
+
+
+def _do_alone(n_parts: int, work: Callable[[int, Workspace], None], workspace: Workspace) -> None:
+    for part in range(n_parts):
+        work(part, workspace)
 
 
 class _Unread(enum.Enum):

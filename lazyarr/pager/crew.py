@@ -76,6 +76,11 @@ class Crew:
         queued = len(self._urgent) + len(self._patient)
         return f"<Crew: {len(self._threads)} threads, {self._n_idle} idle, {queued} jobs queued>"
 
+    @property
+    def n_idle(self) -> int:
+        """How many threads neither work nor listen."""
+        return self._n_idle
+
     def resize(self, n_workers: int) -> None:
         """Have at least so many threads that this number of jobs may run at once."""
         self._n_wanted = max(self._n_wanted, n_workers + 1)

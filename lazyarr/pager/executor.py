@@ -14,6 +14,7 @@ from lazyarr.loading.workspace import Workspace
 from lazyarr.pager import installer
 from lazyarr.pager.clients import Client, Region
 from lazyarr.pager.log import report
+from lazyarr.pager.teamwork import Teamwork
 from lazyarr.plan import messages as m
 from lazyarr.plan.machine import Machine
 from lazyarr.units import Span
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from lazyarr.pager.board import Board
     from lazyarr.pager.crew import Crew
     from lazyarr.pager.measure import Measurements
+    from lazyarr.pager.teamwork import Work
     from lazyarr.plan.machine import Quick
     from lazyarr.plan.regions import RegionState
     from lazyarr.wire.channel import Channel
@@ -282,6 +284,20 @@ class Executor:
             event = self._failed(command, error)
         grown_nbytes = workspace.nbytes - had_nbytes
         self._end_load(command, event, *([m.ScratchGrew(grown_nbytes)] if grown_nbytes else []))
+
+    def share(self, n_parts: int, work: Work, workspace: Workspace) -> None:
+        """Do the parts of a load, together with the threads that are idle."""
+        team = Teamwork(n_parts, work)
+
+        def help_out(workspace: Workspace) -> None:
+            had_nbytes = workspace.nbytes
+            team.help(workspace)
+            if workspace.nbytes != had_nbytes:
+                self.handle([m.ScratchGrew(workspace.nbytes - had_nbytes)])
+
+        for _ in range(min(self.crew.n_idle, n_parts - 1)):
+            self.crew.add(help_out, urgent=True)
+        team.finish(workspace)
 
     def _end_load(self, command: m.Load, *events: m.Event) -> None:
         self._board.end()

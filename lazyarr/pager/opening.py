@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from lazyarr.format import ArrayMetadata
+    from lazyarr.loading.source import Share
     from lazyarr.store import Store
     from lazyarr.wire.messages import OpenRegion
 
@@ -31,6 +32,7 @@ def open_region(
     timeout_seconds: float,
     retries: int,
     count: Callable[[str, int], None],
+    share: Share,
 ) -> tuple[Region, Geometry]:
     """Return a region and the arithmetic of its array.
 
@@ -51,6 +53,8 @@ def open_region(
         How often a read that failed in transport is tried again.
     count : callable
         Adds to a counter of the statistics.
+    share : callable
+        Does the parts of a load by several threads.
 
     Raises
     ------
@@ -74,6 +78,7 @@ def open_region(
             url=message.url,
             path=message.path,
             count_fetched=lambda nbytes: count("bytes_fetched", nbytes),
+            share=share,
         ),
         backing=Backing(arena.memfd, message.offset) if message.offset >= 0 else None,
         residency=Backing(arena.map_memfd, message.map_offset),

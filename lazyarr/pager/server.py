@@ -321,6 +321,7 @@ class Pager:
             timeout_seconds=self._timeout_seconds,
             retries=self._retries,
             count=self._measurements.count,
+            share=self._executor.share,
         )
 
     def _attach(
