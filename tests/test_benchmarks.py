@@ -59,3 +59,14 @@ def test_results_name_the_machine_and_every_contestant(results):
     for result in results["peers"]:
         assert f"| {result['contestant']} |" in markdown
     assert "### Goals" in markdown
+
+
+@pytest.mark.parametrize("module", ["codecs", "saving"])
+def test_small_benchmarks_run(module):
+    """With tiny sizes; the table has a row for each compressor, and nothing is compared."""
+    command = [sys.executable, "-m", f"benchmarks.{module}", "--quick", "--repeats", "1"]
+    result = subprocess.run(
+        command, cwd=ROOT, check=True, timeout=240, capture_output=True, text=True
+    )
+    for compressor in ("zstd", "blosc", "none"):
+        assert f"| {compressor} |" in result.stdout

@@ -22,6 +22,7 @@ __all__ = [
     "pread_into",
     "read_to_end",
     "remove_file",
+    "remove_leftovers",
     "remove_tree",
     "write_and_rename",
 ]
@@ -31,6 +32,8 @@ __all__ = [
 READ_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 DIRECTORY_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY
 _CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+
+_LOCK_FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW
 
 TEMPORARY_PREFIX = ".lazyarr-tmp-"
 """Names of files that are being written, or that a dead writer left behind: no objects."""
@@ -76,9 +79,22 @@ def pread_into(fd: int, target: memoryview, start: int) -> int:
 
 def write_and_rename(temporary: str, path: str, data: Buffer, *, dir_fd: int | None = None) -> None:
     """Put a file in its place, whole; directories above it are made when they are missing."""
+    try:
+        _write_and_rename(temporary, path, data, dir_fd)
+    except FileNotFoundError:
+        # 1. we create the temporary file, or close it; 2. another process clears up, finds
+        # it without a lock, and takes it for a dead writer's; 3. there is nothing to rename.
+        _write_and_rename(temporary, path, data, dir_fd)
+
+
+def _write_and_rename(temporary: str, path: str, data: Buffer, dir_fd: int | None) -> None:
     fd = _create(temporary, dir_fd)
     try:
         try:
+            # Held until the end of the writer, however it comes; not every file system
+            # has locks, and where there are none nobody clears up.
+            with contextlib.suppress(OSError):
+                os.lockf(fd, os.F_TLOCK, 0)
             rest = memoryview(data).cast("B")
             while rest:
                 rest = rest[os.write(fd, rest) :]
@@ -89,6 +105,32 @@ def write_and_rename(temporary: str, path: str, data: Buffer, *, dir_fd: int | N
         with contextlib.suppress(OSError):
             os.unlink(temporary, dir_fd=dir_fd)
         raise
+
+
+def remove_leftovers(path: str, *, dir_fd: int) -> None:
+    """Remove the temporary files that dead writers left in a directory, as far as that goes."""
+    # Locks belong to processes: those of this one would not be in the way.
+    own = f"{TEMPORARY_PREFIX}{os.getpid()}-"
+    try:
+        directory = os.open(path, DIRECTORY_FLAGS, dir_fd=dir_fd)
+    except OSError:
+        return
+    try:
+        for name in os.listdir(directory):
+            if name.startswith(TEMPORARY_PREFIX) and not name.startswith(own):
+                with contextlib.suppress(OSError):
+                    _remove_unlocked(name, directory)
+    finally:
+        os.close(directory)
+
+
+def _remove_unlocked(name: str, directory: int) -> None:
+    fd = os.open(name, _LOCK_FLAGS, dir_fd=directory)
+    try:
+        os.lockf(fd, os.F_TLOCK, 0)
+        os.unlink(name, dir_fd=directory)
+    finally:
+        os.close(fd)
 
 
 def remove_file(path: str, *, dir_fd: int) -> None:

@@ -25,6 +25,9 @@ __all__ = ["LocalStore"]
 _KEPT_OPEN = 64
 """Open files per store: enough for the shards of one batch, far below the usual limit of 1024."""
 
+_KEPT_CLEARED = 1024
+"""Directories that are known to hold no leftovers; looking again costs little."""
+
 _counter = itertools.count()
 
 
@@ -54,6 +57,7 @@ class LocalStore:
     ) -> None:
         self._root = HeldDirectory(path, identity=identity)
         self._files = DescriptorPool(_KEPT_OPEN)
+        self._cleared: set[str] = set()
         self.writable = writable
         self.url = self._root.url
 
@@ -148,13 +152,19 @@ class LocalStore:
         Notes
         -----
         Atomic for readers, by renaming.  It is not forced to the disk: a power
-        failure may lose it.
+        failure may lose it.  The first write to a directory removes what writers that
+        were killed left in it.
         """
         check_key(key, self.url)
         unique = f"{os.getpid()}-{next(_counter)}-{os.urandom(4).hex()}"
         parent = key.rpartition("/")[0] or "."
         temporary = f"{parent}/{files.TEMPORARY_PREFIX}{unique}"
         with self._changing("write", key) as root:
+            if parent not in self._cleared:
+                files.remove_leftovers(parent, dir_fd=root.fd)
+                if len(self._cleared) >= _KEPT_CLEARED:
+                    self._cleared.clear()
+                self._cleared.add(parent)
             files.write_and_rename(temporary, key, data, dir_fd=root.fd)
         self._files.forget(key)
 

@@ -22,7 +22,7 @@ def test_blosc_is_spelled_out():
                 "clevel": 1,
                 "shuffle": "shuffle",
                 "typesize": 4,
-                "blocksize": 262144,
+                "blocksize": 524288,
             },
         }
     ]

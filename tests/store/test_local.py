@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from lazyarr.errors import StoreError
 from lazyarr.store import open_reference, open_store, store_reference
+from lazyarr.store.local import LocalStore
 from tests.store.forked import succeeds_in_child
 
 
@@ -296,3 +297,72 @@ def test_ranges_are_slices_or_errors(tmp_path_factory, data, ranges):
             with pytest.raises(StoreError):
                 store.read_range("a", start, stop)
     store.close()
+
+
+HOLDER = """
+import os, sys
+fd = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
+os.lockf(fd, os.F_TLOCK, 0)
+print("locked", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_first_write_removes_what_dead_writers_left(tmp_path):
+    """In its directory alone; what belongs to a writer that lives, or to no writer, stays."""
+    for name in ("c/.lazyarr-tmp-1-2-3", "c/0", "d/.lazyarr-tmp-1-2-3"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"half")
+    (tmp_path / "c/.lazyarr-tmp-directory").mkdir()
+    living = tmp_path / "c/.lazyarr-tmp-4-5-6"
+    command = [sys.executable, "-c", HOLDER, str(living)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    store = LocalStore(str(tmp_path), writable=True)
+    with subprocess.Popen(command, **pipes) as holder:
+        assert holder.stdout.readline() == b"locked\n"
+        store.write("c/1", b"whole")
+        found = sorted(path.name for path in (tmp_path / "c").iterdir())
+        assert found == [".lazyarr-tmp-4-5-6", ".lazyarr-tmp-directory", "0", "1"]
+        holder.stdin.close()
+    assert (tmp_path / "d/.lazyarr-tmp-1-2-3").exists()
+    store.close()
+
+
+CLEARED_AWAY = """
+import os, sys
+from lazyarr.store.local import LocalStore
+n_left = int(sys.argv[2])
+def hook(event, arguments):
+    global n_left
+    if event == "os.rename" and n_left:
+        n_left -= 1
+        os.unlink(arguments[0], dir_fd=arguments[2])
+sys.addaudithook(hook)
+LocalStore(sys.argv[1], writable=True).write("c/0", b"whole")
+"""
+
+
+@pytest.mark.parametrize("n_times", [1, 2])
+def test_file_that_is_cleared_away_is_written_again(tmp_path, n_times):
+    """Another process may take it for a dead writer's just before it is renamed: once."""
+    command = [sys.executable, "-c", CLEARED_AWAY, str(tmp_path), str(n_times)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    if n_times == 1:
+        assert result.returncode == 0, result.stderr
+        assert (tmp_path / "c/0").read_bytes() == b"whole"
+    else:
+        assert "StoreError" in result.stderr
+    assert [path.name for path in tmp_path.rglob(".lazyarr-tmp-*")] == []
+
+
+def test_threads_of_a_writer_do_not_clear_each_other_away(tmp_path):
+    """Many first writes to one directory at once, through stores of their own."""
+
+    def write(number):
+        store = LocalStore(str(tmp_path), writable=True)
+        store.write(f"c/{number}", bytes(100_000))
+        store.close()
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(write, range(64)))
+    assert len(list((tmp_path / "c").iterdir())) == 64

@@ -50,6 +50,11 @@ def holds(path: Path, array: np.ndarray) -> bool:
     )
 
 
+def leftovers(*directories: Path) -> list[Path]:
+    """Return the temporary files in some directories."""
+    return [path for directory in directories for path in directory.glob(".lazyarr-tmp-*")]
+
+
 class New:
     """A store where none was: there is none, or all of it."""
 
@@ -134,6 +139,7 @@ class Append(New):
             same(found, np.concatenate([before, MORE[:2]]))
             and members["g/x"]["shape"][0] == n_rows
             and not behind.any()
+            and not leftovers(path, path / "g/x", path / f"g/x/c/{(n_rows - 1) // 12}")
         )
 
 
