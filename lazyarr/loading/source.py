@@ -251,11 +251,28 @@ class Source:
         try:
             try:
                 return step()
-            except FormatError:
-                self._indexes.clear()
+            except (FormatError, StoreError) as error:
+                if not (isinstance(error, FormatError) or self._is_suspect(chunk, error)):
+                    raise
+                self._look_again(chunk)
                 return step()
         except (FormatError, StoreError) as error:
             raise self._chunk_error(chunk, error) from error
+
+    def _is_suspect(self, chunk: tuple[int, ...], error: StoreError) -> bool:
+        """Return whether a read may have failed because of an index that is kept.
+
+        One of another version of its shard may name bytes that are not there.
+        """
+        has_index = bool(self._layout.levels) and self._find(chunk, only_known=True) is not None
+        return has_index and not error.transient
+
+    def _look_again(self, chunk: tuple[int, ...]) -> None:
+        """Keep neither indexes nor the object's open file: it may be another one now."""
+        self._indexes.clear()
+        forget = getattr(getattr(self._store, "inner", self._store), "forget", None)
+        if forget is not None:
+            forget(self._key(self._layout.locate(chunk)))
 
     def _read(
         self,

@@ -99,6 +99,15 @@ class DescriptorPool:
             self._drop(key, unused)
         _close_all(unused)
 
+    def forget_other(self, key: str, status: os.stat_result) -> None:
+        """Do not lend the open file of a key again if `status` is that of another file."""
+        unused: list[int] = []
+        with self._lock:
+            found = self._kept.get(key)
+            if found is not None and not os.path.samestat(os.fstat(found.fd), status):
+                self._drop(key, unused)
+        _close_all(unused)
+
     def forget_below(self, prefix: str) -> None:
         """Do not lend again what lies at a prefix and below it; ``""`` is everything."""
         unused: list[int] = []

@@ -111,6 +111,10 @@ class LocalStore:
         found = self._files.borrow(key)
         return None if found is None else BorrowedFile(self._files, found)
 
+    def forget(self, key: str) -> None:
+        """Read an object from now on as it is now, if it has been replaced."""
+        self._files.forget(key)
+
     def read_suffix(self, key: str, nbytes: int) -> tuple[bytes, int] | None:
         """Return the last `nbytes` and the object's size; None when it does not exist."""
         check_range(0, nbytes, None)
@@ -133,6 +137,7 @@ class LocalStore:
                 return None
             with self._missing_or_error("look up", key, root):
                 status = os.stat(key, dir_fd=root.fd)
+                self._files.forget_other(key, status)
                 return status.st_size if stat.S_ISREG(status.st_mode) else None
         return None
 

@@ -113,6 +113,33 @@ def test_missing_objects_are_the_fill_value(tmp_path, kind):
     assert b"".join(unit or b"x" for unit in loaded(stored)) == bytes(stored.geometry.nbytes)
 
 
+@pytest.mark.parametrize("kind", ["rows", "shards", "shards of tiles", "index at the start"])
+@pytest.mark.parametrize("cut", [True, False])
+def test_object_that_is_mended_is_read_at_once(tmp_path, kind, cut):
+    """By another file that takes its place, while the damaged one is still open here."""
+    stored = store_array(tmp_path, **{**KINDS[kind], **CHECKED} if kind == "rows" else KINDS[kind])
+    first = stored.objects()[0]
+    good = first.read_bytes()
+    workspace, source = Workspace(), stored.source()
+    assert load(source, stored, 0, workspace) == stored.unit(0)
+    place = len(good) // 3
+    bad = good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :]
+    first.write_bytes(good[:place] if cut else bad)
+    damaged = []
+    for unit in range(stored.geometry.n_units):
+        try:
+            assert load(source, stored, unit, workspace) == stored.unit(unit)
+        except ChunkError:
+            damaged.append(unit)
+    assert damaged
+    (tmp_path / "new").write_bytes(good)
+    (tmp_path / "new").replace(first)
+    for unit in damaged:
+        assert load(source, stored, unit, workspace) == stored.unit(unit)
+    source.close()
+    workspace.close()
+
+
 def test_store_that_is_gone_is_an_error_or_nothing_but_fill_values(tmp_path):
     """A directory that was removed holds no chunks; what a reader can not see is not read."""
     stored = store_array(tmp_path / "store", **KINDS["rows"])

@@ -163,6 +163,17 @@ def test_ranges_stay_in_one_file_until_the_suffix_is_read_again(store, directory
     reader.close()
 
 
+def test_a_size_and_the_ranges_after_it_are_of_one_object(store, directory):
+    """An object that is replaced while it is open is not read with the size of the new one."""
+    store.write("chunk", b"old")
+    reader = open_store(directory)
+    assert reader.read_range("chunk", 0, 3) == b"old"
+    store.write("chunk", b"longer")
+    assert reader.size("chunk") == 6
+    assert reader.read_range("chunk", 0, 6) == b"longer"
+    reader.close()
+
+
 def test_a_file_that_shrinks_raises(store, directory):
     """A file truncated while it is open gives an error that says where it ends."""
     store.write("a", b"0123456789")
