@@ -107,6 +107,8 @@ class Pager:
 
     def run(self) -> None:
         """Serve until the last client is gone."""
+        # It may have gone while there was no worker to see it.
+        self._maybe_stop()
         self._crew.start()
         self._crew.join()
 

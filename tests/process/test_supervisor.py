@@ -116,6 +116,29 @@ def test_a_worker_that_is_stopped_is_replaced(url, copy):
     assert (ended.returncode, ended.stdout) == (0, "1\n"), ended.stderr
 
 
+def test_a_client_that_ends_while_there_is_no_worker(url):
+    """The worker that takes over finds nobody, and the pager ends."""
+    program = """
+    x = lazyarr.open(sys.argv[1])
+    x[5]
+    print(lazyarr.stats()["pid"], flush=True)
+    sys.stdin.readline()
+    """
+    process, mark = start_program(program, url)
+    try:
+        worker = int(process.stdout.readline())
+        supervisor, _ = family(mark, worker)
+        os.kill(supervisor, signal.SIGSTOP)
+        os.kill(worker, signal.SIGKILL)
+        process.kill()
+        process.wait()
+        os.kill(supervisor, signal.SIGCONT)
+        assert wait_until(lambda: not pagers(mark), 2.0)
+    finally:
+        with process:
+            process.kill()
+
+
 @pytest.mark.parametrize("way", ["request", "touch"])
 def test_a_unit_that_kills_workers_is_given_up(http_server, way):
     """A unit whose load has killed three workers is an error or SIGBUS, not a loop."""
