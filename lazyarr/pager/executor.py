@@ -229,6 +229,10 @@ class Executor:
                 del self._waiting[key]
             self._settle_gone(number)
 
+    def has_clients(self) -> bool:
+        """Return whether a client is left, other than in loads that nobody waits for."""
+        return bool(self.clients.keys() - self._gone)
+
     def _settle_gone(self, number: int) -> None:
         if number in self._gone and not self._n_loads[number]:
             self._gone.remove(number)

@@ -243,7 +243,7 @@ class Pager:
         self._maybe_stop()
 
     def _maybe_stop(self) -> None:
-        if not self._executor.clients and not self._n_joining:
+        if not self._executor.has_clients() and not self._n_joining:
             self._crew.stop()
 
     # --- what clients do and say --------------------------------------------------
