@@ -178,7 +178,10 @@ class Pager:
                 self._attach(name, number, address, geometry, region)
                 client.uffd.wake(address, geometry.n_pages * geometry.page_nbytes)
         waiting = [name for name, address in record.addresses.items() if address is None]
-        self._executor.handle([m.Reserved(name, (number,)) for name in waiting])
+        if waiting:
+            is_shared = region.backing is not None
+            self._executor.handle([m.Opened(number, geometry, is_shared)])
+            self._executor.handle([m.Reserved(name, (number,)) for name in waiting])
         if self._executor.machine.region(number) is None:
             self._executor.remove_region(number)
 
@@ -342,20 +345,25 @@ class Pager:
             region = self._executor.regions[message.region]
             self._attach(client.number, message.region, message.address, state.geometry, region)
 
-    def _ask(self, client: Client, channel: Channel, ticket: int, event: m.Event) -> None:
-        """Give the machine an event that it will answer on a channel.
+    def _hear_first(self, client: Client, channel: Channel) -> None:
+        """Handle what a client has said on its first channel before it said something here.
 
-        The client may have opened the region in question on another channel, a
-        moment before: what it said there comes first.
+        It may have opened the region in question there a moment before, or announced
+        a child that has it too.
         """
         if client.channels and client.channels[0] is not channel:
             self._on_messages(client, client.channels[0])
+
+    def _ask(self, client: Client, channel: Channel, ticket: int, event: m.Event) -> None:
+        """Give the machine an event that it will answer on a channel."""
+        self._hear_first(client, channel)
         self._executor.expect(client.number, ticket, channel)
         self._executor.handle([event])
 
     def _on_close_region(self, client: Client, channel: Channel, received: Received) -> None:
         message = received.message
         assert isinstance(message, w.CloseRegion)
+        self._hear_first(client, channel)
         self._journal.enter(client.number, message)
         event = m.Detached(client.number, message.region, message.ticket)
         self._ask(client, channel, message.ticket, event)

@@ -77,6 +77,7 @@ class Machine:
         self.counters: Counter[str] = Counter(dict.fromkeys(_COUNTED, 0))
         self._handlers: dict[type, Callable[[Any], None]] = {
             m.Attached: self._on_attached,
+            m.Opened: self._on_opened,
             m.Reserved: self._on_reserved,
             m.Detached: self._on_detached,
             m.ClientLeft: self._on_client_left,
@@ -193,11 +194,13 @@ class Machine:
 
     # --- clients come and go --------------------------------------------------
 
+    def _on_opened(self, event: m.Opened | m.Attached) -> None:
+        if event.region not in self._regions:
+            self._regions[event.region] = RegionState(event.geometry, shared=event.shared)
+
     def _on_attached(self, event: m.Attached) -> None:
-        state = self._regions.get(event.region)
-        if state is None:
-            state = RegionState(event.geometry, shared=event.shared)
-            self._regions[event.region] = state
+        self._on_opened(event)
+        state = self._regions[event.region]
         state.reserved.discard(event.client)
         state.addresses[event.client] = event.address
         table = self._tables.setdefault(event.client, AddressTable())

@@ -26,6 +26,7 @@ __all__ = [
     "Loaded",
     "LoadFailed",
     "MapPages",
+    "Opened",
     "Poison",
     "Publish",
     "Punch",
@@ -61,6 +62,14 @@ class Attached(NamedTuple):
     client: int
     region: int
     address: int
+    geometry: Geometry
+    shared: bool
+
+
+class Opened(NamedTuple):
+    """A region is there, that only clients will have that are not there yet."""
+
+    region: int
     geometry: Geometry
     shared: bool
 
@@ -160,6 +169,7 @@ class ScratchGrew(NamedTuple):
 
 Event: TypeAlias = (
     Attached
+    | Opened
     | Reserved
     | Detached
     | ClientLeft

@@ -91,6 +91,17 @@ def test_region_waits_for_a_child_that_is_being_forked():
     assert outcomes(world) == ["read"]
 
 
+def test_region_that_nobody_has_yet_is_kept_for_a_child():
+    """A machine that takes over knows it, though the parent has let go before."""
+    world, (parent,), region = world_with(PAGES)
+    heir = world_with(PAGES)[0].machine
+    child = world.fork(parent)
+    heir.handle(m.Opened(region + 100, PAGES, shared=True))
+    heir.handle(m.Reserved(child, (region + 100,)))
+    assert heir.region(region + 100) is not None
+    assert heir.handle(m.ClientLeft(child)) == [m.Forget(region + 100)]
+
+
 def test_region_does_not_wait_for_a_child_that_never_came():
     """The fork has failed, or the child has died at once."""
     world, (parent,), region = world_with(PAGES)

@@ -139,6 +139,36 @@ def test_a_client_that_ends_while_there_is_no_worker(url):
             process.kill()
 
 
+def test_a_worker_dies_before_a_child_has_come(url, copy):
+    """What the child will have is kept for it, though the parent has let go meanwhile."""
+    program = """
+    os.register_at_fork(after_in_child=lambda: os.kill(os.getpid(), signal.SIGSTOP))
+    x, data = lazyarr.open(sys.argv[1]), np.load(sys.argv[2])
+    x[5]
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        assert os.read(reader, 1)
+        assert read_all(x) == data.tobytes()
+        x.evict()
+        os.kill(lazyarr.stats()["pid"], signal.SIGKILL)
+        assert read_all(x) == data.tobytes()
+        os._exit(0)
+    os.waitpid(pid, os.WUNTRACED)
+    del x
+    def is_mapped():
+        with open("/proc/self/maps") as file: return "/memfd:lazyarr " in file.read()
+    while is_mapped(): pass
+    os.kill(lazyarr.stats()["pid"], signal.SIGKILL)
+    while lazyarr.stats()["workers_lost"] != 1: pass
+    os.kill(pid, signal.SIGCONT)
+    os.write(writer, b"x")
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    """
+    ended = run_program(program, url, copy)
+    assert (ended.returncode, ended.stdout) == (0, "0\n"), ended.stderr
+
+
 @pytest.mark.parametrize("way", ["request", "touch"])
 def test_a_unit_that_kills_workers_is_given_up(http_server, way):
     """A unit whose load has killed three workers is an error or SIGBUS, not a loop."""

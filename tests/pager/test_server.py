@@ -1,0 +1,69 @@
+"""The order in which the pager takes what its clients say."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+import pytest
+
+from lazyarr import settings
+from lazyarr.kernel import Features, Userfaultfd, create_memfd
+from lazyarr.pager.board import Board
+from lazyarr.pager.server import Pager
+from lazyarr.wire import messages as w
+from lazyarr.wire.channel import Channel, channel_pair
+from lazyarr.wire.ledger import ClientRecord, Ledger
+
+
+@pytest.fixture
+def served():
+    """A pager that does not run, its client's two channels, and the supervisor's end."""
+    supervisor, to_supervisor = channel_pair()
+    control, in_pager = channel_pair()
+    side, side_in_pager = channel_pair()
+    ledger = Ledger()
+    ledger.clients[0] = ClientRecord(in_pager.detach())
+    pager = Pager(to_supervisor, ledger, Board(), set())
+    ours, theirs = socket.socketpair()
+    with Userfaultfd.open(Features(0)) as uffd, ours, theirs:
+        memfds = [create_memfd("test") for _ in range(2)]
+        hello = w.Hello(w.VERSION, os.getpid(), 0, settings.current().document())
+        control.send(hello, (uffd.fileno(), *memfds, theirs.fileno()))
+        control.send(w.OpenChannel(), (side_in_pager.fileno(),))
+        for _ in range(2):
+            pager._listen()
+        yield pager, control, side, supervisor
+        pager._executor.clients[0].close()
+        for descriptor in memfds:
+            os.close(descriptor)
+    for channel in (supervisor, to_supervisor, control, side, side_in_pager):
+        channel.close()
+
+
+def entered(supervisor: Channel) -> list[str]:
+    """Return what the supervisor has been told."""
+    found = []
+    while supervisor.is_readable():
+        received = supervisor.receive()
+        for descriptor in received.descriptors:
+            os.close(descriptor)
+        if isinstance(received.message, w.Record):
+            body = received.message.body
+            found.append(type(w.message_of(body) if body else None).__name__)
+    return found
+
+
+def test_a_child_is_entered_before_its_parent_lets_go(served):
+    """The other way round the ledger would not know the region when the child comes."""
+    pager, control, side, supervisor = served
+    child, in_pager = channel_pair()
+    control.send(w.Join([7]), (in_pager.fileno(),))
+    side.send(w.CloseRegion(1, 7))
+    client = pager._executor.clients[0]
+    pager._on_messages(client, client.channels[1])
+    assert entered(supervisor) == ["Hello", "Join", "CloseRegion"]
+    for channel in (child, in_pager):
+        channel.close()
+    pager._listen()
+    assert entered(supervisor) == ["NoneType"]
