@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import os
 import re
+import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -150,6 +151,11 @@ class _Server(ThreadingHTTPServer):
         self.times: int | None = None
         self.path: str | None = None
         super().__init__(("127.0.0.1", 0), _Handler)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of clients that were killed."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
     def command(self, command: dict[str, Any]) -> Any:
         with self.lock:

@@ -24,7 +24,8 @@ def served():
     side, side_in_pager = channel_pair()
     ledger = Ledger()
     ledger.clients[0] = ClientRecord(in_pager.detach())
-    pager = Pager(to_supervisor, ledger, Board(), set())
+    board = Board()
+    pager = Pager(to_supervisor, ledger, board, set())
     ours, theirs = socket.socketpair()
     with Userfaultfd.open(Features(0)) as uffd, ours, theirs:
         memfds = [create_memfd("test") for _ in range(2)]
@@ -35,7 +36,8 @@ def served():
             pager._listen()
         yield pager, control, side, supervisor
         pager._executor.clients[0].close()
-        for descriptor in memfds:
+        pager._epoll.close()
+        for descriptor in (*memfds, board._memfd):
             os.close(descriptor)
     for channel in (supervisor, to_supervisor, control, side, side_in_pager):
         channel.close()
