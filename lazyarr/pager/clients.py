@@ -120,6 +120,8 @@ class Region:
         Where its residency map lies, one byte per unit.
     arena : Arena
         The memory objects that these refer to.
+    descriptors : tuple of int
+        What the store is opened with.
     is_remote : bool
         Whether its chunks come over a network, and are fetched apart from decoding.
     label : str
@@ -136,6 +138,7 @@ class Region:
     backing: Backing | None
     residency: Backing
     arena: Arena
+    descriptors: tuple[int, ...]
     is_remote: bool
     label: str
     memory_nbytes: int
@@ -166,4 +169,6 @@ class Region:
         if self.published is not None:
             self.published.release()
             unmap(self.published_at, self.n_units)
+        for descriptor in self.descriptors:
+            os.close(descriptor)
         self.arena.release()

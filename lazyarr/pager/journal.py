@@ -7,11 +7,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from lazyarr.errors import PagerError
+from lazyarr.pager.checking import check_hello
+from lazyarr.wire.channel import Channel
 from lazyarr.wire.ledger import record_of
 from lazyarr.wire.messages import AttachRegion, Hello, Join, Message, OpenRegion, Ping, Pong
 
 if TYPE_CHECKING:
-    from lazyarr.wire.channel import Channel
     from lazyarr.wire.ledger import Ledger
 
 __all__ = ["Journal"]
@@ -68,10 +69,12 @@ class Journal:
         Dying between this and reading it makes the next worker see it twice, which
         it must bear; the other way round it would be lost.
         """
-        received = channel.receive(peek=True)
+        received = channel.hear(peek=True)
         if received is None:
             return
         try:
+            if isinstance(received.message, Hello):
+                check_hello(received)
             if isinstance(received.message, _ENTERED):
                 self.enter(client, received.message, received.descriptors)
             elif isinstance(received.message, Join):
@@ -81,6 +84,7 @@ class Journal:
                 os.close(descriptor)
 
     def _enter_join(self, message: Join, socket: int) -> None:
+        Channel.from_descriptor(os.dup(socket)).close()  # refuses what is none
         inode = _inode(socket)
         if inode not in self._numbers:
             self._numbers[inode] = number = self._next_number

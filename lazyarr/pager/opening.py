@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from lazyarr.errors import PagerError
 from lazyarr.format import GroupMetadata, parse_node, parse_v2_array
 from lazyarr.kernel import PAGE_NBYTES
 from lazyarr.loading.source import Source
+from lazyarr.pager.checking import check_region
 from lazyarr.pager.clients import Arena, Region
 from lazyarr.pager.installer import Backing
 from lazyarr.plan.geometry import Geometry
@@ -61,12 +63,20 @@ def open_region(
     FormatError, PagerError
         When the client says what it could not have opened itself.
     """
-    metadata = _parse(message)
-    layout = metadata.layout()
-    geometry = Geometry(layout.shape, layout.chunk_shape, layout.itemsize, PAGE_NBYTES)
+    try:
+        metadata = _parse(message)
+        layout = metadata.layout()
+        geometry = Geometry(layout.shape, layout.chunk_shape, layout.itemsize, PAGE_NBYTES)
+        check_region(message, geometry, arena)
+    except BaseException:
+        for descriptor in descriptors:
+            os.close(descriptor)
+        raise
 
     def open_store() -> Store:
-        store = open_reference(message.store, descriptors, timeout_seconds=timeout_seconds)
+        # Copies: it may fail and be tried again, or never happen.
+        copies = [os.dup(descriptor) for descriptor in descriptors]
+        store = open_reference(message.store, copies, timeout_seconds=timeout_seconds)
         policy = RetryPolicy(timeout_seconds=timeout_seconds, retries=retries)
         return RetryingStore(store, policy, on_retry=lambda *_: count("retries", 1))
 
@@ -83,6 +93,7 @@ def open_region(
         backing=Backing(arena.memfd, message.offset) if message.offset >= 0 else None,
         residency=Backing(arena.map_memfd, message.map_offset),
         arena=arena.share(),
+        descriptors=tuple(descriptors),
         is_remote=message.is_remote,
         label=f"{message.path!r} in {message.url}",
         memory_nbytes=geometry.n_pages * PAGE_NBYTES,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lazyarr.errors import KernelError, LazyarrError, PagerError
 from lazyarr.kernel import Features, Userfaultfd, pidfd_open
+from lazyarr.pager.checking import Limits, check_hello, read_settings
 from lazyarr.pager.clients import Arena, Client, Region
 from lazyarr.pager.crew import Crew
 from lazyarr.pager.executor import Executor
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
     from lazyarr.wire.ledger import ClientRecord, Ledger, RegionRecord
 
 __all__ = ["Pager"]
+
+# What comes of a message that is not what it should be.  Anything else is a mistake of
+# the pager's own: it ends, and another worker starts from what is known to be right.
+_REFUSED = (LazyarrError, OSError, LookupError, ValueError, OverflowError)
 
 
 class _Rank(enum.IntEnum):
@@ -162,14 +167,22 @@ class Pager:
         self._welcomed.add(number)
         try:
             self._admit(number, channel, Received(record.hello, record.descriptors))
-        except KernelError:
-            # It has ended while there was no worker to see it.
+        except (KernelError, PagerError):
+            # It has ended while there was no worker to see it, or is none.
             self._journal.enter(number, None)
 
     def _take_over_region(self, number: int, record: RegionRecord) -> None:
         arena = Arena(*record.descriptors[:2])
-        region, geometry = self._open_region(record.message, record.descriptors[2:], arena)
-        arena.release()
+        try:
+            region, geometry = self._open_region(record.message, record.descriptors[2:], arena)
+        except _REFUSED as error:
+            report(f"cannot take over region {number}: {error}")
+            for name in record.addresses:
+                if name in self._executor.clients:
+                    self._on_exit(self._executor.clients[name])
+            return
+        finally:
+            arena.release()
         region.wipe()
         self._executor.add_region(number, region)
         for name, address in record.addresses.items():
@@ -198,11 +211,11 @@ class Pager:
         self._n_joining -= 1
         try:
             self._journal.enter_next(number, channel)
-            received = channel.receive()
+            received = channel.hear()
             if received is not None:
                 self._admit(number, channel, received)
                 return
-        except (LazyarrError, OSError) as error:
+        except _REFUSED as error:
             report(f"cannot take on a client: {error}")
         channel.close()
         self._executor.handle([m.ClientLeft(number)])
@@ -210,22 +223,26 @@ class Pager:
         self._maybe_stop()
 
     def _admit(self, number: int, channel: Channel, received: Received) -> None:
-        """Begin to serve a client; raise KernelError when it has ended."""
-        hello, descriptors = received
-        if not isinstance(hello, w.Hello) or hello.version != w.VERSION or len(descriptors) != 4:
-            _close_all(descriptors)
-            raise PagerError(f"expected Hello of version {w.VERSION}, found {hello!r:.80}")
-        uffd, memfd, map_memfd, lifeline = descriptors
+        """Begin to serve a client; raise KernelError when it has ended, PagerError when none."""
+        try:
+            limits = check_hello(received)
+            hello = received.message
+            assert isinstance(hello, w.Hello)
+            pidfd = pidfd_open(hello.pid)
+        except BaseException:
+            _close_all(received.descriptors)
+            raise
+        uffd, memfd, map_memfd, lifeline = received.descriptors
         client = Client(
             number=number,
             pid=hello.pid,
-            pidfd=pidfd_open(hello.pid),
+            pidfd=pidfd,
             uffd=Userfaultfd.from_fd(uffd, Features(hello.features)),
             arena=Arena(memfd, map_memfd),
             lifeline=lifeline,
         )
         self._executor.add_client(client)
-        self._apply(hello.settings)
+        self._apply(limits)
         self._watch(client.pidfd, _Rank.EXIT, lambda: self._on_exit(client))
         self._watch(uffd, _Rank.FAULT, lambda: self._on_faults(client))
         self._add_channel(client, channel)
@@ -272,11 +289,11 @@ class Pager:
         try:
             if is_control:
                 self._journal.enter_next(client.number, channel)
-            received = channel.receive()
+            received = channel.hear()
             if received is not None:
                 self._handlers[type(received.message)](client, channel, received)
                 return
-        except (LazyarrError, OSError, LookupError, ValueError, OverflowError) as error:
+        except _REFUSED as error:
             report(f"cannot serve a message of process {client.pid}: {error}")
             if is_control:
                 self._on_exit(client)
@@ -296,12 +313,13 @@ class Pager:
     def _on_join(self, _: Client, __: Channel, received: Received) -> None:
         message, (descriptor,) = received
         assert isinstance(message, w.Join)
+        channel = Channel.from_descriptor(descriptor)
         number = self._journal.number_of(descriptor)
         if number in self._welcomed:
-            os.close(descriptor)
+            channel.close()
             return
         self._executor.handle([m.Reserved(number, tuple(message.regions))])
-        self._welcome(number, Channel.from_descriptor(descriptor))
+        self._welcome(number, channel)
 
     def _on_open_channel(self, client: Client, _: Channel, received: Received) -> None:
         self._add_channel(client, Channel.from_descriptor(received.descriptors[0]))
@@ -385,7 +403,7 @@ class Pager:
     def _on_configure(self, client: Client, channel: Channel, received: Received) -> None:
         message = received.message
         assert isinstance(message, w.Configure)
-        self._apply(message.settings)
+        self._apply(read_settings(message.settings))
         self._journal.enter(client.number, message)
         self._executor.expect(client.number, message.ticket, channel)
         self._executor.answer(client.number, w.Done(message.ticket, []))
@@ -398,15 +416,11 @@ class Pager:
 
     # --- settings and statistics ----------------------------------------------------
 
-    def _apply(self, settings: dict[str, Any]) -> None:
-        try:
-            limit, threads = int(settings["memory_limit"]), int(settings["threads"])
-            self._timeout_seconds = float(settings["timeout"])
-            self._retries = int(settings["retries"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise PagerError(f"cannot use settings {settings!r}: {error}") from None
-        self._executor.handle([m.LimitChanged(limit)])
-        self._crew.resize(threads)
+    def _apply(self, limits: Limits) -> None:
+        self._timeout_seconds = limits.timeout_seconds
+        self._retries = limits.retries
+        self._executor.handle([m.LimitChanged(limits.memory_limit)])
+        self._crew.resize(limits.threads)
 
     def _statistics(self) -> dict[str, Any]:
         machine = self._executor.machine

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, cast
 
 from lazyarr.errors import StoreError
@@ -12,7 +13,6 @@ from lazyarr.store.retry import RetryingStore
 from lazyarr.store.urls import local_path
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Mapping, Sequence
 
     from lazyarr.store.base import Store, WritableStore
@@ -105,7 +105,8 @@ def open_reference(
     description : mapping
         As `store_reference` gave it, also after a journey as JSON.
     descriptors : sequence of int
-        The open files that came with it.  The store owns them from here on.
+        The open files that came with it.  The store owns them, and they are closed where
+        there can be none.
     timeout_seconds : float
         How long one attempt on a remote store may take.
 
@@ -121,19 +122,33 @@ def open_reference(
     'file:///data/train.zarr'
     """
     kind = description.get("kind")
-    if kind == "local":
-        identity = description["identity"]
-        return LocalStore(
-            description["path"],
-            writable=description["writable"],
-            identity=None if identity is None else (identity[0], identity[1]),
-        )
-    if kind == "packed":
-        return PackedStore(descriptors[0], description["index"], description["url"])
-    if kind == "fsspec":
-        options = description["storage_options"]
-        writable = description["writable"]
-        url = description["url"]
-        return open_store(url, options, writable=writable, timeout_seconds=timeout_seconds)
-    message = f"cannot open a store of kind {kind!r}: the two processes run different versions"
+    unused = list(descriptors)
+    try:
+        if kind == "local":
+            return _open_local(description)
+        if kind == "packed":
+            store = PackedStore(descriptors[0], description["index"], description["url"])
+            del unused[0]
+            return store
+        if kind == "fsspec":
+            options = description["storage_options"]
+            writable = description["writable"]
+            url = description["url"]
+            return open_store(url, options, writable=writable, timeout_seconds=timeout_seconds)
+        problem = "the two processes run different versions"
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        problem = f"{error!r}"
+    finally:
+        for descriptor in unused:
+            os.close(descriptor)
+    message = f"cannot open a store of kind {kind!r}: {problem}"
     raise StoreError(message, url="", key=None, transient=False)
+
+
+def _open_local(description: Mapping[str, Any]) -> LocalStore:
+    identity = description["identity"]
+    return LocalStore(
+        description["path"],
+        writable=description["writable"],
+        identity=None if identity is None else (identity[0], identity[1]),
+    )

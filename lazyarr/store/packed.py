@@ -35,7 +35,7 @@ class PackedStore:
     Parameters
     ----------
     fd : int
-        The file, usually a memfd.  The store owns it.
+        The file, usually a memfd.  The store owns it, unless it can not be made.
     index : mapping of str to (int, int)
         Offset and size in bytes, by key.
     url : str
@@ -48,11 +48,11 @@ class PackedStore:
 
     def __init__(self, fd: int, index: Mapping[str, Sequence[int]], url: str) -> None:
         self.url = url
-        self._pool = DescriptorPool(1, keep_in_child=True)
-        self._pool.give_back(self._pool.lend("", fd))
         self._index = {
             check_key(key, url): _checked(key, place, url) for key, place in index.items()
         }
+        self._pool = DescriptorPool(1, keep_in_child=True)
+        self._pool.give_back(self._pool.lend("", fd))
 
     def __repr__(self) -> str:
         nbytes = sum(n for _, n in self._index.values())

@@ -11,14 +11,13 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from lazyarr.errors import PagerError
-from lazyarr.wire.messages import Message, decode, encode
+from lazyarr.wire.messages import MAX_DESCRIPTORS, Message, carried_by, decode, encode
 
 __all__ = ["Channel", "MAX_PACKET_NBYTES", "Received", "channel_pair"]
 
 # A packet must fit the send buffer, which counts the kernel's own overhead and
 # is 208 KiB on most systems (net.core.wmem_default; unix(7), EMSGSIZE).
 MAX_PACKET_NBYTES = 192 << 10
-_MAX_DESCRIPTORS = 8
 
 # Stands for a packet that comes in a memory object, the first of the descriptors.
 _SPILLED = b"spilled"
@@ -53,8 +52,22 @@ class Channel:
 
     @classmethod
     def from_descriptor(cls, descriptor: int) -> Channel:
-        """Take over a descriptor."""
-        return cls(socket.socket(fileno=descriptor))
+        """Take over a descriptor.
+
+        Raises
+        ------
+        PagerError
+            When it is not of such a socket; it is closed then.
+        """
+        try:
+            sock = socket.socket(fileno=descriptor)
+        except OSError as error:
+            os.close(descriptor)
+            raise PagerError(f"expected one end of a channel, found no socket: {error}") from error
+        if (sock.family, sock.type) != (socket.AF_UNIX, socket.SOCK_SEQPACKET):
+            sock.close()
+            raise PagerError("expected one end of a channel, found a socket of another kind")
+        return cls(sock)
 
     def fileno(self) -> int:
         """Return the descriptor, or -1 when closed."""
@@ -101,7 +114,7 @@ class Channel:
         except OSError as error:
             raise PagerError(f"the other side of a channel does not read: {error}") from error
 
-    def receive(self, *, peek: bool = False) -> Received | None:
+    def receive(self, *, peek: bool = False, wait: bool = True) -> Received | None:
         """Wait for a message; return None when the other side has closed.
 
         Parameters
@@ -109,22 +122,25 @@ class Channel:
         peek : bool
             Whether to leave the message where it is, and take copies of its descriptors:
             whoever reads next gets it again.
+        wait : bool
+            Whether to wait for one.  Who keeps a copy of this end can take a message
+            away after it was announced.
 
         Raises
         ------
         PagerError
-            When what came is no message.
+            When what came is no message, or when, without `wait`, nothing has come.
         """
         descriptors = array.array("i")
-        space = socket.CMSG_SPACE((1 + _MAX_DESCRIPTORS) * descriptors.itemsize)
+        space = socket.CMSG_SPACE((1 + MAX_DESCRIPTORS) * descriptors.itemsize)
+        flags = int(socket.MSG_CMSG_CLOEXEC)
+        flags |= (socket.MSG_PEEK if peek else 0) | (0 if wait else socket.MSG_DONTWAIT)
         try:
-            packet, ancillary, flags, _ = self._socket.recvmsg(
-                MAX_PACKET_NBYTES,
-                space,
-                socket.MSG_CMSG_CLOEXEC | (socket.MSG_PEEK if peek else 0),
-            )
+            packet, ancillary, flags, _ = self._socket.recvmsg(MAX_PACKET_NBYTES, space, flags)
         except ConnectionError:
             return None
+        except OSError as error:
+            raise PagerError(f"cannot read from a channel: {error}") from error
         for level, kind, data in ancillary:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
                 descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
@@ -138,9 +154,27 @@ class Channel:
             if packet == _SPILLED and descriptors:
                 packet = _read_spilled(descriptors.pop(0))
             return Received(decode(packet), tuple(descriptors))
-        except PagerError:
+        except BaseException:
             _close_all(descriptors)
             raise
+
+    def hear(self, *, peek: bool = False) -> Received | None:
+        """Return what has come from somebody who need not be what they say, without waiting.
+
+        As `receive`; but a message that carries other descriptors than its kind does is
+        refused, for nobody would close them.
+
+        Raises
+        ------
+        PagerError
+            When what came is no such message, or nothing has come.
+        """
+        received = self.receive(peek=peek, wait=False)
+        if received is None or len(received.descriptors) in carried_by(received.message):
+            return received
+        _close_all(received.descriptors)
+        found = f"{len(received.descriptors)} descriptors with {received.message!r:.80}"
+        raise PagerError(f"a message carries what it should not: {found}")
 
     def is_hung_up(self) -> bool:
         """Return whether the other side is gone."""

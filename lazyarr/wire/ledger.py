@@ -17,6 +17,7 @@ from lazyarr.wire.messages import (
     Message,
     OpenRegion,
     Record,
+    carried_by,
     document_of,
     message_of,
 )
@@ -82,45 +83,61 @@ class Ledger:
         Raises
         ------
         PagerError
-            When it is none.
+            When it is none; its descriptors are closed then.
         """
         record = received.message
-        if not isinstance(record, Record):
-            raise PagerError(f"expected Record, found {record!r:.80}")
-        message = message_of(record.body) if record.body else None
-        self._enter(record.client, message, received.descriptors)
+        is_kept = False
+        try:
+            if not isinstance(record, Record):
+                raise PagerError(f"expected Record, found {record!r:.80}")
+            message = message_of(record.body) if record.body else None
+            if message is not None and len(received.descriptors) not in carried_by(message):
+                raise ValueError(f"{len(received.descriptors)} descriptors")
+            is_kept = self._enter(record.client, message, received.descriptors)
+        except (LookupError, ValueError, TypeError, AttributeError) as error:
+            raise PagerError(f"cannot enter {record!r:.80}: {error!r}") from error
+        finally:
+            if not is_kept:
+                _close_all(received.descriptors)
 
-    def _enter(self, client: int, message: Message | None, descriptors: tuple[int, ...]) -> None:
+    def _enter(self, client: int, message: Message | None, descriptors: tuple[int, ...]) -> bool:
+        """Return whether the descriptors are the ledger's now."""
         match message:
             case None:
                 self._remove(client)
-            case Join():
+            case Join() if client not in self.clients:
                 self.clients[client] = ClientRecord(descriptors[0])
                 for number in message.regions:
                     if number in self.regions:
                         self.regions[number].addresses[client] = None
+                return True
             case Hello() if self.clients[client].hello is None:
                 self.clients[client].hello = message
                 self.clients[client].descriptors = descriptors
-            case Hello():
-                _close_all(descriptors)
+                return True
             case Configure():
                 known = self.clients[client].hello
                 if known is not None:
                     self.clients[client].hello = known._replace(settings=message.settings)
-            case OpenRegion() if message.region in self.regions:
-                _close_all(descriptors)
-            case OpenRegion():
-                _, memfd, map_memfd, _ = self.clients[client].descriptors
-                arena = (os.dup(memfd), os.dup(map_memfd))
-                region = RegionRecord(message, (*arena, *descriptors), {client: message.address})
-                self.regions[message.region] = region
+            case OpenRegion() if message.region not in self.regions:
+                self.regions[message.region] = self._region(client, message, descriptors)
+                return True
             case AttachRegion() if message.region in self.regions:
                 self.regions[message.region].addresses[client] = message.address
             case CloseRegion():
                 self._detach(message.region, client)
+            case Join() | Hello() | OpenRegion():
+                return False  # what the worker before this one has entered
             case _:
                 raise PagerError(f"a ledger holds no {type(message).__name__}")
+        return False
+
+    def _region(
+        self, client: int, message: OpenRegion, descriptors: tuple[int, ...]
+    ) -> RegionRecord:
+        _, memfd, map_memfd, _ = self.clients[client].descriptors
+        arena = (os.dup(memfd), os.dup(map_memfd))
+        return RegionRecord(message, (*arena, *descriptors), {client: message.address})
 
     def _remove(self, client: int) -> None:
         """Take out a client that is gone."""

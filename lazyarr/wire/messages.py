@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 from lazyarr.errors import PagerError
 
 __all__ = [
+    "MAX_DESCRIPTORS",
     "AttachRegion",
     "CloseRegion",
     "Configure",
@@ -31,6 +32,7 @@ __all__ = [
     "Statistics",
     "VERSION",
     "WantStatistics",
+    "carried_by",
     "decode",
     "document_of",
     "encode",
@@ -189,6 +191,22 @@ _KINDS: dict[str, type[Message]] = {
         Request, Evict, Configure, WantStatistics, Record, Ping, Pong, Done, Statistics,
     )
 }  # fmt: skip
+MAX_DESCRIPTORS = 8
+"""How many descriptors a message carries at most."""
+
+# All other kinds carry none: what nobody expects nobody would close.
+_CARRIED: dict[type[Message], range] = {
+    Hello: range(4, 5),
+    Join: range(1, 2),
+    OpenChannel: range(1, 2),
+    OpenRegion: range(MAX_DESCRIPTORS + 1),
+    Record: range(MAX_DESCRIPTORS + 1),
+}
+
+# Of what may hold anything.  The sender's JSON encoder can nest deeper than the
+# reader's, and a message that can be read must also go into a record.
+_MAX_DEPTH = 32
+
 _JSON_TYPES: dict[str, type[Any]] = {
     "int": int,
     "bool": bool,
@@ -198,6 +216,11 @@ _JSON_TYPES: dict[str, type[Any]] = {
     "list[list[int]]": list,
     "list[dict[str, Any]]": list,
 }
+
+
+def carried_by(message: Message) -> range:
+    """Return how many descriptors a message may carry."""
+    return _CARRIED.get(type(message), range(1))
 
 
 def encode(message: Message) -> bytes:
@@ -238,7 +261,20 @@ def message_of(document: dict[str, Any]) -> Message:
     for name, annotation in kind.__annotations__.items():
         # What NamedTuple makes of an annotation that is a string (typing.ForwardRef).
         _check(fields[name], annotation.__forward_arg__)
+        if annotation.__forward_arg__ in _FREE:
+            _refuse_deep(fields[name], _MAX_DEPTH + (kind is Record))
     return kind(**fields)
+
+
+def _refuse_deep(value: Any, limit: int) -> None:
+    """Raise ValueError when a value nests deeper than it may."""
+    level = [value]
+    for _ in range(limit):
+        inner = [node.values() if isinstance(node, dict) else node for node in level]
+        level = [v for values in inner for v in values if isinstance(v, dict | list)]
+        if not level:
+            return
+    raise ValueError("nests too deeply")
 
 
 def _check(value: Any, annotation: str) -> None:
@@ -265,6 +301,7 @@ def _is_object(value: Any) -> bool:
     return isinstance(value, dict)
 
 
+_FREE = ("dict[str, Any]", "list[dict[str, Any]]")
 _ITEM_CHECKS: dict[str, Callable[[Any], bool]] = {
     "list[int]": _is_number,
     "list[list[int]]": _is_range,
