@@ -71,10 +71,12 @@ class ArrayNode:
         layout = self.metadata.layout()
         geometry = Geometry(layout.shape, layout.chunk_shape, layout.itemsize, PAGE_NBYTES)
         limit_nbytes = settings.current().memory_limit
-        if geometry.nbytes and geometry.unit_nbytes > limit_nbytes:
+        # A chunk is decoded whole, also where it reaches far beyond the array.
+        unit_nbytes = max(geometry.unit_nbytes, layout.chunk_nbytes)
+        if geometry.nbytes and unit_nbytes > limit_nbytes:
             raise FormatError(
                 f"cannot map array {self.metadata.path!r} of {self.store_url}: one unit of its "
-                f"chunks takes {geometry.unit_nbytes} bytes, the memory limit is {limit_nbytes} "
+                f"chunks takes {unit_nbytes} bytes, the memory limit is {limit_nbytes} "
                 "bytes; raise it with lazyarr.configure(memory_limit=...), or store smaller "
                 "chunks with 'lazyarr convert'",
                 path=self.metadata.path,

@@ -6,11 +6,18 @@ them: most processes meet none of them, and each costs start-up time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lazyarr.errors import FormatError
-from lazyarr.format.check import as_integer, as_object, as_string, refuse_unknown, shown
+from lazyarr.format.check import (
+    as_integer,
+    as_list,
+    as_object,
+    as_string,
+    refuse_unknown,
+    shown,
+)
 from lazyarr.format.checksum import Crc32c
 from lazyarr.format.codec import BytesCodec
 from lazyarr.format.datatype import DataType
@@ -20,7 +27,7 @@ if TYPE_CHECKING:
     from lazyarr.format.blosc import Blosc
     from lazyarr.format.compress import Bz2, Deflate, Lzma
 
-__all__ = ["FILTERS", "parse_bytes_codec", "parse_filter", "parse_v2_codec"]
+__all__ = ["FILTERS", "check_count", "parse_bytes_codec", "parse_filter", "parse_v2_codec"]
 
 FILTERS: Mapping[str, str | None] = {
     "delta": "dtype",
@@ -32,10 +39,18 @@ FILTERS: Mapping[str, str | None] = {
 }
 """Filters of numcodecs on elements, with the parameter that names the type of these."""
 
+_MAX_CODECS = 32  # a chunk goes through all of them, one after the other
+_MAX_LZMA_FILTERS = 4  # LZMA_FILTERS_MAX, lzma/filter.h
 _PREFIX = "numcodecs."
 _CNAMES = ("lz4", "lz4hc", "blosclz", "snappy", "zlib", "zstd")
 _SHUFFLES: Mapping[str, int] = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2}
 _NOT_MAPPABLE = ("packbits", "zfp", "zfpy", "pcodec", "vlen-utf8", "vlen-bytes", "vlen_utf8")
+
+
+def check_count(codecs: Sequence[object], what: str) -> None:
+    """Refuse more codecs than anybody would have a chunk go through."""
+    if len(codecs) > _MAX_CODECS:
+        raise FormatError(f"{what} are {len(codecs)}; lazyarr reads up to {_MAX_CODECS}")
 
 
 def parse_bytes_codec(name: str, configuration: dict[str, Any], *, typesize: int) -> BytesCodec:
@@ -97,7 +112,7 @@ def _parse_numcodec(config: dict[str, Any], typesize: int, *, known: str) -> Byt
         return _NUMCODECS[name](parameters)
     if name == "blosc":
         return _parse_blosc(parameters, typesize=typesize)
-    if name == "lzma" and parameters.get("filters") is None:
+    if name == "lzma":
         return _parse_lzma(parameters)
     if name == "crc32c" and parameters.get("location", "end") == "end":
         return Crc32c()
@@ -155,10 +170,27 @@ def _parse_lzma(configuration: dict[str, Any]) -> Lzma:
     container = configuration.get("format", 1)
     check = configuration.get("check", -1)
     preset = configuration.get("preset")
-    return Lzma(
-        as_integer(container, "format of codec 'lzma'", minimum=1, maximum=2),
+    filters = _parse_lzma_filters(configuration.get("filters"))
+    codec = Lzma(
+        as_integer(container, "format of codec 'lzma'", minimum=1, maximum=2 if not filters else 3),
         as_integer(check, "check of codec 'lzma'", minimum=-1, maximum=10),
         None if preset is None else as_integer(preset, "preset of codec 'lzma'", maximum=2**32 - 1),
+        filters,
+    )
+    codec.check_filters()
+    return codec
+
+
+def _parse_lzma_filters(value: object) -> tuple[tuple[tuple[str, int], ...], ...]:
+    filters = [] if value is None else as_list(value, "filters of codec 'lzma'")
+    if len(filters) > _MAX_LZMA_FILTERS:
+        raise FormatError(f"filters of codec 'lzma' are {len(filters)}; it has up to 4")
+    return tuple(
+        tuple(
+            (name, as_integer(number, f"{shown(name)} of a filter of codec 'lzma'", maximum=2**62))
+            for name, number in sorted(as_object(spec, "a filter of codec 'lzma'").items())
+        )
+        for spec in filters
     )
 
 

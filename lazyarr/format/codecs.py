@@ -22,7 +22,7 @@ from lazyarr.format.check import (
     shown,
 )
 from lazyarr.format.codec import BytesCodec
-from lazyarr.format.codec_names import parse_bytes_codec, parse_filter
+from lazyarr.format.codec_names import check_count, parse_bytes_codec, parse_filter
 from lazyarr.format.datatype import DataType
 from lazyarr.format.shard import MAX_ENTRIES, ShardLevel
 
@@ -96,6 +96,7 @@ def parse_codecs(
         A codec is not known, misplaced, or can not be mapped.
     """
     named = [as_configuration(codec, "a codec") for codec in as_list(value, "codecs")]
+    check_count(named, "codecs")
     order = tuple(range(len(chunk_shape)))
     at = 0
     while at < len(named) and named[at][0] == "transpose":

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from lazyarr.errors import FormatError
 from lazyarr.format.buffers import Buffer, as_view
+from lazyarr.format.check import shown
 from lazyarr.format.codec import BytesCodec, check_length
 from lazyarr.format.errors import DamagedChunkError
 
@@ -18,7 +20,11 @@ if TYPE_CHECKING:
 __all__ = ["Bz2", "Deflate", "Lzma"]
 
 _STEP_NBYTES = 64 * 1024
+_FORMAT_RAW = 3  # lzma.FORMAT_RAW, without the import
 _LZMA_MEMORY_NBYTES = 128 * 2**20  # the strongest preset needs 65 MiB
+
+# Members of one gzip stream: each costs more than its bytes do.
+_MAX_MEMBERS = 2**16
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +53,13 @@ class Deflate(BytesCodec):
     def _pieces(self, data: memoryview, limit_nbytes: int) -> Iterator[bytes]:
         # The object copies what it does not use, so it is given a little at a time.
         stream = zlib.decompressobj(self._wbits)
-        at = 0
+        at, n_members = 0, 1
         while at < len(data) and not (stream.eof and self.container == "zlib"):
             if stream.eof:
                 stream = zlib.decompressobj(self._wbits)
+                n_members += 1
+                if n_members > _MAX_MEMBERS:
+                    raise DamagedChunkError(f"gzip stream has more than {_MAX_MEMBERS} members")
             step = data[at : at + _STEP_NBYTES]
             try:
                 yield stream.decompress(step, limit_nbytes + 1)
@@ -107,24 +116,52 @@ class Lzma(BytesCodec):
         `lzma.FORMAT_*` and `lzma.CHECK_*`.
     preset : int or None
         Compression level.
+    filters : tuple of tuples of (str, int)
+        The members of each filter, for `lzma.FORMAT_RAW` alone; its streams do not say.
     """
 
     container: int = 1
     check: int = -1
     preset: int | None = None
+    filters: tuple[tuple[tuple[str, int], ...], ...] = ()
+
+    def check_filters(self) -> None:
+        """Raise FormatError where the filters are none that can be used, or want too much."""
+        if not self.filters:
+            return
+        wanted = sum(dict(members).get("dict_size", 0) for members in self.filters)
+        try:
+            if self.container != _FORMAT_RAW or wanted > _LZMA_MEMORY_NBYTES:
+                raise ValueError("they want too much memory, or another format than 3")
+            self._stream()
+        # LZMAError derives from it alone, and a filter is checked in any way.
+        except Exception as error:
+            raise FormatError(
+                f"filters {shown(self.filters)} of codec 'lzma' can not be used: {error};"
+                " read the array with the library that wrote it"
+            ) from error
+
+    def _stream(self) -> lzma.LZMADecompressor:
+        import lzma
+
+        if not self.filters:
+            return lzma.LZMADecompressor(self.container, memlimit=_LZMA_MEMORY_NBYTES)
+        return lzma.LZMADecompressor(self.container, filters=self._filters)
+
+    @property
+    def _filters(self) -> list[dict[str, int]]:
+        return [dict(members) for members in self.filters]
 
     def decode(self, data: Buffer, limit_nbytes: int) -> Buffer:
         """Return what a stream holds, up to a number of bytes."""
-        import lzma
-
-        stream = lzma.LZMADecompressor(self.container, memlimit=_LZMA_MEMORY_NBYTES)
-        return _decompress_stream(stream, data, limit_nbytes, "lzma")
+        return _decompress_stream(self._stream(), data, limit_nbytes, "lzma")
 
     def encode(self, data: Buffer) -> Buffer:
         """Return one stream."""
         import lzma
 
-        return lzma.compress(data, self.container, self.check, self.preset)
+        filters = self._filters or None
+        return lzma.compress(data, self.container, self.check, self.preset, filters)
 
 
 def _decompress_stream(

@@ -28,7 +28,8 @@ _SIZES: Mapping[str, tuple[int, ...]] = {
 }
 _STEMS = {"i": "int", "u": "uint", "f": "float", "c": "complex"}
 _MAX_STRUCT_DEPTH = 16
-_MAX_ITEMSIZE = 2**31 - 1
+# Of an element, in bytes: parsing makes one of the fill value, however short its text.
+_MAX_ITEMSIZE = 2**24
 
 
 def parse_v2_data_type(value: object, *, depth: int = 0) -> DataType:

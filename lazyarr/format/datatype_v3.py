@@ -49,7 +49,8 @@ _ALIASES: Mapping[str, str] = {
 _UNITS = ("Y", "M", "W", "D", "h", "m", "s", "ms", "us", "ns", "ps", "fs", "as", "generic")
 _UNIT_ALIASES = {"μs": "us", "µs": "us"}
 _VARIABLE = ("string", "bytes", "variable_length_utf8", "variable_length_bytes", "vlen-ndarray")
-_MAX_ITEMSIZE = 2**31 - 1  # NumPy keeps the size of an element in a C int up to 2.0
+# Of an element, in bytes: parsing makes one of the fill value, however short its text.
+_MAX_ITEMSIZE = 2**24
 _MAX_STRUCT_DEPTH = 16
 
 

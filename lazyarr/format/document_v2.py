@@ -10,7 +10,7 @@ from typing import Any
 from lazyarr.errors import FormatError
 from lazyarr.format.check import as_list, as_object, as_shape, bounded_product, parse_json, shown
 from lazyarr.format.codec import BytesCodec
-from lazyarr.format.codec_names import parse_v2_codec
+from lazyarr.format.codec_names import check_count, parse_v2_codec
 from lazyarr.format.codecs import CodecChain
 from lazyarr.format.datatype import DataType
 from lazyarr.format.datatype_v2 import parse_v2_data_type
@@ -123,7 +123,7 @@ def _parse_array(members: dict[str, Any], attributes: dict[str, Any], path: str)
         chunk_shape=chunk_shape,
         key_encoding=_parse_separator(members.get("dimension_separator", ".")),
         codecs=CodecChain(axes if order == "C" else axes[::-1], _parse_codecs(members, dtype)),
-        fill=_parse_fill(dtype, members.get("fill_value")),
+        fill_head=_parse_fill(dtype, members.get("fill_value")).rstrip(b"\0"),
         attributes=attributes,
         dimension_names=_dimension_names(attributes, len(shape)),
         document=members,
@@ -140,9 +140,9 @@ def _parse_separator(value: object) -> KeyEncoding:
 
 def _parse_codecs(members: dict[str, Any], dtype: DataType) -> tuple[BytesCodec, ...]:
     filters = members.get("filters") or []
-    codecs = [
-        parse_v2_codec(value, dtype=dtype, is_filter=True) for value in as_list(filters, "filters")
-    ]
+    named = as_list(filters, "filters")
+    check_count(named, "filters")
+    codecs = [parse_v2_codec(value, dtype=dtype, is_filter=True) for value in named]
     compressor = members.get("compressor")
     if compressor is not None:
         codecs.append(parse_v2_codec(compressor, dtype=dtype, is_filter=False))

@@ -119,7 +119,7 @@ def _parse_array(members: dict[str, Any], path: str) -> ArrayMetadata:
         chunk_shape=chunk_shape,
         key_encoding=parse_key_encoding(members.get("chunk_key_encoding")),
         codecs=chain,
-        fill=parse_fill(stored_type, members["fill_value"]),
+        fill_head=parse_fill(stored_type, members["fill_value"]).rstrip(b"\0"),
         attributes=as_object(members.get("attributes", {}), "attributes"),
         dimension_names=_parse_dimension_names(members.get("dimension_names"), len(shape)),
         document={name: value for name, value in members.items() if name != "attributes"},

@@ -160,7 +160,9 @@ def resized_document(document: bytes, shape: tuple[int, ...]) -> bytes:
     """
     members = json.loads(document)
     members["shape"] = list(shape)
-    return _dump(members)
+    # As it was includes what JSON does not have: other writers put NaN into attributes,
+    # and halves of characters, which no encoding but their escapes can hold.
+    return json.dumps(members, ensure_ascii=False).encode("utf-8", "backslashreplace")
 
 
 def _dump(members: dict[str, Any]) -> bytes:

@@ -122,7 +122,7 @@ class Layout:
     @property
     def fill_is_zero(self) -> bool:
         """Whether the fill value is all zero bits; -0.0 is not."""
-        return not any(self.fill)
+        return self.fill.count(0) == len(self.fill)
 
     def locate(self, chunk: tuple[int, ...]) -> ChunkAddress:
         """Return where a smallest chunk is stored.

@@ -38,8 +38,9 @@ class ArrayMetadata:
         How objects are named.
     codecs : CodecChain
         What chunks go through.
-    fill : bytes
-        One element that holds the fill value.
+    fill_head : bytes
+        One element that holds the fill value, without the zeros that it ends with: a
+        short document may claim elements of any size.
     attributes : dict
         What users have put there.
     dimension_names : tuple of (str or None), or None
@@ -56,10 +57,15 @@ class ArrayMetadata:
     chunk_shape: tuple[int, ...]
     key_encoding: KeyEncoding
     codecs: CodecChain
-    fill: bytes
+    fill_head: bytes
     attributes: dict[str, Any] = field(default_factory=dict, hash=False)
     dimension_names: tuple[str | None, ...] | None = None
     document: dict[str, Any] = field(default_factory=dict, hash=False, compare=False, repr=False)
+
+    @property
+    def fill(self) -> bytes:
+        """One element that holds the fill value."""
+        return self.fill_head.ljust(self.dtype.itemsize, b"\0")
 
     @property
     def nbytes(self) -> int:

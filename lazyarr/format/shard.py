@@ -19,8 +19,8 @@ from lazyarr.format.errors import DamagedChunkError
 
 __all__ = ["MAX_ENTRIES", "ShardIndex", "ShardLevel"]
 
-MAX_ENTRIES = 2**26
-"""Most chunks in a shard: an index of a gibibyte, a hundred times what writers make."""
+MAX_ENTRIES = 2**24
+"""Most chunks in a shard: an index of 256 MiB, far more than writers make."""
 
 _EMPTY = 2**64 - 1  # in both places: there is no such chunk, its elements are the fill value
 _ENTRY_NBYTES = 16
@@ -157,7 +157,8 @@ class ShardLevel:
         entries = view[: _ENTRY_NBYTES * self.n_entries]
         if self.checksum:
             self._check(entries, view[len(entries) :])
-        pairs = array("Q", entries.tobytes())
+        pairs = array("Q")
+        pairs.frombytes(entries)
         if self._is_swapped:
             pairs.byteswap()
         _check_entries(pairs, _MAX_STOP if object_nbytes is None else object_nbytes)

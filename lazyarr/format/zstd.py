@@ -30,6 +30,10 @@ _USUAL_WINDOW_NBYTES = 8 * 2**20
 _MAX_BLOCK_NBYTES = 128 * 1024
 _MAX_WINDOW_NBYTES = 2**31
 
+# Frames and blocks of one chunk: 32 GiB in blocks of the usual size.  A chunk of
+# nothing but empty ones would take far longer to walk than to read.
+_MAX_BLOCKS = 2**18
+
 
 class Frame(NamedTuple):
     """One frame of some compressed bytes.
@@ -44,12 +48,15 @@ class Frame(NamedTuple):
         Where its window descriptor is; -1 where it has none.
     window_nbytes : int
         How much history it wants kept; 0 where it has no window descriptor.
+    n_blocks : int
+        How many blocks it consists of.
     """
 
     stop: int
     content_nbytes: int | None
     window_at: int
     window_nbytes: int
+    n_blocks: int
 
 
 def scan_frames(data: memoryview) -> list[Frame]:
@@ -65,18 +72,21 @@ def scan_frames(data: memoryview) -> list[Frame]:
         Something that is no frame, or a frame that ends early.
     """
     frames = []
-    at = 0
+    at = n_blocks = 0
     while at < len(data):
         magic = data[at : at + 4]
         if magic == _MAGIC:
             frame = _scan_frame(data, at)
         elif magic[1:] == _SKIPPABLE and magic[0] >> 4 == 5:
             size = int.from_bytes(data[at + 4 : at + 8], "little")
-            frame = Frame(at + 8 + size, 0, -1, 0)
+            frame = Frame(at + 8 + size, 0, -1, 0, 1)
         else:
             raise DamagedChunkError(
                 f"zstd frame expected at byte {at} of {len(data)}, found {bytes(magic).hex()}"
             )
+        n_blocks += frame.n_blocks
+        if n_blocks > _MAX_BLOCKS:
+            raise DamagedChunkError(f"zstd content expected in {_MAX_BLOCKS} blocks, found more")
         if frame.stop > len(data):
             raise DamagedChunkError(
                 f"zstd frame expected to end at byte {frame.stop}, found {len(data)} bytes"
@@ -104,21 +114,23 @@ def _scan_frame(data: memoryview, start: int) -> Frame:
         content = int.from_bytes(header[at : at + content_field], "little")
         content += 256 * (content_field == 2)
     at += content_field
-    stop = _scan_blocks(data, start + at) + 4 * (descriptor >> 2 & 1)
-    return Frame(stop, content, window_at, window)
+    stop, n_blocks = _scan_blocks(data, start + at)
+    return Frame(stop + 4 * (descriptor >> 2 & 1), content, window_at, window, n_blocks)
 
 
-def _scan_blocks(data: memoryview, at: int) -> int:
-    """Return where the last block ends; beyond the data when it is cut short."""
-    while at + 3 <= len(data):
+def _scan_blocks(data: memoryview, at: int) -> tuple[int, int]:
+    """Return where the last block ends, beyond the data when it is cut short, and their count."""
+    n_blocks = 0
+    while at + 3 <= len(data) and n_blocks <= _MAX_BLOCKS:
+        n_blocks += 1
         header = data[at] | data[at + 1] << 8 | data[at + 2] << 16
         kind = header >> 1 & 3
         if kind == _RESERVED:
             raise DamagedChunkError(f"zstd block of a known type expected at byte {at}, found 3")
         at += 3 + (1 if kind == _RLE else header >> 3)
         if header & 1:
-            return at
-    return max(at, len(data)) + 3
+            return at, n_blocks
+    return max(at, len(data)) + 3, n_blocks
 
 
 class _PerThread(threading.local):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import mmap
 from typing import TYPE_CHECKING, Self
 
 from lazyarr.kernel.mapping import PAGE_NBYTES
+from lazyarr.kernel.refusal import refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -124,7 +126,11 @@ class ScratchBuffer:
     def _allocate(self, nbytes: int) -> None:
         size = max(1, -(-nbytes // PAGE_NBYTES)) * PAGE_NBYTES
         # No reference to the map itself: the views keep it, and the last one ends it.
-        self.view = memoryview(mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+        try:
+            self.view = memoryview(mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+        except (OSError, ValueError, OverflowError) as error:
+            purpose = f"cannot have {size} bytes to decode into"
+            raise refusal(f"{purpose}: {error}; store smaller chunks", errno.ENOMEM) from error
         self.address = buffer_address(self.view)
 
     def __repr__(self) -> str:
@@ -142,7 +148,13 @@ class ScratchBuffer:
         return len(self.view)
 
     def grow(self, nbytes: int) -> None:
-        """Have at least so many bytes; what was written is lost when it grows."""
+        """Have at least so many bytes; what was written is lost when it grows.
+
+        Raises
+        ------
+        KernelError
+            ENOMEM: there are not so many.
+        """
         if nbytes > self.nbytes:
             self._allocate(nbytes)
 

@@ -105,7 +105,7 @@ class HeldShards:
             return False
         return True
 
-    def close(self) -> None:
+    def release(self) -> None:
         """Give back the shards that nobody reads from, and the others when they are done."""
         with self._lock:
             held, self._held = self._held, {}

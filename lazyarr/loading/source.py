@@ -7,7 +7,7 @@ import functools
 import threading
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
-from lazyarr.errors import ChunkError, FormatError, StoreError
+from lazyarr.errors import ChunkError, FormatError, KernelError, LazyarrError, StoreError
 from lazyarr.loading.held import HeldShards, units_per_shard
 from lazyarr.loading.indexes import IndexCache
 
@@ -90,7 +90,7 @@ class Source:
     def close(self) -> None:
         """Let go of the store."""
         if self._held is not None:
-            self._held.close()
+            self._held.release()
         if self._opened is not None:
             self._opened.close()
 
@@ -141,7 +141,10 @@ class Source:
         """
         nbytes = self._geometry.unit_bytes(unit).size
         page_nbytes = self._geometry.page_nbytes
-        workspace.unit.grow(max(nbytes, self._layout.chunk_nbytes) + page_nbytes)
+        try:
+            workspace.unit.grow(max(nbytes, self._layout.chunk_nbytes) + page_nbytes)
+        except KernelError as error:
+            raise self._chunk_error(self._geometry.first_chunk(unit), error) from error
         load = self._load_whole if self._geometry.is_contiguous else self._load_tiles
         if not load(unit, nbytes, fetched, workspace):
             return False
@@ -256,7 +259,7 @@ class Source:
                     raise
                 self._look_again(chunk)
                 return step()
-        except (FormatError, StoreError) as error:
+        except (LazyarrError, MemoryError) as error:
             raise self._chunk_error(chunk, error) from error
 
     def _is_suspect(self, chunk: tuple[int, ...], error: StoreError) -> bool:
@@ -270,6 +273,8 @@ class Source:
     def _look_again(self, chunk: tuple[int, ...]) -> None:
         """Keep neither indexes nor the object's open file: it may be another one now."""
         self._indexes.clear()
+        if self._held is not None:
+            self._held.release()
         forget = getattr(getattr(self._store, "inner", self._store), "forget", None)
         if forget is not None:
             forget(self._key(self._layout.locate(chunk)))

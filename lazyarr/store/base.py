@@ -156,7 +156,8 @@ def check_key(key: str, url: str, *, is_prefix: bool = False) -> str:
     Raises
     ------
     StoreError
-        When the key is absolute, is empty, or has an empty, ``.`` or ``..`` part.
+        When the key is absolute, is empty, has an empty, ``.`` or ``..`` part, or is
+        nothing that a file can be called.
 
     Examples
     --------
@@ -170,13 +171,22 @@ is not normalised; keys are relative, with names between single slashes
     """
     if is_prefix and key == "":
         return key
-    if "\0" in key or any(part in ("", ".", "..") for part in key.split("/")):
+    parts = key.split("/")
+    if "\0" in key or not _is_encodable(key) or any(part in ("", ".", "..") for part in parts):
         message = (
             f"cannot use key {key!r} in {url}: it leaves the store or is not normalised; "
             f"keys are relative, with names between single slashes"
         )
         raise StoreError(message, url=url, key=key, transient=False)
     return key
+
+
+def _is_encodable(key: str) -> bool:
+    try:
+        key.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def check_range(start: int, stop: int, into: memoryview | None) -> int:

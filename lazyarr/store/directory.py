@@ -100,6 +100,9 @@ class HeldDirectory:
             raise StoreError(message, url=self.url, key=None, transient=False) from error
         except OSError as error:
             raise_store_error(error, "open", None, self.url)
+        except ValueError as error:  # a zero byte, or half a character
+            message = f"cannot open {self.url!r}: {error}; no directory has such a name"
+            raise StoreError(message, url=self.url, key=None, transient=False) from error
         identity = _identity(os.fstat(fd))
         if self.identity not in (None, identity):
             os.close(fd)

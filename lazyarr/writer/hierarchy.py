@@ -62,7 +62,7 @@ def node_type(document: bytes) -> str | None:
     """Return ``"array"`` or ``"group"``; None for what is neither."""
     try:
         members = json.loads(document)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     found = members.get("node_type") if isinstance(members, dict) else None
     return found if found in ("array", "group") else None
@@ -162,6 +162,6 @@ def _without_copies(document: bytes) -> dict[str, Any]:
 
 
 def _dump(members: dict[str, Any]) -> bytes:
-    # Other writers put NaN into attributes, which JSON does not have; what
-    # they wrote is copied as it is.
-    return json.dumps(members, ensure_ascii=False).encode()
+    # Other writers put NaN into attributes, which JSON does not have, and halves of
+    # characters, which only an escape can hold; what they wrote is copied as it is.
+    return json.dumps(members, ensure_ascii=False).encode("utf-8", "backslashreplace")
