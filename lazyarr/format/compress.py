@@ -24,7 +24,7 @@ _FORMAT_RAW = 3  # lzma.FORMAT_RAW, without the import
 _LZMA_MEMORY_NBYTES = 128 * 2**20  # the strongest preset needs 65 MiB
 
 # Members of one gzip stream: each costs more than its bytes do.
-_MAX_MEMBERS = 2**16
+_MAX_MEMBERS = 2**15
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from lazyarr.format.codecs import CodecChain
 from lazyarr.format.datatype import DataType
 from lazyarr.format.datatype_v2 import parse_v2_data_type
 from lazyarr.format.document_v3 import join_path, located
-from lazyarr.format.fillvalue import parse_fill
+from lazyarr.format.fillvalue import parse_fill_head
 from lazyarr.format.grid import KeyEncoding
 from lazyarr.format.metadata import ArrayMetadata, GroupMetadata, Node
 
@@ -123,7 +123,7 @@ def _parse_array(members: dict[str, Any], attributes: dict[str, Any], path: str)
         chunk_shape=chunk_shape,
         key_encoding=_parse_separator(members.get("dimension_separator", ".")),
         codecs=CodecChain(axes if order == "C" else axes[::-1], _parse_codecs(members, dtype)),
-        fill_head=_parse_fill(dtype, members.get("fill_value")).rstrip(b"\0"),
+        fill_head=_parse_fill_head(dtype, members.get("fill_value")),
         attributes=attributes,
         dimension_names=_dimension_names(attributes, len(shape)),
         document=members,
@@ -149,11 +149,11 @@ def _parse_codecs(members: dict[str, Any], dtype: DataType) -> tuple[BytesCodec,
     return tuple(codecs)
 
 
-def _parse_fill(dtype: DataType, value: object) -> bytes:
+def _parse_fill_head(dtype: DataType, value: object) -> bytes:
     if value is not None:
-        return parse_fill(dtype, value)
+        return parse_fill_head(dtype, value)
     # "Undefined", says the specification; zarr-python has "not a time", else zeros.
-    return parse_fill(dtype, "NaT") if dtype.kind in ("M", "m") else bytes(dtype.itemsize)
+    return parse_fill_head(dtype, "NaT") if dtype.kind in ("M", "m") else b""
 
 
 def _dimension_names(attributes: dict[str, Any], ndim: int) -> tuple[str | None, ...] | None:

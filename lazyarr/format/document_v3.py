@@ -20,7 +20,7 @@ from lazyarr.format.check import (
 )
 from lazyarr.format.codecs import parse_codecs
 from lazyarr.format.datatype_v3 import parse_data_type
-from lazyarr.format.fillvalue import parse_fill
+from lazyarr.format.fillvalue import parse_fill_head
 from lazyarr.format.grid import parse_chunk_grid, parse_key_encoding
 from lazyarr.format.metadata import ArrayMetadata, GroupMetadata, Node
 
@@ -119,7 +119,7 @@ def _parse_array(members: dict[str, Any], path: str) -> ArrayMetadata:
         chunk_shape=chunk_shape,
         key_encoding=parse_key_encoding(members.get("chunk_key_encoding")),
         codecs=chain,
-        fill_head=parse_fill(stored_type, members["fill_value"]).rstrip(b"\0"),
+        fill_head=parse_fill_head(stored_type, members["fill_value"]),
         attributes=as_object(members.get("attributes", {}), "attributes"),
         dimension_names=_parse_dimension_names(members.get("dimension_names"), len(shape)),
         document={name: value for name, value in members.items() if name != "attributes"},

@@ -16,12 +16,13 @@ from lazyarr.errors import FormatError
 from lazyarr.format.check import as_integer, as_list, as_string, shown
 from lazyarr.format.datatype import DataType
 
-__all__ = ["NAMED_FLOATS", "NAT", "parse_fill"]
+__all__ = ["NAMED_FLOATS", "NAT", "parse_fill", "parse_fill_head"]
 
 NAMED_FLOATS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 NAT = -(2**63)
 """NumPy's "not a time", for dates and durations."""
 _LETTERS = {2: "e", 4: "f", 8: "d"}
+_MAX_STRUCT_NBYTES = 2**16
 
 
 def parse_fill(dtype: DataType, value: object) -> bytes:
@@ -46,7 +47,15 @@ def parse_fill(dtype: DataType, value: object) -> bytes:
     >>> parse_fill(DataType("float32", 4, "<f4"), "0x7fc00001").hex()
     '0100c07f'
     """
-    return _PARSERS[dtype.kind](dtype, value)
+    return parse_fill_head(dtype, value).ljust(dtype.itemsize, b"\0")
+
+
+def parse_fill_head(dtype: DataType, value: object) -> bytes:
+    """Return what `parse_fill` does without the zeros that it ends with.
+
+    It is about as long as the document, however large an element that says it has.
+    """
+    return _PARSERS[dtype.kind](dtype, value).rstrip(b"\0")
 
 
 def _order(dtype: DataType) -> str:
@@ -146,13 +155,13 @@ def _parse_time(dtype: DataType, value: object) -> bytes:
 
 def _parse_text(dtype: DataType, value: object) -> bytes:
     if value == 0 and not isinstance(value, bool):
-        return bytes(dtype.itemsize)
+        return b""
     text = as_string(value, f"fill_value of {dtype.name!r}")
     try:
         encoded = text.encode("utf-32-be" if _order(dtype) == ">" else "utf-32-le")
     except UnicodeEncodeError as error:
         raise _refuse(dtype, value, "valid Unicode") from error
-    return _padded(dtype, encoded, value)
+    return _fitting(dtype, encoded, value)
 
 
 def _parse_opaque(dtype: DataType, value: object) -> bytes:
@@ -167,24 +176,26 @@ def _parse_opaque(dtype: DataType, value: object) -> bytes:
 
 def _parse_base64(dtype: DataType, value: object) -> bytes:
     if value == 0 and not isinstance(value, bool):  # numcodecs-era writers: all bits zero
-        return bytes(dtype.itemsize)
+        return b""
     text = as_string(value, f"fill_value of {dtype.name!r}")
     try:
         encoded = base64.b64decode(text, validate=True)
     except ValueError as error:
         raise _refuse(dtype, value, "base64") from error
-    return _padded(dtype, encoded, value)
+    return _fitting(dtype, encoded, value)
 
 
-def _padded(dtype: DataType, encoded: bytes, value: object) -> bytes:
+def _fitting(dtype: DataType, encoded: bytes, value: object) -> bytes:
     if len(encoded) > dtype.itemsize:
         raise _refuse(dtype, value, f"at most {dtype.itemsize} bytes")
-    return encoded.ljust(dtype.itemsize, b"\0")
+    return encoded
 
 
 def _parse_struct(dtype: DataType, value: object) -> bytes:
     if not isinstance(value, dict):
         return _parse_base64(dtype, value)
+    if dtype.itemsize > _MAX_STRUCT_NBYTES:
+        raise _refuse(dtype, value, f"base64 where it has more than {_MAX_STRUCT_NBYTES} bytes")
     names = {member.name for member in dtype.fields}
     if set(value) != names:
         raise _refuse(dtype, value, f"an object with the members {shown(sorted(names))}")

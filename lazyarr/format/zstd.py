@@ -30,9 +30,9 @@ _USUAL_WINDOW_NBYTES = 8 * 2**20
 _MAX_BLOCK_NBYTES = 128 * 1024
 _MAX_WINDOW_NBYTES = 2**31
 
-# Frames and blocks of one chunk: 32 GiB in blocks of the usual size.  A chunk of
+# Frames and blocks of one chunk: 16 GiB in blocks of the usual size.  A chunk of
 # nothing but empty ones would take far longer to walk than to read.
-_MAX_BLOCKS = 2**18
+_MAX_BLOCKS = 2**17
 
 
 class Frame(NamedTuple):
