@@ -162,6 +162,8 @@ def configure(**changes: Any) -> _Restore:
         Seconds that one chunk may take to be fetched; for arrays opened later.
     retries : int
         How often a failed transfer is tried again; for arrays opened later.
+    connections : int
+        How many requests to remote stores may be under way at once.
     on_error : {"sigbus"}
         What a thread gets that touches a page which can not be had.
     stop_timeout : float

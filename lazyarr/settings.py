@@ -116,6 +116,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "retries": _whole("retries", least=0),
     "on_error": _check_on_error,
     "stop_timeout": _seconds("stop_timeout", least=_LEAST_STOP_SECONDS),
+    "connections": _whole("connections", least=1),
 }
 
 
@@ -139,6 +140,8 @@ class Settings:
     stop_timeout : float
         Seconds after which a worker of the pager's that does not answer, stopped or
         stuck, is replaced.
+    connections : int
+        How many requests to remote stores may be under way at once.
     """
 
     memory_limit: int
@@ -147,6 +150,7 @@ class Settings:
     retries: int = 6
     on_error: str = "sigbus"
     stop_timeout: float = 10.0
+    connections: int = 32
 
     def document(self) -> dict[str, Any]:
         """Return the settings as an object that JSON can hold."""

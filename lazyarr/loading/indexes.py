@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar, overload
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from lazyarr.format import ShardIndex
 
 __all__ = ["IndexCache"]
+
+_Default = TypeVar("_Default")
 
 
 class _Fetch:
@@ -51,10 +53,16 @@ class IndexCache:
     def __repr__(self) -> str:
         return f"<IndexCache: {len(self._indexes)} indexes, {self._nbytes} bytes>"
 
-    def known(self, key: tuple[object, ...]) -> ShardIndex | None:
-        """Return an index that is here."""
+    @overload
+    def known(self, key: tuple[object, ...]) -> ShardIndex | None: ...
+    @overload
+    def known(self, key: tuple[object, ...], default: _Default) -> ShardIndex | _Default | None: ...
+    def known(self, key: tuple[object, ...], default: object = None) -> object:
+        """Return an index that is here, or None if there is known to be none; else `default`."""
         with self._lock:
-            return self._indexes.get(key)
+            if key in self._indexes:
+                self._indexes.move_to_end(key)
+            return self._indexes.get(key, default)
 
     def get(
         self, key: tuple[object, ...], fetch: Callable[[], ShardIndex | None]
@@ -75,7 +83,7 @@ class IndexCache:
             return under_way.result()
         try:
             mine.index = fetch()
-            self._put(key, mine.index)
+            self.put(key, mine.index)
         except BaseException as error:
             mine.error = error
             raise
@@ -85,8 +93,11 @@ class IndexCache:
             mine.ended.set()
         return mine.index
 
-    def _put(self, key: tuple[object, ...], index: ShardIndex | None) -> None:
+    def put(self, key: tuple[object, ...], index: ShardIndex | None) -> None:
+        """Keep an index; None when it is known that there is none."""
         with self._lock:
+            if key in self._indexes:
+                self._nbytes -= _index_nbytes(self._indexes.pop(key))
             self._indexes[key] = index
             self._nbytes += _index_nbytes(index)
             while self._nbytes > self._limit_nbytes and len(self._indexes) > 1:

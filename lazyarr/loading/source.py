@@ -5,16 +5,16 @@ from __future__ import annotations
 import enum
 import functools
 import threading
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from lazyarr.errors import ChunkError, FormatError, KernelError, LazyarrError, StoreError
+from lazyarr.loading.finding import Finder, IndexRead, Place
 from lazyarr.loading.held import HeldShards, units_per_shard
-from lazyarr.loading.indexes import IndexCache
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lazyarr.format import ChunkAddress, Layout, ShardIndex
+    from lazyarr.format import Layout, ShardIndex
     from lazyarr.loading.workspace import Workspace
     from lazyarr.plan.geometry import Geometry
     from lazyarr.store import BorrowedFile, Store
@@ -29,14 +29,6 @@ Fetched: TypeAlias = "tuple[memoryview | None, ...]"
 
 Share: TypeAlias = "Callable[[int, Callable[[int, Workspace], None], Workspace], None]"
 """Does the parts of a load: how many, what does one by its number, and where."""
-
-
-class _Place(NamedTuple):
-    """Where an encoded chunk lies: bytes ``[start, stop)`` of an object, or all of it."""
-
-    key: str
-    start: int
-    stop: int | None
 
 
 class Source:
@@ -71,7 +63,7 @@ class Source:
         count_fetched: Callable[[int], None] = lambda _: None,
         share: Share | None = None,
     ) -> None:
-        self._count_fetched = count_fetched
+        self.count_fetched = count_fetched
         self._share = share or _do_alone
         self._open_store = open_store
         self._opened: Store | None = None
@@ -80,7 +72,7 @@ class Source:
         self._geometry = geometry
         self._url = url
         self._path = path
-        self._indexes = IndexCache()
+        self.finder = Finder(layout, path)
         n_units = units_per_shard(layout, geometry)
         self._held = HeldShards(layout, n_units, self._hold) if n_units else None
 
@@ -95,27 +87,20 @@ class Source:
             self._opened.close()
 
     @property
-    def _store(self) -> Store:
+    def store(self) -> Store:
+        """The store, opened when it is first needed, which may take its time."""
         if self._opened is None:
             with self._opening:
                 if self._opened is None:
                     self._opened = self._open_store()
         return self._opened
 
-    def fetch(self, unit: int) -> Fetched:
-        """Return the encoded chunks of a unit.
+    @property
+    def is_open(self) -> bool:
+        """Whether the store is open, so that to ask for it takes no time."""
+        return self._opened is not None
 
-        Raises
-        ------
-        ChunkError
-            When one of them can not be had.
-        """
-        return tuple(
-            self._heal(chunk, functools.partial(self._read, chunk, None))
-            for chunk in self._chunks(unit)
-        )
-
-    def _chunks(self, unit: int) -> list[tuple[int, ...]]:
+    def chunks_of(self, unit: int) -> list[tuple[int, ...]]:
         """Return the places in the grid of the chunks of a unit."""
         if self._geometry.is_contiguous:
             return [self._geometry.first_chunk(unit)]
@@ -144,7 +129,7 @@ class Source:
         try:
             workspace.unit.grow(max(nbytes, self._layout.chunk_nbytes) + page_nbytes)
         except KernelError as error:
-            raise self._chunk_error(self._geometry.first_chunk(unit), error) from error
+            raise self.chunk_error(self._geometry.first_chunk(unit), error) from error
         load = self._load_whole if self._geometry.is_contiguous else self._load_tiles
         if not load(unit, nbytes, fetched, workspace):
             return False
@@ -162,14 +147,14 @@ class Source:
             return False
         nbytes = self._held.load(unit, workspace, may_wait=may_wait)
         if nbytes:
-            self._count_fetched(nbytes)
+            self.count_fetched(nbytes)
         return nbytes > 0
 
     def _hold(self, unit: int) -> tuple[BorrowedFile, ShardIndex] | None:
         """Return the shard of a unit when a load has opened it and read its index."""
-        key = self._key(self._layout.locate(self._geometry.first_chunk(unit)))
-        index = self._indexes.known((key,))
-        file = self._store.borrow(key) if index is not None else None
+        chunk = self._geometry.first_chunk(unit)
+        index = self.finder.known_index(chunk)
+        file = self.store.borrow(self.finder.key(chunk)) if index is not None else None
         return None if index is None or file is None else (file, index)
 
     def _load_whole(
@@ -260,137 +245,96 @@ class Source:
                 self._look_again(chunk)
                 return step()
         except (LazyarrError, MemoryError) as error:
-            raise self._chunk_error(chunk, error) from error
+            raise self.chunk_error(chunk, error) from error
 
     def _is_suspect(self, chunk: tuple[int, ...], error: StoreError) -> bool:
         """Return whether a read may have failed because of an index that is kept.
 
         One of another version of its shard may name bytes that are not there.
         """
-        has_index = bool(self._layout.levels) and self._find(chunk, only_known=True) is not None
+        has_index = bool(self._layout.levels) and self._known_range(chunk) is not None
         return has_index and not error.transient
 
     def _look_again(self, chunk: tuple[int, ...]) -> None:
         """Keep neither indexes nor the object's open file: it may be another one now."""
-        self._indexes.clear()
+        self.finder.forget()
         if self._held is not None:
             self._held.release()
-        forget = getattr(getattr(self._store, "inner", self._store), "forget", None)
+        forget = getattr(getattr(self.store, "inner", self.store), "forget", None)
         if forget is not None:
-            forget(self._key(self._layout.locate(chunk)))
+            forget(self.finder.key(chunk))
 
     def _read(
         self,
         chunk: tuple[int, ...],
-        workspace: Workspace | None,
+        workspace: Workspace,
         out: memoryview | None = None,
     ) -> memoryview | None:
         """Return the encoded chunk, in `out` if it is not compressed; None when it is missing."""
         data = self._read_uncounted(chunk, workspace, out)
         if data is not None:
-            self._count_fetched(len(data))
+            self.count_fetched(len(data))
         return data
 
     def _read_uncounted(
-        self, chunk: tuple[int, ...], workspace: Workspace | None, out: memoryview | None
+        self, chunk: tuple[int, ...], workspace: Workspace, out: memoryview | None
     ) -> memoryview | None:
         place = self._find(chunk)
         if place is None:
             return None
         if place.stop is None:
             return self._read_object(place.key, workspace)
-        self._check_size(place.stop - place.start)
-        into = None
-        if workspace is not None:
-            workspace.encoded.grow(place.stop - place.start)
-            into = workspace.encoded.view
+        workspace.encoded.grow(place.stop - place.start)
+        into = workspace.encoded.view
         if out is not None and not self._layout.pipeline.codecs:
             into = out if place.stop - place.start == len(out) else into
-        data = self._store.read_range(place.key, place.start, place.stop, into=into)
+        data = self.store.read_range(place.key, place.start, place.stop, into=into)
         if data is None:
             raise FormatError("the object is gone, though its index was read from it")
         return data
 
-    def _read_object(self, key: str, workspace: Workspace | None) -> memoryview | None:
+    def _read_object(self, key: str, workspace: Workspace) -> memoryview | None:
         """Return a whole object; None when the store does not have it.
 
-        With a workspace the store is a local one: looking up the size first is
-        cheap there, and lets the bytes go to memory that is used again.
+        Looking up the size first is cheap in local stores, and lets the bytes go to
+        memory that is used again.
         """
-        if workspace is None:
-            whole = self._store.read(key)
-            return None if whole is None else memoryview(whole)
-        nbytes = self._store.size(key)
+        nbytes = self.store.size(key)
         if nbytes is None:
             return None
-        self._check_size(nbytes)
+        self.finder.check_size(nbytes)
         workspace.encoded.grow(nbytes)
-        return self._store.read_range(key, 0, nbytes, into=workspace.encoded.view)
+        return self.store.read_range(key, 0, nbytes, into=workspace.encoded.view)
 
-    def _check_size(self, nbytes: int) -> None:
-        """Refuse to read what is longer than any codec would make of a chunk."""
-        limit_nbytes = self._layout.pipeline.limit_nbytes
-        if nbytes > limit_nbytes:
-            raise FormatError(f"chunk expected to have up to {limit_nbytes} bytes, found {nbytes}")
+    def _find(self, chunk: tuple[int, ...]) -> Place | None:
+        """Return where an encoded chunk lies, and read the indexes that say so; None if nowhere."""
+        found = self.finder.find(chunk)
+        while isinstance(found, IndexRead):
+            index = self.finder.get(found, functools.partial(self._read_index, found))
+            found = self.finder.find(chunk, found, index)
+        if found is not None and found.stop is not None:
+            self.finder.check_size(found.stop - found.start)
+        return found
 
-    def _find(self, chunk: tuple[int, ...], *, only_known: bool = False) -> _Place | None:
-        """Return where an encoded chunk lies; None when it is not stored, or not known."""
-        address = self._layout.locate(chunk)
-        key = self._key(address)
-        if not self._layout.levels:
-            return _Place(key, 0, None)
-        start, stop = 0, -1
-        for depth, entry in enumerate(address.entries):
-            entries = address.entries[:depth]
-            if only_known:
-                index = self._indexes.known((key, *entries))
-            else:
-                index = self._index(key, entries, start, stop)
-            place = index.entry(entry) if index is not None else None
-            if place is None:
-                return None
-            start, stop = start + place[0], start + place[0] + place[1]
-        return _Place(key, start, stop)
-
-    def _key(self, address: ChunkAddress) -> str:
-        return f"{self._path}/{address.key}" if self._path else address.key
-
-    def _index(
-        self, key: str, entries: tuple[int, ...], start: int, stop: int
-    ) -> ShardIndex | None:
-        """Return the index of the shard that `entries` lead to; None when there is none."""
-        return self._indexes.get(
-            (key, *entries), lambda: self._read_index(key, len(entries), start, stop)
-        )
-
-    def _read_index(self, key: str, depth: int, start: int, stop: int) -> ShardIndex | None:
-        level = self._layout.levels[depth]
-        nbytes = level.index_nbytes
-        size: int | None = stop - start if depth else None
+    def _read_index(self, read: IndexRead) -> ShardIndex | None:
+        start, stop = self.finder.index_bytes(read)
         data: bytes | memoryview | None
-        if level.index_location == "start":
-            data = self._store.read_range(key, start, start + nbytes)
-        elif depth:
-            data = self._store.read_range(key, max(start, stop - nbytes), stop)
-        else:
-            suffix = self._store.read_suffix(key, nbytes)
+        size: int | None = None
+        if stop is None:
+            suffix = self.store.read_suffix(read.key, -start)
             data, size = suffix if suffix is not None else (None, None)
-        if data is not None:
-            return level.parse_index(data, object_nbytes=size)
-        if depth:
-            raise FormatError("the object is gone, though its index was read from it")
-        return None
+        else:
+            data = self.store.read_range(read.key, start, stop)
+        return self.finder.keep(read, data, size)
 
     def unit_error(self, unit: int, reason: str) -> ChunkError:
         """Return the error for a unit that can not be loaded for another reason than its bytes."""
-        return self._chunk_error(self._geometry.first_chunk(unit), StoreError(reason))
+        return self.chunk_error(self._geometry.first_chunk(unit), StoreError(reason))
 
-    def _chunk_error(self, chunk: tuple[int, ...], error: Exception) -> ChunkError:
+    def chunk_error(self, chunk: tuple[int, ...], error: Exception) -> ChunkError:
         """Return the error that names array, chunk, key, byte range and cause."""
-        key = self._key(self._layout.locate(chunk))
-        # No new attempt to read an index: one that failed has taken its time already.
-        place = self._find(chunk, only_known=True)
-        byte_range = None if place is None or place.stop is None else (place.start, place.stop)
+        key = self.finder.key(chunk)
+        byte_range = self._known_range(chunk)
         where = f"bytes [{byte_range[0]}, {byte_range[1]}) of {key}" if byte_range else key
         return ChunkError(
             f"chunk {chunk} of {self._path!r} in {self._url}: {error} in {where}; "
@@ -402,6 +346,16 @@ class Source:
             byte_range=byte_range,
             reason=str(error),
         )
+
+    def _known_range(self, chunk: tuple[int, ...]) -> tuple[int, int] | None:
+        """Return where a chunk lies in its object, without a new attempt to read an index.
+
+        One that failed has taken its time already.
+        """
+        place = self.finder.find(chunk)
+        if not isinstance(place, Place) or place.stop is None:
+            return None
+        return place.start, place.stop
 
 
 def _do_alone(n_parts: int, work: Callable[[int, Workspace], None], workspace: Workspace) -> None:

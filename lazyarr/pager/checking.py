@@ -28,6 +28,7 @@ __all__ = ["Limits", "check_hello", "check_region", "read_settings"]
 _MAX_PID = 2**22  # linux/threads.h: PID_MAX_LIMIT
 _MAX_ADDRESS = 2**63
 _MAX_THREADS = 1024
+_MAX_CONNECTIONS = 1024
 
 
 class Limits(NamedTuple):
@@ -37,6 +38,7 @@ class Limits(NamedTuple):
     threads: int
     timeout_seconds: float
     retries: int
+    connections: int
 
 
 def read_settings(settings: Mapping[str, Any]) -> Limits:
@@ -53,11 +55,13 @@ def read_settings(settings: Mapping[str, Any]) -> Limits:
             threads=min(int(settings["threads"]), _MAX_THREADS),
             timeout_seconds=float(settings["timeout"]),
             retries=int(settings["retries"]),
+            connections=min(int(settings["connections"]), _MAX_CONNECTIONS),
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise PagerError(f"cannot use settings {settings!r:.200}: {error!r}") from None
     timeout_is_usable = 0 < found.timeout_seconds < math.inf
-    if found.memory_limit < 1 or found.threads < 1 or found.retries < 0 or not timeout_is_usable:
+    least = min(found.memory_limit, found.threads, found.connections)
+    if least < 1 or found.retries < 0 or not timeout_is_usable:
         raise PagerError(f"cannot use settings {settings!r:.200}: a value is out of range")
     return found
 

@@ -111,6 +111,10 @@ class Crew:
         """Wait until the crew has stopped."""
         for thread in self._threads:  # grows while others are waited for
             thread.join()
+        self.close()
+
+    def close(self) -> None:
+        """Give memory and descriptors back; no thread may be left."""
         while self._workspaces:
             self._workspaces.pop().close()
         self._bench.close()

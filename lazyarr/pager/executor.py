@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections import Counter, deque
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lazyarr.errors import ChunkError, LazyarrError, PagerError
@@ -22,8 +23,8 @@ from lazyarr.wire import messages as w
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from concurrent.futures import ThreadPoolExecutor
 
+    from lazyarr.loading.fetching import Fetcher
     from lazyarr.loading.source import Fetched
     from lazyarr.pager.board import Board
     from lazyarr.pager.crew import Crew
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Executor"]
 
-# How many chunks are fetched over a network at once.
-_N_FETCHERS = 32
 # Units that are read and decoded in less time than it takes to wake a thread.
 _QUICK_NBYTES = 32 << 10
 # As much as is installed while the thread that waits would still be waking up.
@@ -79,13 +78,13 @@ class Executor:
         self.clients: dict[int, Client] = {}
         self.regions: dict[int, Region] = {}
         self.crew: Crew
+        self.fetcher: Fetcher
         self._lock = threading.Lock()
         self._events: deque[m.Event] = deque()
         self._waiting: dict[tuple[int, int], Channel] = {}
         self._n_loads: Counter[int] = Counter()
         self._gone: set[int] = set()
         self._quick_workspace = Workspace()
-        self._fetchers: ThreadPoolExecutor | None = None
         self._page = ScratchBuffer(PAGE_NBYTES)
         self._do: dict[type, Callable[[Any], None]] = {
             m.Load: self._do_load,
@@ -112,6 +111,7 @@ class Executor:
         while self._events:
             for command in self.machine.handle(self._events.popleft()):
                 self._do[type(command)](command)
+        self.fetcher.flush()
 
     def serve_quickly(self, client: Client, address: int) -> bool:
         """Serve a fault, or have it served, without the machine's events; return whether so.
@@ -253,24 +253,21 @@ class Executor:
         if not region.is_remote:
             self.crew.add(lambda ws: self._load(command, ws, None), urgent=command.urgent)
             return
-        if self._fetchers is None:
-            from concurrent.futures import ThreadPoolExecutor
+        done = partial(self._fetched, command, time.perf_counter())
+        self.fetcher.submit(region.source, command.unit, done, urgent=command.urgent)
 
-            self._fetchers = ThreadPoolExecutor(_N_FETCHERS, "pager-fetch")
-        self._fetchers.submit(self._fetch, command)
-
-    def _fetch(self, command: m.Load) -> None:
-        """Fetch a unit's chunks over the network, then have them decoded."""
-        begin = time.perf_counter()
-        self._board.begin(command.region, command.unit)
-        try:
-            fetched = self.regions[command.region].source.fetch(command.unit)
-        except BaseException as error:  # noqa: BLE001 - whoever waits must be told
-            self._end_load(command, self._failed(command, error))
+    def _fetched(self, command: m.Load, begin: float, result: Fetched | BaseException) -> None:
+        """Have the chunks of a unit decoded, or the error seen to: not where they were fetched."""
+        if isinstance(result, BaseException):
+            event = self._failed(command, result)
+            self.crew.add(lambda _: self._end_load(command, event), urgent=command.urgent)
             return
-        self._board.end()
         self.measurements.add("fetch", time.perf_counter() - begin)
-        self.crew.add(lambda ws: self._load(command, ws, fetched), urgent=command.urgent)
+        self.crew.add(lambda ws: self._load_fetched(command, ws, result), urgent=command.urgent)
+
+    def _load_fetched(self, command: m.Load, workspace: Workspace, fetched: Fetched) -> None:
+        self._load(command, workspace, fetched)
+        self.fetcher.release(fetched)
 
     def _load(
         self,

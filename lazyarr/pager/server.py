@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lazyarr.errors import KernelError, LazyarrError, PagerError
 from lazyarr.kernel import Features, Userfaultfd, pidfd_open
+from lazyarr.loading.fetching import Fetcher
 from lazyarr.pager.checking import Limits, check_hello, read_settings
 from lazyarr.pager.clients import Arena, Client, Region
 from lazyarr.pager.crew import Crew
@@ -102,6 +103,9 @@ class Pager:
         }
         self._crew = self._executor.crew = Crew(
             1, ears=self._epoll.fileno(), listen=self._listen, failed=_die
+        )
+        self._executor.fetcher = Fetcher(
+            1, failed=_die, on_retry=lambda: self._measurements.count("retries", 1)
         )
         self._watch(supervisor.fileno(), _Rank.MESSAGE, self._on_supervisor)
         self._take_over(ledger)
@@ -421,6 +425,7 @@ class Pager:
         self._retries = limits.retries
         self._executor.handle([m.LimitChanged(limits.memory_limit)])
         self._crew.resize(limits.threads)
+        self._executor.fetcher.resize(limits.connections)
 
     def _statistics(self) -> dict[str, Any]:
         machine = self._executor.machine

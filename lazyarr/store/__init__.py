@@ -1,6 +1,7 @@
 """Bytes from somewhere: local files, anything that fsspec reaches, objects in memory."""
 
-from lazyarr.store.base import Buffer, Store, StoreReference, WritableStore
+from lazyarr.store.asynchronous import AsyncStore, event_loop, fetch
+from lazyarr.store.base import Answer, Buffer, Store, StoreReference, WritableStore
 from lazyarr.store.descriptors import BorrowedFile
 from lazyarr.store.opening import open_reference, open_store, store_reference
 from lazyarr.store.retry import RetryingStore, RetryPolicy
@@ -16,4 +17,8 @@ __all__ = [
     "open_reference",
     "RetryPolicy",
     "RetryingStore",
+    "AsyncStore",
+    "event_loop",
+    "fetch",
+    "Answer",
 ]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "METADATA_NAMES",
+    "Answer",
     "Buffer",
     "Store",
     "StoreReference",
@@ -26,6 +27,14 @@ __all__ = [
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 """What can be written: contiguous bytes.  `collections.abc.Buffer` needs Python 3.12."""
+
+
+class Answer(NamedTuple):
+    """Bytes of an object, and the object's size in bytes where it is known."""
+
+    data: Buffer
+    total_nbytes: int | None
+
 
 METADATA_NAMES = ("zarr.json", ".zmetadata", ".zarray", ".zgroup", ".zattrs")
 """The objects that make a Zarr node visible, of versions 3 and 2."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -9,7 +10,7 @@ from lazyarr.errors import StoreError
 from lazyarr.store.base import METADATA_NAMES, StoreReference, check_key, check_range
 from lazyarr.store.failure import REMEDIES, Fault, decode_failure
 from lazyarr.store.packed import pack_store
-from lazyarr.store.transport import choose_transport
+from lazyarr.store.transport import AsyncTransport, choose_transport
 from lazyarr.store.urls import lives_in_this_process, without_credentials
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class FsspecStore:
     def read(self, key: str) -> bytes | None:
         """Return a whole object; None when it does not exist."""
         answer = self._ask("read", key, lambda way, path: way.fetch(path))
-        return None if answer is None else answer.data
+        return None if answer is None else bytes(answer.data)
 
     def read_range(
         self, key: str, start: int, stop: int, *, into: memoryview | None = None
@@ -95,6 +96,8 @@ class FsspecStore:
         if answer is None:
             return None
         if len(answer.data) != nbytes:
+            if answer.total_nbytes is None:
+                answer = answer._replace(total_nbytes=self.size(key))
             self._raise_wrong_length(key, start, stop, answer)
         if into is None:
             return memoryview(answer.data)
@@ -114,7 +117,35 @@ class FsspecStore:
         total = answer.total_nbytes
         if total is None or len(answer.data) != min(nbytes, total):
             self._raise_wrong_length(key, max(0, (total or 0) - nbytes), total or nbytes, answer)
-        return answer.data, total
+        return bytes(answer.data), total
+
+    @property
+    def is_asynchronous(self) -> bool:
+        """Whether `fetch` may be used."""
+        return isinstance(self._way(), AsyncTransport)
+
+    async def fetch(self, key: str, start: int, stop: int | None) -> Answer | None:
+        """Return ``object[start:stop]`` and the object's size; None when it does not exist.
+
+        What `read`, `read_range` and `read_suffix` do, on `event_loop` and without a thread
+        that waits.
+        """
+        check_key(key, self.url)
+        way = self._way()
+        assert isinstance(way, AsyncTransport)
+        try:
+            async with asyncio.timeout(self.timeout_seconds):
+                answer = await way.read(self._path(key), start, stop)
+        except Exception as error:  # noqa: BLE001 - every protocol has errors of its own
+            if decode_failure(error).fault is Fault.MISSING:
+                return None
+            self._raise(error, "read", key)
+        if start < 0 or stop is not None:
+            total = answer.total_nbytes or 0
+            first, end = (start, stop) if stop is not None else (max(0, total + start), total)
+            if len(answer.data) != end - first:
+                self._raise_wrong_length(key, first, end, answer)
+        return answer
 
     def size(self, key: str) -> int | None:
         """Return an object's size in bytes; None when it does not exist."""
@@ -266,7 +297,7 @@ class FsspecStore:
 
     def _raise_wrong_length(self, key: str, start: int, stop: int, answer: Answer) -> NoReturn:
         n_read = len(answer.data)
-        total = answer.total_nbytes if answer.total_nbytes is not None else self.size(key)
+        total = answer.total_nbytes
         message = f"cannot read bytes [{start}, {stop}) of {key!r} in {self.url}: "
         is_short = n_read < stop - start
         if is_short and total is not None and total < stop:

@@ -14,7 +14,8 @@ from lazyarr.errors import StoreError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lazyarr.store.base import Buffer, Store, WritableStore
+    from lazyarr.store.asynchronous import AsyncStore
+    from lazyarr.store.base import Answer, Buffer, Store, WritableStore
     from lazyarr.store.descriptors import BorrowedFile
 
 __all__ = ["RetryPolicy", "RetryingStore"]
@@ -181,26 +182,50 @@ class RetryingStore:
             raise StoreError(message, url=self.url, key=None, transient=False)
         return cast("WritableStore", self.inner)
 
+    @property
+    def is_asynchronous(self) -> bool:
+        """Whether `fetch` may be used."""
+        return getattr(self.inner, "is_asynchronous", False)
+
+    async def fetch(self, key: str, start: int, stop: int | None) -> Answer | None:
+        """Return ``object[start:stop]``; see `AsyncStore`."""
+        # Imported here: opening a local store does not need it.
+        import asyncio
+
+        inner = cast("AsyncStore", self.inner)
+        started, failures = self._clock(), 0
+        while True:
+            try:
+                return await inner.fetch(key, start, stop)
+            except StoreError as error:
+                failures += 1
+                delay = self._delay_or_raise(error, failures, started)
+            await asyncio.sleep(delay)
+
     def _call(self, attempt: Callable[[], _Result]) -> _Result:
-        started = self._clock()
-        failures = 0
+        started, failures = self._clock(), 0
         while True:
             try:
                 return attempt()
             except StoreError as error:
                 failures += 1
-                delay = self.policy.delay_seconds(
-                    failures,
-                    elapsed_seconds=self._clock() - started,
-                    transient=error.transient,
-                    jitter=self._jitter(),
-                )
-                if delay is None:
-                    raise
-                if self._on_retry is not None:
-                    self._on_retry(error, delay)
+                delay = self._delay_or_raise(error, failures, started)
             # Outside of the handler: the error and its frames are let go before the wait.
             self._sleep(delay)
+
+    def _delay_or_raise(self, error: StoreError, failures: int, started: float) -> float:
+        """Return how long to wait before the next attempt; raise the error to give up."""
+        delay = self.policy.delay_seconds(
+            failures,
+            elapsed_seconds=self._clock() - started,
+            transient=error.transient,
+            jitter=self._jitter(),
+        )
+        if delay is None:
+            raise error
+        if self._on_retry is not None:
+            self._on_retry(error, delay)
+        return delay
 
 
 def _random_jitter() -> float:

@@ -11,18 +11,12 @@ the object does not exist, as far as `failure.decode_failure` believes it.
 from __future__ import annotations
 
 import threading
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol, runtime_checkable
 
+from lazyarr.store.base import Answer
 from lazyarr.store.failure import Fault, UnusableAnswerError
 
-__all__ = ["Answer", "FsspecTransport", "Transport", "choose_transport"]
-
-
-class Answer(NamedTuple):
-    """Bytes of an object, and the object's size in bytes where it is known."""
-
-    data: bytes
-    total_nbytes: int | None
+__all__ = ["Answer", "AsyncTransport", "FsspecTransport", "Transport", "choose_transport"]
 
 
 class Transport(Protocol):
@@ -42,6 +36,15 @@ class Transport(Protocol):
 
     def list_paths(self, path: str) -> list[str]:
         """Return the paths directly below a path."""
+        ...
+
+
+@runtime_checkable
+class AsyncTransport(Protocol):
+    """A way that can also be gone without a thread that waits, on `asynchronous.event_loop`."""
+
+    async def read(self, path: str, start: int, stop: int | None) -> Answer:
+        """Return ``object[start:stop]`` and the object's size; ``(-n, None)`` are the last `n`."""
         ...
 
 

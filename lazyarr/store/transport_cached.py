@@ -111,7 +111,7 @@ class CachedTransport:
             os.close(fd)
 
     def _download(self, path: str) -> bytes:
-        data = self._inner.fetch(path).data
+        data = bytes(self._inner.fetch(path).data)
         directory = self.fs.storage[-1]
         os.makedirs(directory, exist_ok=True)
         target = os.path.join(directory, self.fs._mapper(path))  # noqa: SLF001 - its naming

@@ -113,6 +113,12 @@ class HttpTransport:
             raise UnusableAnswerError(f"the server lists nothing there; {advice}")
         return [url + unquote(name) for name in names]
 
+    async def read(self, path: str, start: int, stop: int | None) -> Answer:
+        """Return ``object[start:stop]``; ``(-n, None)`` are the last `n` bytes."""
+        if start < 0:
+            return await self._fetch_suffix(path, -start)
+        return await self._fetch(path, start, stop)
+
     async def _fetch(self, path: str, start: int | None, stop: int | None) -> Answer:
         if start is None or stop is None:
             async with await self._get(path, None) as response:

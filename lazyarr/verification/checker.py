@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lazyarr.format import ArrayMetadata, ShardIndex
+    from lazyarr.loading.finding import IndexRead
     from lazyarr.store import Store
 
 __all__ = ["Checker"]
@@ -79,14 +80,14 @@ class Checker(Source):
             for step in _coordinates(tuple(extent)):
                 yield tuple(a + b for a, b in zip(first, step, strict=True))
 
-    def _read_index(self, key: str, depth: int, start: int, stop: int) -> ShardIndex | None:
+    def _read_index(self, read: IndexRead) -> ShardIndex | None:
         """Read a shard's index, unless that failed before: it would for each of its chunks."""
-        place = (key, depth, start)
+        place = (read.key, len(read.entries), read.start)
         failures = self._failures.get(place, ())
         if len(failures) >= _MAX_INDEX_READS:
             raise copy.copy(failures[0])  # a copy has no traceback that holds bytes
         try:
-            index = super()._read_index(key, depth, start, stop)
+            index = super()._read_index(read)
         except (FormatError, StoreError) as error:
             self._failures[place] = (*failures, copy.copy(error))
             raise

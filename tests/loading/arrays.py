@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,8 @@ from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec, TransposeCodec, 
 
 from lazyarr.format import ArrayMetadata, Layout, parse_node, parse_v2_array
 from lazyarr.kernel import PAGE_NBYTES
-from lazyarr.loading.source import Source
+from lazyarr.loading.fetching import Fetcher
+from lazyarr.loading.source import Fetched, Source
 from lazyarr.loading.workspace import Workspace
 from lazyarr.plan.geometry import Geometry
 from lazyarr.store import Store, open_store
@@ -126,6 +128,19 @@ def _metadata(node: Path) -> ArrayMetadata:
     metadata = parse_node((node / "zarr.json").read_bytes(), path="group/x")
     assert isinstance(metadata, ArrayMetadata)
     return metadata
+
+
+def fetch(source: Source, unit: int) -> Fetched:
+    """Return the encoded chunks of a unit as they come over a network; raise what went wrong."""
+    results: queue.SimpleQueue[Fetched | BaseException] = queue.SimpleQueue()
+    fetcher = Fetcher(4, failed=results.put)
+    fetcher.submit(source, unit, results.put, urgent=True)
+    fetcher.flush()
+    result = results.get(timeout=60)
+    fetcher.close()
+    if isinstance(result, BaseException):
+        raise result
+    return result
 
 
 def load(source: Source, stored: Stored, unit: int, workspace: Workspace, **options: Any) -> bytes:

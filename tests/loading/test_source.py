@@ -10,7 +10,7 @@ from lazyarr.errors import ChunkError
 from lazyarr.kernel import PAGE_NBYTES
 from lazyarr.loading.workspace import Workspace
 from lazyarr.testing import FaultyStore, Misbehaviour
-from tests.loading.arrays import CHECKED, KINDS, load, store_array
+from tests.loading.arrays import CHECKED, KINDS, fetch, load, store_array
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def test_units_are_what_zarr_python_wrote(tmp_path, workspace, kind, fill, missi
     stored = store_array(tmp_path, fill=fill, missing=missing, **KINDS[kind])
     source = stored.source()
     for unit in [*range(stored.geometry.n_units), *reversed(range(stored.geometry.n_units))]:
-        fetched = source.fetch(unit) if fetch_first else None
+        fetched = fetch(source, unit) if fetch_first else None
         assert load(source, stored, unit, workspace, fetched=fetched) == stored.unit(unit)
     source.close()
 
@@ -115,7 +115,7 @@ def test_store_is_opened_when_it_is_needed_and_once(sharded, workspace):
     source = sharded.source(open_store)
     source.close()
     assert opened == []
-    threads = [threading.Thread(target=source.fetch, args=(unit,)) for unit in range(4)]
+    threads = [threading.Thread(target=fetch, args=(source, unit)) for unit in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -143,7 +143,7 @@ def test_bytes_read_are_counted(tmp_path, workspace):
     counts: list[int] = []
     source = stored.source(count_fetched=counts.append)
     source.load(0, workspace)
-    source.fetch(1)
+    fetch(source, 1)
     assert counts == [20, 20]
     source.close()
 
@@ -166,9 +166,9 @@ def test_bad_transfer_of_what_was_fetched_heals(sharded, workspace):
     """The chunk is read again where it is decoded."""
     store = FaultyStore(sharded.open())
     source = sharded.source(lambda: store)
-    source.fetch(0)
+    fetch(source, 0)
     store.misbehave(Misbehaviour.WRONG)
-    fetched = source.fetch(1)
+    fetched = fetch(source, 1)
     assert load(source, sharded, 1, workspace, fetched=fetched) == sharded.unit(1)
     source.close()
 
@@ -183,11 +183,14 @@ def test_transport_error_is_never_a_missing_chunk(tmp_path, workspace, kind, how
     store = FaultyStore(stored.open())
     source = stored.source(lambda: store)
     store.misbehave(how, times=None)
-    for step in (lambda: source.load(0, workspace), lambda: source.fetch(0)):
+    for step in (lambda: source.load(0, workspace), lambda: fetch(source, 0)):
         store.calls.clear()
         with pytest.raises(ChunkError) as caught:
             step()
-        assert len(store.calls) == 1, "tried again, though that has taken its time already"
+        keys = [call.key for call in store.calls]
+        assert len(keys) == len(set(keys)) > 0, (
+            "tried again, though that has taken its time already"
+        )
         assert caught.value.reason in str(caught.value.__cause__)
     store.behave()
     assert load(source, stored, 0, workspace) == stored.unit(0)

@@ -36,6 +36,7 @@ def served():
             pager._listen()
         yield pager, control, side, supervisor
         pager._executor.clients[0].close()
+        pager._crew.close()
         pager._epoll.close()
         for descriptor in (*memfds, board._memfd):
             os.close(descriptor)

@@ -1,0 +1,406 @@
+"""Chunks on their way from remote stores: many at once, neighbours together.
+
+Everything here happens on the event loop on which asynchronous stores are read, in
+one thread: so there are no locks, and nothing may block.  A unit is asked for with
+`Fetcher.submit`, from any thread.  Its chunks are found, for which shard indexes may have to
+be read first, each once however many chunks wait for it; then they queue as ranges of
+objects, and whatever waits at the same time and lies side by side is read at once.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from lazyarr.errors import FormatError, StoreError
+from lazyarr.loading.finding import IndexRead, Place
+from lazyarr.plan.coalescing import RangeQueue
+from lazyarr.store import event_loop, fetch
+from lazyarr.units import Span
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Coroutine, Iterable
+
+    from lazyarr.format import ShardIndex
+    from lazyarr.loading.source import Fetched, Source
+    from lazyarr.store import Answer
+
+__all__ = ["Fetcher"]
+
+# What is not wanted is read along where that is cheaper than a request of its own:
+# a request takes half a millisecond of the processor, as long as copying this twice.
+_MAX_GAP_NBYTES = 64 << 10
+# A read is worth its round trip from the one on; with more than the other at once what
+# has come would wait for the rest.  In between, all connections get their share.
+_MIN_NBYTES = 1 << 20
+_MAX_NBYTES = 8 << 20
+# How much may have come and not been decoded yet.
+_MAX_BACKLOG_NBYTES = 256 << 20
+_GONE = "the object is gone, though its index was read from it"
+
+_Done: TypeAlias = "Callable[[Fetched | BaseException], None]"
+_Job: TypeAlias = "Coroutine[Any, Any, None]"
+
+
+@dataclass(eq=False, slots=True)
+class _Unit:
+    """A unit on its way."""
+
+    source: Source
+    unit: int
+    urgent: bool
+    done: _Done
+    chunks: list[memoryview | None] = field(default_factory=list)
+    n_missing: int = 0
+    error: BaseException | None = None
+
+
+@dataclass(eq=False, slots=True)
+class _Part:
+    """A chunk of a unit on its way.
+
+    `is_second` says that its bytes were wrong once, `is_alone` that a read of it together
+    with others failed.
+    """
+
+    owner: _Unit
+    position: int
+    chunk: tuple[int, ...]
+    is_second: bool = False
+    is_alone: bool = False
+
+
+class _Lane:
+    """What waits to be read: indexes, then ranges of objects."""
+
+    def __init__(self) -> None:
+        self.indexes: deque[tuple[Source, IndexRead]] = deque()
+        self.alone: deque[tuple[Source, Place, _Part]] = deque()
+        self.ranges: RangeQueue[tuple[Source, str], _Part] = RangeQueue(
+            max_gap_nbytes=_MAX_GAP_NBYTES
+        )
+
+
+class Fetcher:
+    """Fetches the encoded chunks of units over the network.
+
+    Parameters
+    ----------
+    connections : int
+        How many requests may be under way at once.
+    failed : callable
+        Told of an exception that must not happen; must not return before it has seen to it
+        that nobody waits.
+    on_retry : callable, optional
+        Called when a read of several chunks has failed and each is read alone.
+
+    Notes
+    -----
+    `submit`, `flush`, `release` and `resize` may be called from any thread and never wait;
+    all else is done on the event loop.
+    """
+
+    def __init__(
+        self,
+        connections: int,
+        *,
+        failed: Callable[[BaseException], None],
+        on_retry: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._connections = connections
+        self._failed = failed
+        self._on_retry = on_retry
+        self._inbox: deque[_Unit] = deque()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._threads: Any = None
+        self._opening: dict[Source, list[_Unit]] = {}
+        self._lanes = (_Lane(), _Lane())  # urgent, patient
+        self._waiting: dict[tuple[Source, IndexRead], list[_Part]] = {}
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._lock = threading.Lock()
+        self._handed_nbytes = 0
+        self._released_nbytes = 0
+        self._is_held_back = False
+
+    def __repr__(self) -> str:
+        return f"<Fetcher: {len(self._under_way)} of {self._connections} reads under way>"
+
+    # --- from any thread --------------------------------------------------------------
+
+    def submit(self, source: Source, unit: int, done: _Done, *, urgent: bool) -> None:
+        """Queue a unit, to be fetched after the next `flush`.
+
+        Parameters
+        ----------
+        source : Source
+            Its array.
+        unit : int
+            Which one.
+        done : callable
+            Told of the chunks, or of the error, on the event loop: it must not wait.
+            `release` must be called when what it was given is not needed any more.
+        urgent : bool
+            Whether it goes before what is not.
+        """
+        self._inbox.append(_Unit(source, unit, urgent, done))
+
+    def flush(self) -> None:
+        """Begin to fetch what was submitted: what comes at once is read at once."""
+        if self._inbox:
+            self._call(self._take_in)
+
+    def release(self, fetched: Fetched) -> None:
+        """Take down that chunks are decoded, which may let others be fetched."""
+        with self._lock:
+            self._released_nbytes += _nbytes(fetched)
+        if self._is_held_back:
+            self._call(self._pump)
+
+    def resize(self, connections: int) -> None:
+        """Have another number of requests under way at once."""
+        self._connections = connections
+        if self._loop is not None:
+            self._call(self._pump)
+
+    def close(self) -> None:
+        """Let the threads go when they have done what they do; nothing may be under way."""
+        if self._threads is not None:
+            self._threads.shutdown()
+
+    def _call(self, function: Callable[[], None]) -> None:
+        """Have a function called on the loop, which is found first, in a thread.
+
+        What is imported for that takes longer than a fault may wait.
+        """
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._run, function)
+            return
+        if self._threads is None:
+            from concurrent.futures import ThreadPoolExecutor
+
+            # Threads are started one by one when there is work for them: never more than
+            # there are requests under way.
+            self._threads = ThreadPoolExecutor(1 << 16, "pager-fetch")
+        self._threads.submit(self._begin, function)
+
+    def _begin(self, function: Callable[[], None]) -> None:
+        self._loop = event_loop()
+        self._call(function)
+
+    def _run(self, function: Callable[[], None]) -> None:
+        try:
+            function()
+        except BaseException as error:  # noqa: BLE001 - nobody else would hear of it
+            self._failed(error)
+
+    # --- on the loop ----------------------------------------------------------------------
+
+    def _take_in(self) -> None:
+        while self._inbox:
+            unit = self._inbox.popleft()
+            waiting = self._opening.get(unit.source)
+            if waiting is not None:
+                waiting.append(unit)
+            elif unit.source.is_open:
+                self._split(unit)
+            else:
+                self._opening[unit.source] = [unit]
+                self._spawn(self._open(unit.source))
+        self._pump()
+
+    async def _open(self, source: Source) -> None:
+        """Open a source's store, in a thread; then go on with the units that wait for it."""
+        error: BaseException | None = None
+        try:
+            await event_loop().run_in_executor(self._threads, lambda: source.store)
+        except Exception as failure:  # noqa: BLE001 - whoever waits must be told
+            error = failure
+        for unit in self._opening.pop(source):
+            if error is None:
+                self._split(unit)
+            else:
+                unit.done(_named(source, source.chunks_of(unit.unit)[0], error))
+        self._pump()
+
+    def _split(self, unit: _Unit) -> None:
+        """Look for the chunks of a unit."""
+        chunks = unit.source.chunks_of(unit.unit)
+        unit.chunks = [None] * len(chunks)
+        unit.n_missing = len(chunks)
+        for position, chunk in enumerate(chunks):
+            self._look_for(_Part(unit, position, chunk))
+
+    def _look_for(
+        self, part: _Part, arrived: IndexRead | None = None, index: ShardIndex | None = None
+    ) -> None:
+        """Queue what is to be read next on the way to a chunk."""
+        source = part.owner.source
+        lane = self._lanes[not part.owner.urgent]
+        place = source.finder.find(part.chunk, arrived, index)
+        if place is None:
+            self._deliver(part, None)
+        elif isinstance(place, IndexRead):
+            waiting = self._waiting.setdefault((source, place), [])
+            if not waiting:
+                lane.indexes.append((source, place))
+            waiting.append(part)
+        elif place.stop is None or part.is_alone:
+            lane.alone.append((source, place, part))
+        else:
+            self._queue(part, place.key, Span(place.start, place.stop))
+
+    def _queue(self, part: _Part, key: str, span: Span) -> None:
+        source = part.owner.source
+        try:
+            source.finder.check_size(span.size)
+        except FormatError as error:
+            self._fail(part, error)
+            return
+        if span.size:
+            self._lanes[not part.owner.urgent].ranges.add((source, key), span, part)
+        else:
+            self._deliver(part, memoryview(b""))
+
+    def _pump(self) -> None:
+        """Begin as many reads as there are connections for."""
+        while len(self._under_way) < self._connections:
+            if self._must_hold_back():
+                return
+            job = self._next()
+            if job is None:
+                return
+            self._spawn(job)
+
+    def _must_hold_back(self) -> bool:
+        """Return whether too much has come; `release` has a look at it when it has said so."""
+        # Written down before looking: what is released after that calls.
+        self._is_held_back = True
+        self._is_held_back = self._handed_nbytes - self._released_nbytes > _MAX_BACKLOG_NBYTES
+        return self._is_held_back
+
+    def _next(self) -> _Job | None:
+        for lane in self._lanes:
+            if lane.indexes:
+                return self._read_index(*lane.indexes.popleft())
+            if lane.alone:
+                return self._read_alone(*lane.alone.popleft())
+            if lane.ranges:
+                share_nbytes = lane.ranges.nbytes // self._connections
+                group = lane.ranges.pop(max(_MIN_NBYTES, min(_MAX_NBYTES, share_nbytes)))
+                return self._read_together(*group.key, group.span, group.items)
+        return None
+
+    def _spawn(self, job: _Job) -> None:
+        task = event_loop().create_task(job)
+        self._under_way.add(task)
+        task.add_done_callback(self._end)
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        self._under_way.remove(task)
+        error = task.exception()
+        if error is not None:
+            self._failed(error)
+        self._run(self._pump)
+
+    async def _read_index(self, source: Source, read: IndexRead) -> None:
+        """Read a shard's index; then look further for the chunks that wait for it."""
+        index: ShardIndex | None = None
+        error: BaseException | None = None
+        try:
+            answer = await self._fetch(source, read.key, *source.finder.index_bytes(read))
+            data, total = answer if answer is not None else (None, None)
+            index = source.finder.keep(read, data, total)
+        except Exception as failure:  # noqa: BLE001 - whoever waits must be told
+            error = failure
+        for part in self._waiting.pop((source, read)):
+            if error is None:
+                self._look_for(part, read, index)
+            else:
+                self._fail(part, error)
+
+    async def _read_alone(self, source: Source, place: Place, part: _Part) -> None:
+        """Read a whole object, or a chunk that has failed together with others."""
+        try:
+            answer = await self._fetch(source, place.key, place.start, place.stop)
+            if answer is None and place.stop is not None:
+                raise FormatError(_GONE)
+        except Exception as error:  # noqa: BLE001 - whoever waits must be told
+            self._fail(part, error)
+            return
+        if answer is not None:
+            source.count_fetched(len(answer.data))
+        self._deliver(part, None if answer is None else memoryview(answer.data))
+
+    async def _read_together(
+        self, source: Source, key: str, span: Span, items: Iterable[tuple[Span, _Part]]
+    ) -> None:
+        """Read what lies side by side; each part alone if that fails: one may be to blame."""
+        items = tuple(items)
+        try:
+            answer = await self._fetch(source, key, *span, retry=len(items) == 1)
+            if answer is None:
+                raise FormatError(_GONE)
+        except Exception as error:  # noqa: BLE001 - whoever waits must be told
+            if len(items) > 1 and isinstance(error, StoreError):
+                self._on_retry()
+                for _, part in items:
+                    part.is_alone = True
+                    self._look_for(part)
+                return
+            for _, part in items:
+                self._fail(part, error)
+            return
+        source.count_fetched(len(answer.data))
+        view = memoryview(answer.data)
+        for place, part in items:
+            self._deliver(part, view[place.start - span.start : place.stop - span.start])
+
+    async def _fetch(
+        self, source: Source, key: str, start: int, stop: int | None, *, retry: bool = True
+    ) -> Answer | None:
+        return await fetch(source.store, key, start, stop, threads=self._threads, retry=retry)
+
+    # --- the end -------------------------------------------------------------------------
+
+    def _fail(self, part: _Part, error: BaseException) -> None:
+        """Look for a chunk once more when bytes were wrong: a bad transfer heals; else give up."""
+        source = part.owner.source
+        if isinstance(error, FormatError) and not part.is_second:
+            part.is_second = True
+            source.finder.forget()
+            self._look_for(part)
+            return
+        part.owner.error = part.owner.error or _named(source, part.chunk, error)
+        self._settle(part.owner)
+
+    def _deliver(self, part: _Part, data: memoryview | None) -> None:
+        part.owner.chunks[part.position] = data
+        self._settle(part.owner)
+
+    def _settle(self, unit: _Unit) -> None:
+        """Hand a unit over when nothing of it is on its way any more."""
+        unit.n_missing -= 1
+        if unit.n_missing:
+            return
+        if unit.error is not None:
+            unit.done(unit.error)
+            return
+        fetched = tuple(unit.chunks)
+        self._handed_nbytes += _nbytes(fetched)
+        unit.done(fetched)
+
+
+def _named(source: Source, chunk: tuple[int, ...], error: BaseException) -> BaseException:
+    """Return the error that says which chunk can not be had; a bug is shown as it is."""
+    if not isinstance(error, FormatError | StoreError):
+        return error
+    named = source.chunk_error(chunk, error)
+    named.__cause__ = error
+    return named
+
+
+def _nbytes(fetched: Fetched) -> int:
+    return sum(len(data) for data in fetched if data is not None)
