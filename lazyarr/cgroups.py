@@ -14,6 +14,9 @@ __all__ = ["memory_nbytes"]
 _V1_FILES: tuple[str, ...] = ("memory.limit_in_bytes",)
 _V2_FILES: tuple[str, ...] = ("memory.max", "memory.high")
 
+# What a machine is taken to have that does not tell: Windows, by Python's own means.
+_ASSUMED_NBYTES = 8 << 30
+
 
 def memory_nbytes(root: str = "") -> int:
     """Return the memory of the machine, or of the smallest cgroup around this process.
@@ -23,6 +26,8 @@ def memory_nbytes(root: str = "") -> int:
     root : str
         The directory in which proc and the cgroup file systems are, if not the root.
     """
+    if not hasattr(os, "sysconf"):
+        return _ASSUMED_NBYTES
     machine_nbytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return min([machine_nbytes, *_limits(root)])
 

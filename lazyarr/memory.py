@@ -169,6 +169,8 @@ def configure(**changes: Any) -> _Restore:
     stop_timeout : float
         Seconds after which a process of the pager's that does not answer, stopped or
         stuck, is replaced; 10 unless set.
+    engine : {"auto", "userfaultfd", "copy"}
+        How arrays that are opened later are filled; see `lazyarr.open`.
 
     Returns
     -------

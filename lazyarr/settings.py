@@ -21,6 +21,7 @@ _UNITS = {
 }  # fmt: skip
 # A healthy worker may well be silent for less than that on a busy machine.
 _LEAST_STOP_SECONDS = 0.5
+_ENGINES = ("auto", "userfaultfd", "copy")
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", re.IGNORECASE)
 
 
@@ -71,6 +72,12 @@ def _check_on_error(value: str) -> str:
     return value
 
 
+def _check_engine(value: str) -> str:
+    if value not in _ENGINES:
+        raise ValueError(f"engine={value!r:.80} is not one of {', '.join(map(repr, _ENGINES))}")
+    return value
+
+
 def _check_memory_limit(value: int | str) -> int:
     try:
         nbytes = parse_nbytes(value)
@@ -117,6 +124,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "on_error": _check_on_error,
     "stop_timeout": _seconds("stop_timeout", least=_LEAST_STOP_SECONDS),
     "connections": _whole("connections", least=1),
+    "engine": _check_engine,
 }
 
 
@@ -142,6 +150,9 @@ class Settings:
         stuck, is replaced.
     connections : int
         How many requests to remote stores may be under way at once.
+    engine : str
+        How arrays are filled: ``"userfaultfd"``, as memory; ``"copy"``, by copies of what
+        is asked for; ``"auto"``, as memory where the kernel allows that.
     """
 
     memory_limit: int
@@ -151,6 +162,7 @@ class Settings:
     on_error: str = "sigbus"
     stop_timeout: float = 10.0
     connections: int = 32
+    engine: str = "auto"
 
     def document(self) -> dict[str, Any]:
         """Return the settings as an object that JSON can hold."""

@@ -80,6 +80,7 @@ def test_defaults_are_half_of_the_memory_and_every_processor():
     assert current.threads == len(os.sched_getaffinity(0))
     assert (current.timeout, current.retries, current.on_error) == (60.0, 6, "sigbus")
     assert current.stop_timeout == 10.0
+    assert current.engine == "auto"
 
 
 def test_environment_overrides_defaults(monkeypatch):
@@ -90,7 +91,9 @@ def test_environment_overrides_defaults(monkeypatch):
     monkeypatch.setenv("LAZYARR_RETRIES", "0")
     monkeypatch.setenv("LAZYARR_ON_ERROR", "sigbus")
     monkeypatch.setenv("LAZYARR_STOP_TIMEOUT", "2.5")
-    assert settings.current() == Settings(3 << 30, 5, 0.5, 0, "sigbus", 2.5)
+    monkeypatch.setenv("LAZYARR_CONNECTIONS", "7")
+    monkeypatch.setenv("LAZYARR_ENGINE", "copy")
+    assert settings.current() == Settings(3 << 30, 5, 0.5, 0, "sigbus", 2.5, 7, "copy")
 
 
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Settings)])
@@ -149,6 +152,9 @@ def test_replace_changes_what_is_named_and_returns_what_held():
         ("on_error", "ignore"),
         ("on_error", None),
         ("on_error", []),
+        ("engine", "ignore"),
+        ("engine", None),
+        ("engine", []),
     ],
 )
 def test_wrong_value_changes_nothing(name, value):

@@ -20,6 +20,10 @@ __all__ = ["ScratchBuffer", "buffer_address", "memory_view"]
 # object.h: flags of PyMemoryView_FromMemory.
 _PYBUF_READ, _PYBUF_WRITE = 0x100, 0x200
 
+# Windows has no such flags: a map of no file is anonymous there.
+_HAS_FLAGS = hasattr(mmap, "MAP_ANONYMOUS")
+_ANONYMOUS = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if _HAS_FLAGS else {}
+
 
 @functools.cache
 def _address_reader() -> Callable[[ReadableBuffer], int]:
@@ -127,7 +131,7 @@ class ScratchBuffer:
         size = max(1, -(-nbytes // PAGE_NBYTES)) * PAGE_NBYTES
         # No reference to the map itself: the views keep it, and the last one ends it.
         try:
-            self.view = memoryview(mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+            self.view = memoryview(mmap.mmap(-1, size, **_ANONYMOUS))
         except (OSError, ValueError, OverflowError) as error:
             purpose = f"cannot have {size} bytes to decode into"
             raise refusal(f"{purpose}: {error}; store smaller chunks", errno.ENOMEM) from error

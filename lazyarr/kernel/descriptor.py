@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
+import sys
 from typing import Literal, NamedTuple
 
-from lazyarr.kernel.libc import call, syscall_number
+from lazyarr.kernel.libc import call, ioctl, syscall_number
 from lazyarr.kernel.uapi import (
     API_LAYOUT,
     UFFD_API,
@@ -67,6 +67,8 @@ def open_descriptor(way: Way) -> int:
         EACCES, ENOENT: the device; EPERM: not privileged, or a seccomp profile;
         ENOSYS: no such system call; EINVAL: a kernel before user-mode-only.
     """
+    if sys.platform != "linux":
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
     flags = os.O_CLOEXEC | os.O_NONBLOCK | (USER_MODE_ONLY if way.user_mode_only else 0)
     if way.source == "syscall":
         number = syscall_number("userfaultfd")
@@ -75,7 +77,7 @@ def open_descriptor(way: Way) -> int:
         return call("syscall", number, flags)
     device = os.open(DEVICE_PATH, os.O_RDWR | os.O_CLOEXEC)
     try:
-        return fcntl.ioctl(device, USERFAULTFD_IOC_NEW, flags)
+        return ioctl(device, USERFAULTFD_IOC_NEW, flags)
     finally:
         os.close(device)
 
@@ -90,6 +92,6 @@ def shake_hands(fd: int, features: Features) -> Offer:
         EPERM: a feature that needs CAP_SYS_PTRACE.
     """
     argument = bytearray(API_LAYOUT.pack(UFFD_API, features, 0))
-    fcntl.ioctl(fd, UFFDIO_API, argument)
+    ioctl(fd, UFFDIO_API, argument)
     _, offered, ioctls = API_LAYOUT.unpack(argument)
     return Offer(Features(offered), Ioctls(ioctls))

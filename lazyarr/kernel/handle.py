@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from fcntl import ioctl
 from typing import Self
 
 from lazyarr.kernel.descriptor import WAYS, Source
 from lazyarr.kernel.diagnosis import unserved_modes
 from lazyarr.kernel.events import Fault, decode_addresses, decode_faults
+from lazyarr.kernel.libc import ioctl
 from lazyarr.kernel.opening import open_shaken
 from lazyarr.kernel.outcome import Operation, Outcome
 from lazyarr.kernel.raw import administer, operate, read_messages

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import sys
@@ -12,7 +13,16 @@ from lazyarr.kernel.refusal import describe_errno, refusal
 if TYPE_CHECKING:
     import ctypes
 
-__all__ = ["call", "checked_call", "syscall_number"]
+try:
+    from fcntl import ioctl
+except ImportError:  # Windows: what never calls the kernel still imports this layer
+
+    def ioctl(*_: object) -> int:  # type: ignore[no-redef]
+        """Refuse, as a kernel does that has no such call."""
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+
+__all__ = ["call", "checked_call", "ioctl", "syscall_number"]
 
 # asm/unistd_64.h for x86-64; asm-generic/unistd.h for the rest, which share one table.
 _X86_64 = {"renameat2": 316, "userfaultfd": 323}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import select
 
@@ -37,6 +36,8 @@ def arm_lifeline(sock_fd: int, signal: int) -> None:
     O_ASYNC belongs to the open socket, which a forked child shares, and the owner
     is a process id: the child arms a lifeline of its own on a socket of its own.
     """
+    import fcntl
+
     fcntl.fcntl(sock_fd, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(sock_fd, fcntl.F_SETSIG, signal)
     flags = fcntl.fcntl(sock_fd, fcntl.F_GETFL)
@@ -53,6 +54,8 @@ def arm_lifeline(sock_fd: int, signal: int) -> None:
 
 def disarm_lifeline(sock_fd: int) -> None:
     """Take the signal away again: the other end may close."""
+    import fcntl
+
     flags = fcntl.fcntl(sock_fd, fcntl.F_GETFL)
     fcntl.fcntl(sock_fd, fcntl.F_SETFL, flags & ~os.O_ASYNC)
     fcntl.fcntl(sock_fd, fcntl.F_SETSIG, 0)

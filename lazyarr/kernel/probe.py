@@ -138,15 +138,25 @@ def probe() -> KernelSupport:
     >>> probe().usable
     True
     """
-    names = os.uname()
+    release, machine = _system()
     results = [attempt_way(way) for way in WAYS]
     offers = [offer for _, offer in results if offer is not None]
     return KernelSupport(
-        release=names.release,
-        machine=names.machine,
+        release=release,
+        machine=machine,
         page_nbytes=PAGE_NBYTES,
         attempts=tuple(attempt for attempt, _ in results),
         features=offers[0].features if offers else Features(0),
         ioctls=offers[0].ioctls if offers else Ioctls(0),
         surroundings=read_surroundings(),
     )
+
+
+def _system() -> tuple[str, str]:
+    """Return the system's release and the kind of machine."""
+    if hasattr(os, "uname"):
+        names = os.uname()
+        return names.release, names.machine
+    import platform  # Windows
+
+    return platform.release(), platform.machine()

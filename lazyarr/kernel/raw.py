@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-from fcntl import ioctl
 
+from lazyarr.kernel.libc import ioctl
 from lazyarr.kernel.outcome import Operation, Outcome, decode_outcome
 from lazyarr.kernel.refusal import describe_errno, refusal
 from lazyarr.kernel.uapi import RESULT_LAYOUT

@@ -187,4 +187,5 @@ def _start_pools_anew() -> None:
         pool._start_anew()  # noqa: SLF001 - the module's own class
 
 
-os.register_at_fork(after_in_child=_start_pools_anew)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_pools_anew)

@@ -73,9 +73,10 @@ _ERRNO = {
     socket.EAI_NONAME: Fault.PERMANENT,
     **dict.fromkeys(
         (
-            *(errno.EBUSY, errno.EAGAIN, errno.EIO, errno.EREMOTEIO, errno.ETIMEDOUT),
+            *(errno.EBUSY, errno.EAGAIN, errno.EIO, errno.ETIMEDOUT),
             *(errno.ECONNRESET, errno.ECONNREFUSED, errno.ECONNABORTED, errno.EPIPE),
             *(errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTDOWN),
+            getattr(errno, "EREMOTEIO", errno.EIO),  # not on macOS
             *(errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM),
             socket.EAI_AGAIN,
         ),

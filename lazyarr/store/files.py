@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DIRECTORY_FLAGS",
+    "HAS_DIRECTORY_DESCRIPTORS",
     "MISSING_ERRNOS",
     "READ_FLAGS",
     "TEMPORARY_PREFIX",
@@ -27,11 +28,16 @@ __all__ = [
     "write_and_rename",
 ]
 
+HAS_DIRECTORY_DESCRIPTORS = os.open in os.supports_dir_fd
+"""Whether files can be opened relative to an open directory: everywhere but on Windows."""
+
+# Windows has none of these; nothing is opened with them there.
+_CLOEXEC = getattr(os, "O_CLOEXEC", 0)
 # Without O_NONBLOCK, opening a FIFO that somebody left in the store waits for ever.
 # It means nothing for regular files.
-READ_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
-DIRECTORY_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY
-_CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+READ_FLAGS = os.O_RDONLY | _CLOEXEC | getattr(os, "O_NONBLOCK", 0)
+DIRECTORY_FLAGS = os.O_RDONLY | _CLOEXEC | getattr(os, "O_DIRECTORY", 0)
+_CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _CLOEXEC
 
 _LOCK_FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW
 
@@ -42,7 +48,7 @@ MISSING_ERRNOS = frozenset({errno.ENOENT, errno.ENOTDIR})
 # Network file systems answer with the first four when a server is away; the
 # others are shortages of this machine.
 _TRANSIENT_ERRNOS = frozenset(
-    {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EREMOTEIO}
+    {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, getattr(errno, "EREMOTEIO", errno.EIO)}
     | {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EBUSY}
 )
 

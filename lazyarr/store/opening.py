@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from lazyarr.errors import StoreError
 from lazyarr.store.base import StoreReference
+from lazyarr.store.files import HAS_DIRECTORY_DESCRIPTORS
 from lazyarr.store.local import LocalStore
 from lazyarr.store.packed import PackedStore
 from lazyarr.store.retry import RetryingStore
@@ -58,13 +59,15 @@ def open_store(
     True
     """
     path = local_path(url)
+    options: dict[str, Any] = dict(storage_options or {})
     if path is not None:
-        return LocalStore(path, writable=writable)
+        if HAS_DIRECTORY_DESCRIPTORS:
+            return LocalStore(path, writable=writable)
+        url, options = "file://" + os.path.abspath(path), {"auto_mkdir": writable}
     # Imported here: local stores do without fsspec, which costs a tenth of a second.
     from lazyarr.store.remote import FsspecStore
 
-    options = {"writable": writable, "timeout_seconds": timeout_seconds}
-    return FsspecStore(str(url), storage_options or {}, **options)  # type: ignore[arg-type]
+    return FsspecStore(str(url), options, writable=writable, timeout_seconds=timeout_seconds)
 
 
 def store_reference(store: Store, *, prefix: str = "") -> StoreReference:
