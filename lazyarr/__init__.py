@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lazyarr._version import __version__
 from lazyarr.errors import (
     ChunkError,
+    EngineWarning,
     FormatError,
     KernelError,
     KernelUnsupportedError,
@@ -24,6 +25,7 @@ from lazyarr.errors import (
 if TYPE_CHECKING:
     from lazyarr.client.lazyarray import LazyArray
     from lazyarr.client.residency import Residency
+    from lazyarr.copying.array import CopyArray
     from lazyarr.dataset import Dataset, open
     from lazyarr.memory import config, configure, doctor, evict, prefetch, residency, stats
     from lazyarr.verification import Report, verify
@@ -33,6 +35,7 @@ __all__ = [
     "open",
     "Dataset",
     "LazyArray",
+    "CopyArray",
     "prefetch",
     "evict",
     "residency",
@@ -55,6 +58,7 @@ __all__ = [
     "KernelError",
     "KernelUnsupportedError",
     "PagerError",
+    "EngineWarning",
     "__version__",
 ]
 
@@ -62,6 +66,7 @@ _HOMES = {
     "open": "lazyarr.dataset",
     "Dataset": "lazyarr.dataset",
     "LazyArray": "lazyarr.client.lazyarray",
+    "CopyArray": "lazyarr.copying.array",
     "Residency": "lazyarr.client.residency",
     "prefetch": "lazyarr.memory",
     "evict": "lazyarr.memory",

@@ -170,7 +170,14 @@ def open(  # noqa: A001 - numpy, zarr and h5py users look for this name
     Returns
     -------
     Dataset or LazyArray
-        What the node is: a group or an array.
+        What the node is: a group or an array.  Where the kernel does not let memory fill
+        on touch, or ``lazyarr.configure(engine="copy")`` says so, arrays are of the class
+        `CopyArray`, which is used in the same way.
+
+    Warns
+    -----
+    EngineWarning
+        Once per process, when arrays are `CopyArray` and nobody has asked for that.
 
     Raises
     ------
@@ -181,7 +188,7 @@ def open(  # noqa: A001 - numpy, zarr and h5py users look for this name
     FormatError
         When the metadata is not what Zarr allows, or not what lazyarr can map.
     KernelUnsupportedError
-        When this kernel or user can not use userfaultfd.
+        When this kernel or user can not use userfaultfd, and the engine is set to that.
 
     Examples
     --------

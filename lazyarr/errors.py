@@ -1,4 +1,4 @@
-"""Every exception that lazyarr raises.
+"""Every exception that lazyarr raises, and the warning that it gives.
 
 All of them are picklable and keep their fields, so that an error in a worker
 process arrives whole.  Messages read *what failed: what was found; what to do*.
@@ -10,6 +10,7 @@ from typing import Any
 
 __all__ = [
     "ChunkError",
+    "EngineWarning",
     "FormatError",
     "KernelError",
     "KernelUnsupportedError",
@@ -158,3 +159,10 @@ class PagerError(LazyarrError, ConnectionError):
     """
 
     pid: int | None = None
+
+
+class EngineWarning(UserWarning):
+    """Arrays are not memory here: each read makes a copy.
+
+    Given once per process, where userfaultfd can not be had and no engine was chosen.
+    """

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from lazyarr import settings
-from lazyarr.client import process
+from lazyarr.client import engines, process
 
 if TYPE_CHECKING:
     from types import TracebackType
+    from typing import TypeGuard
 
     import numpy as np
 
     from lazyarr.client.region import Region
     from lazyarr.client.residency import Residency
+    from lazyarr.copying.array import CopyArray
     from lazyarr.kernel import KernelSupport
     from lazyarr.units import Span
 
@@ -26,7 +29,8 @@ def prefetch(array: np.ndarray[Any, Any], *, wait: bool = True, progress: bool =
     Parameters
     ----------
     array : ndarray
-        A `LazyArray`, or any view of one, also a plain one; found by its address.
+        A `LazyArray`, or any view of one, also a plain one, found by its address; or a
+        `CopyArray`.
     wait : bool
         Whether to wait until it is there.
     progress : bool
@@ -43,6 +47,9 @@ def prefetch(array: np.ndarray[Any, Any], *, wait: bool = True, progress: bool =
     """
     from lazyarr.client.prefetch import prefetch_units
 
+    if _is_copying(array):
+        array.prefetch(wait=wait, progress=progress)
+        return
     region, units = _find(array, to_load=True)
     prefetch_units(region, units, wait=wait, progress=progress)
 
@@ -55,6 +62,9 @@ def evict(array: np.ndarray[Any, Any]) -> None:
     TypeError
         When the array does not lie in lazyarr's memory.
     """
+    if _is_copying(array):
+        array.evict()
+        return
     region, units = _find(array)
     for span in units:
         region.owner.evict(region, span)
@@ -70,8 +80,16 @@ def residency(array: np.ndarray[Any, Any]) -> Residency:
     """
     from lazyarr.client.residency import residency_of
 
+    if _is_copying(array):
+        return array.residency()
     region, units = _find(array)
     return residency_of(region, units)
+
+
+def _is_copying(array: object) -> TypeGuard[CopyArray]:
+    """Return whether an array is of the engine that copies."""
+    copying = sys.modules.get("lazyarr.copying.array")
+    return copying is not None and isinstance(array, copying.CopyArray)
 
 
 def _find(array: np.ndarray[Any, Any], *, to_load: bool = False) -> tuple[Region, list[Span]]:
@@ -98,7 +116,13 @@ def stats() -> dict[str, Any]:
         ``errors``, ``resident_bytes``, ``private_bytes`` (of mode ``"c"``) and
         ``memory_limit``, and under ``steps`` for each step of a load how often it was
         taken and how many seconds it took.  Empty before the first array is opened.
+        Of the engine that `open` uses now, and of this process alone where there is no
+        pager.
     """
+    if engines.chosen_engine() == "copy":
+        from lazyarr.copying.loader import loader
+
+        return loader.statistics()
     live = process.current_session()
     return {} if live is None else live.statistics()
 

@@ -156,11 +156,11 @@ def _zarr_array(
     metadata: ArrayMetadata, url: str, storage_options: Mapping[str, Any] | None
 ) -> Array:
     def open_lazily() -> LazyArray:
-        from lazyarr.client.lazyarray import LazyArray
+        from lazyarr.dataset import Dataset
         from lazyarr.dataset import open as open_node
 
         array = open_node(url, path=metadata.path, storage_options=storage_options)
-        assert isinstance(array, LazyArray)
+        assert not isinstance(array, Dataset)
         return array
 
     return Array(

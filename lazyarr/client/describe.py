@@ -10,7 +10,7 @@ import itertools
 import math
 import shlex
 from html import escape
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from lazyarr.client.text import columns, count, format_nbytes, one_line, printable, reason
 from lazyarr.errors import FormatError
@@ -21,7 +21,7 @@ from lazyarr.plan.geometry import Geometry
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from lazyarr.client.lazyarray import LazyArray
+    from lazyarr.client.node import ArrayNode
     from lazyarr.client.residency import Residency
 
 __all__ = [
@@ -47,7 +47,25 @@ _MANY_TILES = 4
 _LARGE_UNIT_NBYTES = 64 * 2**20
 
 
-def describe_array(array: LazyArray) -> str:
+class _Array(Protocol):
+    """The array of any engine."""
+
+    @property
+    def _source(self) -> ArrayNode: ...
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> Any: ...
+
+    @property
+    def flags(self) -> Any: ...
+
+    def residency(self) -> Residency: ...
+
+
+def describe_array(array: _Array) -> str:
     """Return what the stored array is, and how much of this view of it is in memory."""
     node = array._source  # noqa: SLF001 - the text of a property of its class
     stored = node.metadata
@@ -56,7 +74,7 @@ def describe_array(array: LazyArray) -> str:
         rows.append(("this view", f"{array.shape} {array.dtype}"))
     kind = "private, writable" if array.flags.writeable else "read-only"
     rows.append(("memory", f"{kind}; {describe_residency(array.residency())}"))
-    return _block(f"LazyArray {_title(stored)}", rows + _hint(node.store_url, stored))
+    return _block(f"{type(array).__name__} {_title(stored)}", rows + _hint(node.store_url, stored))
 
 
 def describe_metadata(url: str, metadata: ArrayMetadata) -> str:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lazyarr.errors import ChunkError
 
-__all__ = ["raise_first"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["raise_first", "raise_together"]
 
 _MAX_NOTES = 8
 
 
 def raise_first(failures: list[dict[str, Any]]) -> None:
     """Raise the first failure of a request; the others become its notes."""
-    if not failures:
+    raise_together([ChunkError(failure.pop("message"), **_tuples(failure)) for failure in failures])
+
+
+def raise_together(errors: Sequence[ChunkError]) -> None:
+    """Raise the first of some errors, if there are any; the others become its notes."""
+    if not errors:
         return
-    errors = [ChunkError(failure.pop("message"), **_tuples(failure)) for failure in failures]
     for other in errors[1:_MAX_NOTES]:
         errors[0].add_note(f"also: {other}")
     if len(errors) > _MAX_NOTES:

@@ -18,7 +18,7 @@ from lazyarr.format import (
 )
 
 if TYPE_CHECKING:
-    from lazyarr.store import Store
+    from lazyarr.store import RetryingStore
 
 __all__ = ["Hierarchy", "join_path"]
 
@@ -41,14 +41,14 @@ class Hierarchy:
 
     Parameters
     ----------
-    store : Store
+    store : RetryingStore
         Where the nodes are.
     use_consolidated : bool or None
         Whether to take the nodes from consolidated metadata: True demands it, False
         ignores it, None takes it where it is.
     """
 
-    def __init__(self, store: Store, *, use_consolidated: bool | None = None) -> None:
+    def __init__(self, store: RetryingStore, *, use_consolidated: bool | None = None) -> None:
         self.store = store
         self._use_consolidated = use_consolidated
         self._known: dict[str, Node | FormatError] = {}

@@ -172,7 +172,8 @@ class LazyArray(np.ndarray[Any, Any]):
         from lazyarr.client.prefetch import prefetch_units
 
         if self._region is not None:
-            prefetch_units(self._region, self._wanted(index), wait=wait, progress=progress)
+            units = picking.units_of_index(self._region, np.asarray(self), index)
+            prefetch_units(self._region, units, wait=wait, progress=progress)
 
     def evict(self) -> None:
         """Have this array, or the chunks of this view, taken out of memory.
@@ -189,33 +190,19 @@ class LazyArray(np.ndarray[Any, Any]):
         """Return how much of this array, or of this view, is in memory."""
         return residency_of(self._region, self._units(to_load=False))
 
-    def _wanted(self, key: Any) -> list[Span]:
-        """Return the units that an index needs; nothing when that is not known beforehand."""
-        region = self._region
-        if region is None or self.ndim == 0:
-            return self._units()
-        if picking.is_basic(key):
-            return picking.units_of_view(region, self._view(key))
-        rows = picking.as_rows(key)
-        plain = np.asarray(self)
-        if rows is None:
-            return picking.units_of_view(region, plain)
-        short_way = self._short_way()
-        if short_way is not None:
-            return short_way.units_of(rows)
-        return picking.units_of_rows(region, plain, rows)
-
-    def _view(self, key: Any) -> np.ndarray[Any, Any]:
-        """Return the view that a basic index selects, never a scalar."""
-        items = key if isinstance(key, tuple) else (key,)
-        return np.asarray(self)[items if Ellipsis in items else (*items, Ellipsis)]
-
     def _short_way(self) -> Rows | None:
         """Return how places of the leading axis are found quickly, if they can be."""
         rows = self._rows
         if rows is _NOT_ASKED:
             rows = self._rows = maybe_rows(self._memory, self)
         return rows
+
+    def _units_of_index(self, region: Region, key: Any) -> list[Span]:
+        """Return the units that an advanced index needs."""
+        rows, short_way = picking.as_rows(key), self._short_way()
+        if rows is not None and short_way is not None:
+            return short_way.units_of(rows)
+        return picking.units_of_index(region, np.asarray(self), key)
 
     def _loaded(self) -> np.ndarray[Any, Any]:
         """Return the plain array after asking for all of it, if it is not too much at once."""
@@ -250,11 +237,11 @@ class LazyArray(np.ndarray[Any, Any]):
         if region is None or (isinstance(key, str | list) and _is_fields(key)):
             return super().__getitem__(key)
         if not picking.is_basic(key):
-            picking.request(region, self._wanted(key))
+            picking.request(region, self._units_of_index(region, key))
             return self.view(np.ndarray)[key]
         if not picking.is_pick(key, self.ndim):
             return super().__getitem__(key)
-        view = self._view(key)
+        view = picking.basic_view(np.asarray(self), key)
         if not picking.request(region, picking.units_of_view(region, view)):
             return super().__getitem__(key)
         return self.view(np.ndarray)[key]
@@ -324,9 +311,11 @@ class LazyArray(np.ndarray[Any, Any]):
         """Pickle as a reference: store, array and selection, never the data."""
         if self._node is None:
             return np.asarray(self).__reduce__()
-        from lazyarr.client.making import reduce_array
+        from lazyarr.client.opening import reduce_view
 
-        return reduce_array(self)
+        region = self._region
+        start = 0 if region is None else self.__array_interface__["data"][0] - region.address
+        return reduce_view(self._source, start, self.dtype, self.shape, self.strides)
 
     def __deepcopy__(self, _: Any) -> np.ndarray[Any, Any]:  # type: ignore[override]
         """Return a plain copy."""

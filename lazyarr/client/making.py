@@ -1,4 +1,4 @@
-"""How lazy arrays are made, of a stored array or of a pickled reference to one."""
+"""How lazy arrays are made, of a stored array or of a place in one."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ import numpy as np
 from lazyarr.client.lazyarray import LazyArray
 
 if TYPE_CHECKING:
+    from lazyarr.client.hierarchy import Hierarchy
     from lazyarr.client.node import ArrayNode
     from lazyarr.client.region import Memory
 
-__all__ = ["make_array", "reduce_array", "reopen_view"]
+__all__ = ["make_array", "restride"]
 
 
-def make_array(node: ArrayNode) -> LazyArray:
+def make_array(node: ArrayNode, hierarchy: Hierarchy) -> LazyArray:
     """Return the array of a node: mapped and registered, with nothing read."""
     geometry = node.geometry()
     layout = node.metadata.layout()
     dtype = node.metadata.dtype.to_numpy()
-    memory = node.map(geometry) if geometry.nbytes else None
+    memory = node.map(geometry, hierarchy.store) if geometry.nbytes else None
     flat = np.empty(0, dtype) if memory is None else np.asarray(memory).view(dtype)
     if memory is None and node.mode == "r":
         flat.flags.writeable = False
@@ -36,31 +37,14 @@ def _tie(plain: np.ndarray[Any, Any], node: ArrayNode | None, memory: Memory | N
     return array
 
 
-def reduce_array(array: LazyArray) -> tuple[Any, ...]:
-    """Return how an array is pickled: which stored one, and where in it this view lies."""
-    node, region = array._source, array._region
-    start = 0 if region is None else array.__array_interface__["data"][0] - region.address
-    selection = (
-        (node.url, node.storage_options, node.metadata.path, node.mode, node.memory),
-        start,
-        array.dtype,
-        array.shape,
-        array.strides,
-    )
-    return reopen_view, selection
-
-
-def reopen_view(
-    place: tuple[Any, ...],
+def restride(
+    array: LazyArray,
     start: int,
     dtype: np.dtype[Any],
     shape: tuple[int, ...],
     strides: tuple[int, ...],
 ) -> LazyArray:
-    """Return an array from its reference, opened in this process."""
-    from lazyarr.client.opening import reopen_array
-
-    array = reopen_array(*place)
+    """Return a view of a whole array by its place in the memory."""
     memory = array._memory
     flat = np.empty(0, np.uint8) if memory is None else np.asarray(memory)
     return _tie(np.ndarray(shape, dtype, flat, start, strides), array._node, memory)

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lazyarr import settings
-from lazyarr.client.process import session
 from lazyarr.errors import FormatError
 from lazyarr.kernel import PAGE_NBYTES
 from lazyarr.plan.geometry import Geometry
+from lazyarr.store import store_reference
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from lazyarr.client.region import Memory
     from lazyarr.format import ArrayMetadata
-    from lazyarr.store import StoreReference
+    from lazyarr.store import Store
 
 __all__ = ["ArrayNode"]
 
@@ -31,8 +31,6 @@ class ArrayNode:
 
     Attributes
     ----------
-    reference : StoreReference
-        What the pager opens; the node owns the descriptors until they are sent.
     store_url : str
         The store, without credentials.
     url : str
@@ -47,7 +45,6 @@ class ArrayNode:
         The kind of memory that the user asked for.
     """
 
-    reference: StoreReference
     store_url: str
     url: str
     storage_options: Mapping[str, Any] | None
@@ -83,16 +80,19 @@ class ArrayNode:
             )
         return geometry
 
-    def map(self, geometry: Geometry) -> Memory:
+    def map(self, geometry: Geometry, store: Store) -> Memory:
         """Return memory that fills with the array's bytes when it is touched."""
+        from lazyarr.client.process import session
+
+        reference = store_reference(store, prefix=self.metadata.path)
         array = {
             "url": self.store_url,
             "path": self.metadata.path,
             "document": json.dumps(self.metadata.document, separators=(",", ":")),
             "zarr_format": self.metadata.zarr_format,
-            "store": self.reference.description,
-            "is_remote": self.reference.description["kind"] not in _LOCAL_KINDS,
+            "store": reference.description,
+            "is_remote": reference.description["kind"] not in _LOCAL_KINDS,
         }
         return session().open_region(
-            geometry, private=self.is_private, array=array, descriptors=self.reference.descriptors
+            geometry, private=self.is_private, array=array, descriptors=reference.descriptors
         )

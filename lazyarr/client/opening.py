@@ -8,16 +8,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lazyarr import settings
-from lazyarr.client import process
+from lazyarr.client.engines import begin_engine, find_making
 from lazyarr.client.hierarchy import Hierarchy
 from lazyarr.errors import FormatError
 from lazyarr.format import ArrayMetadata
-from lazyarr.store import RetryingStore, RetryPolicy, open_store, store_reference
+from lazyarr.store import RetryingStore, RetryPolicy, open_store
 
 if TYPE_CHECKING:
-    from lazyarr.client.lazyarray import LazyArray
+    import numpy as np
 
-__all__ = ["Opening", "begin_opening", "open_array", "reopen_array"]
+    from lazyarr.client.lazyarray import LazyArray
+    from lazyarr.client.node import ArrayNode
+
+__all__ = ["Opening", "begin_opening", "open_array", "reduce_view", "reopen_view"]
 
 _MODES = ("r", "c", "r+")
 _MEMORY_KINDS = (None, "shared", "private")
@@ -39,6 +42,8 @@ class Opening:
         The kind of memory that the user asked for.
     hierarchy : Hierarchy
         The nodes of the store.
+    engine : str
+        What fills its arrays: ``"userfaultfd"`` or ``"copy"``.
     """
 
     url: str
@@ -46,6 +51,7 @@ class Opening:
     mode: str
     memory: str | None
     hierarchy: Hierarchy
+    engine: str
 
 
 def begin_opening(
@@ -58,55 +64,74 @@ def begin_opening(
 ) -> Opening:
     """Return an opened store; see `lazyarr.open` for the parameters."""
     _check_mode(mode, memory)
-    # First of all: the pager starts up while this process reads and imports.
-    process.begin()
+    engine = begin_engine()
     current = settings.current()
     store = open_store(url, storage_options, timeout_seconds=current.timeout)
     policy = RetryPolicy(timeout_seconds=current.timeout, retries=current.retries)
     hierarchy = Hierarchy(RetryingStore(store, policy), use_consolidated=use_consolidated)
     options = None if storage_options is None else dict(storage_options)
-    return Opening(_absolute(url), options, mode, memory, hierarchy)
+    return Opening(_absolute(url), options, mode, memory, hierarchy, engine)
 
 
 def open_array(opening: Opening, metadata: ArrayMetadata) -> LazyArray:
     """Return an array of an opened store, with nothing read."""
-    from lazyarr.client.making import make_array
     from lazyarr.client.node import ArrayNode
 
-    store = opening.hierarchy.store
     node = ArrayNode(
-        reference=store_reference(store, prefix=metadata.path),
-        store_url=store.url,
+        store_url=opening.hierarchy.store.url,
         url=opening.url,
         storage_options=opening.storage_options,
         metadata=metadata,
         mode=opening.mode,
         memory=opening.memory,
     )
-    return make_array(node)
+    return find_making(opening.engine).make_array(node, opening.hierarchy)
 
 
-def reopen_array(
-    url: str,
-    storage_options: Mapping[str, Any] | None,
-    path: str,
-    mode: str,
-    memory: str | None,
+def reopen_view(
+    place: tuple[str, Mapping[str, Any] | None, str, str, str | None],
+    start: int,
+    dtype: np.dtype[Any],
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
 ) -> LazyArray:
-    """Return an array that was pickled as a reference, opened in this process.
+    """Return a view that was pickled as a reference, opened in this process.
+
+    Parameters
+    ----------
+    place : tuple
+        URL, storage options, path, mode and kind of memory.
+    start : int
+        Where the view begins in the memory of the array, in bytes.
+    dtype, shape, strides
+        Of the view.
 
     Raises
     ------
     FormatError
         When there is a group in its place now.
     """
+    url, storage_options, path, mode, memory = place
     opening = begin_opening(
         url, mode, storage_options=storage_options, use_consolidated=None, memory=memory
     )
     metadata = opening.hierarchy.node(path)
     if not isinstance(metadata, ArrayMetadata):
         raise FormatError(f"expected an array at {path!r} of {url}, found a group", path=path)
-    return open_array(opening, metadata)
+    array = open_array(opening, metadata)
+    return find_making(opening.engine).restride(array, start, dtype, shape, strides)
+
+
+def reduce_view(
+    node: ArrayNode,
+    start: int,
+    dtype: np.dtype[Any],
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+) -> tuple[Any, ...]:
+    """Return how a view is pickled: of which stored array, and where in it; see `reopen_view`."""
+    place = (node.url, node.storage_options, node.metadata.path, node.mode, node.memory)
+    return reopen_view, (place, start, dtype, shape, strides)
 
 
 def _check_mode(mode: str, memory: str | None) -> None:

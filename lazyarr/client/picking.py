@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -14,13 +14,57 @@ from lazyarr.units import Span
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from lazyarr.client.region import Region
+    from lazyarr.plan.geometry import Geometry
 
-__all__ = ["absent_units", "is_basic", "is_pick", "request", "units_of_rows", "units_of_view"]
+__all__ = [
+    "Holder",
+    "absent_units",
+    "basic_view",
+    "is_basic",
+    "is_pick",
+    "is_too_much",
+    "request",
+    "units_of_index",
+    "units_of_rows",
+    "units_of_view",
+    "whole_nbytes",
+]
 
 # An operation whose operands are larger than this part of the memory limit is not
 # asked for as a whole: what comes first would be evicted before it is used.
 _WHOLE_SHARE = 4
+
+
+class Owner(Protocol):
+    """Loads units for those who hold them."""
+
+    def request(self, region: Any, units: Sequence[Span], /) -> None:
+        """Have units loaded and wait for them."""
+        ...
+
+
+class Holder(Protocol):
+    """What holds the units of an array: a region of memory, or what stands for one."""
+
+    @property
+    def geometry(self) -> Geometry:
+        """The array's arithmetic."""
+        ...
+
+    @property
+    def address(self) -> int:
+        """Where the first element lies."""
+        ...
+
+    @property
+    def residency(self) -> memoryview:
+        """One byte for each unit: whether it is there."""
+        ...
+
+    @property
+    def owner(self) -> Owner:
+        """Who loads units."""
+        ...
 
 
 def is_basic(key: Any) -> bool:
@@ -45,8 +89,27 @@ def is_pick(key: Any, ndim: int) -> bool:
     return bool(items) and (integers[0] or sum(integers) == ndim)
 
 
+def basic_view(array: np.ndarray[Any, Any], key: Any) -> np.ndarray[Any, Any]:
+    """Return the view that a basic index selects, never a scalar."""
+    items = key if isinstance(key, tuple) else (key,)
+    view: np.ndarray[Any, Any] = array[items if Ellipsis in items else (*items, Ellipsis)]
+    return view
+
+
+def units_of_index(region: Holder, array: np.ndarray[Any, Any], key: Any) -> list[Span]:
+    """Return the units that an index into a view needs; of all of it when that is not known."""
+    if array.ndim == 0:
+        return units_of_view(region, array)
+    if is_basic(key):
+        return units_of_view(region, basic_view(array, key))
+    rows = as_rows(key)
+    if rows is None:
+        return units_of_view(region, array)
+    return units_of_rows(region, array, rows)
+
+
 def units_of_view(
-    region: Region, view: np.ndarray[Any, Any], *, to_load: bool = True
+    region: Holder, view: np.ndarray[Any, Any], *, to_load: bool = True
 ) -> list[Span]:
     """Return the units that must be resident before all of a view can be read.
 
@@ -57,7 +120,7 @@ def units_of_view(
         start,
         view.shape,
         view.strides,
-        view.itemsize,
+        view.itemsize or 1,  # a view without memory; an element lies in one unit
         gap_nbytes=region.geometry.page_nbytes,
     )
     find = region.geometry.units_to_load if to_load else region.geometry.units_of_bytes
@@ -65,13 +128,13 @@ def units_of_view(
 
 
 def units_of_rows(
-    region: Region, array: np.ndarray[Any, Any], rows: np.ndarray[Any, Any]
+    region: Holder, array: np.ndarray[Any, Any], rows: np.ndarray[Any, Any]
 ) -> list[Span]:
     """Return the units of some places of an array's leading axis.
 
     Parameters
     ----------
-    region : Region
+    region : Holder
         Where the array lies.
     array : ndarray
         A view into it.
@@ -93,7 +156,7 @@ def _runs(rows: Iterable[int]) -> list[Span]:
     return merge_spans(Span(row, row + 1) for row in rows)
 
 
-def absent_units(region: Region, units: Iterable[Span]) -> list[Span]:
+def absent_units(region: Holder, units: Iterable[Span]) -> list[Span]:
     """Return those units that the residency map does not show."""
     absent: list[Span] = []
     for span in units:
@@ -107,7 +170,18 @@ def absent_units(region: Region, units: Iterable[Span]) -> list[Span]:
     return absent
 
 
-def request(region: Region, units: Sequence[Span]) -> bool:
+def is_too_much(region: Holder, units: Sequence[Span]) -> bool:
+    """Return whether units are too many to have all of them at once."""
+    nbytes = sum(span.size for span in units) * region.geometry.unit_nbytes
+    return nbytes > max(region.geometry.unit_nbytes, whole_nbytes())
+
+
+def whole_nbytes() -> int:
+    """Return how many bytes may be asked for at once."""
+    return settings.current().memory_limit // _WHOLE_SHARE
+
+
+def request(region: Holder, units: Sequence[Span]) -> bool:
     """Have units loaded and wait for them; return False when they are too many at once.
 
     Raises
@@ -117,8 +191,7 @@ def request(region: Region, units: Sequence[Span]) -> bool:
     PagerError
         When the pager is gone.
     """
-    nbytes = sum(span.size for span in units) * region.geometry.unit_nbytes
-    if nbytes > max(region.geometry.unit_nbytes, settings.current().memory_limit // _WHOLE_SHARE):
+    if is_too_much(region, units):
         return False
     absent = absent_units(region, units)
     if absent:

@@ -14,14 +14,14 @@ from lazyarr.units import Span
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lazyarr.client.region import Region
+    from lazyarr.client.picking import Holder
 
 __all__ = ["prefetch_units"]
 
 _N_STEPS = 100
 
 
-def prefetch_units(region: Region, units: Sequence[Span], *, wait: bool, progress: bool) -> None:
+def prefetch_units(region: Holder, units: Sequence[Span], *, wait: bool, progress: bool) -> None:
     """Have units loaded; see `LazyArray.prefetch`."""
     nbytes = sum(span.size for span in units) * region.geometry.unit_nbytes
     limit_nbytes = settings.current().memory_limit
@@ -41,12 +41,12 @@ def prefetch_units(region: Region, units: Sequence[Span], *, wait: bool, progres
         region.owner.request(region, absent)
 
 
-def _request_quietly(region: Region, units: Sequence[Span]) -> None:
+def _request_quietly(region: Holder, units: Sequence[Span]) -> None:
     with suppress(LazyarrError):
         region.owner.request(region, units)
 
 
-def _request_in_steps(region: Region, units: Sequence[Span]) -> None:
+def _request_in_steps(region: Holder, units: Sequence[Span]) -> None:
     from tqdm.auto import tqdm
 
     total = sum(span.size for span in units)

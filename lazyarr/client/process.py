@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lazyarr.client.launch import Launched
     from lazyarr.client.session import Session
 
-__all__ = ["begin", "current_session", "session"]
+__all__ = ["abandon", "begin", "current_session", "session"]
 
 _lock = threading.Lock()
 _launched: Launched | None = None
@@ -35,6 +35,16 @@ def begin() -> None:
     with _lock:
         if _launched is None and (_session is None or not _session.is_usable()):
             _launched = launch_pager()
+
+
+def abandon() -> None:
+    """Let go of a pager that was started and is not needed after all."""
+    global _launched
+    with _lock:
+        launched, _launched = _launched, None
+    if launched is not None:
+        os.close(launched.descriptor)
+        janitor.defer(lambda: _wait_for(launched.starter_pid))
 
 
 def session() -> Session:

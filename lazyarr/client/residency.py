@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from lazyarr.client.region import Region
+    from lazyarr.client.picking import Holder
     from lazyarr.units import Span
 
 __all__ = ["Residency", "residency_of"]
@@ -43,7 +43,7 @@ class Residency:
         )
 
 
-def residency_of(region: Region | None, units: Iterable[Span]) -> Residency:
+def residency_of(region: Holder | None, units: Iterable[Span]) -> Residency:
     """Return the residency of some units; nothing at all for an array of no bytes."""
     if region is None:
         return Residency(0, 0, 0, 0, np.zeros(0, np.bool_))
@@ -59,7 +59,7 @@ def residency_of(region: Region | None, units: Iterable[Span]) -> Residency:
 
 
 def _unit_sizes(
-    region: Region, units: np.ndarray[Any, np.dtype[np.intp]]
+    region: Holder, units: np.ndarray[Any, np.dtype[np.intp]]
 ) -> np.ndarray[Any, np.dtype[np.int64]]:
     """Return how many bytes each unit has: all the same, but for the last of each run."""
     sizes = np.full(len(units), region.geometry.unit_nbytes, np.int64)

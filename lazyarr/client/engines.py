@@ -1,0 +1,100 @@
+"""Which engine fills arrays: page faults, or copies of what is asked for."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import warnings
+from typing import TYPE_CHECKING, Protocol, cast
+
+from lazyarr import settings
+from lazyarr.client import janitor, process
+from lazyarr.errors import EngineWarning
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from lazyarr.client.hierarchy import Hierarchy
+    from lazyarr.client.lazyarray import LazyArray
+    from lazyarr.client.node import ArrayNode
+
+__all__ = ["Making", "begin_engine", "chosen_engine", "find_making"]
+
+# By name, since the second stands above this layer.
+_MAKINGS = {"userfaultfd": "lazyarr.client.making", "copy": "lazyarr.copying.making"}
+
+_automatic: str | None = None
+
+
+class Making(Protocol):
+    """How an engine makes arrays: a module."""
+
+    @staticmethod
+    def make_array(node: ArrayNode, hierarchy: Hierarchy) -> LazyArray:
+        """Return the array of a node, with nothing read."""
+        ...
+
+    @staticmethod
+    def restride(
+        array: LazyArray,
+        start: int,
+        dtype: Any,
+        shape: tuple[int, ...],
+        strides: tuple[int, ...],
+    ) -> LazyArray:
+        """Return a view of an array by its place in the memory of the whole."""
+        ...
+
+
+def begin_engine() -> str:
+    """Return the engine for what is opened now, after starting what it needs.
+
+    Raises
+    ------
+    PagerError
+        When no pager can be started.
+    """
+    global _automatic
+    chosen = chosen_engine()
+    if chosen == "copy":
+        janitor.start()
+        return "copy"
+    if chosen is not None or sys.platform == "linux":
+        # First of all: the pager starts up while this process reads and imports.
+        process.begin()
+    if chosen is None:
+        chosen = _automatic = _choose()
+    return chosen
+
+
+def chosen_engine() -> str | None:
+    """Return the engine for what is opened now; None when that is not known yet."""
+    wanted = settings.current().engine
+    return _automatic if wanted == "auto" else wanted
+
+
+def _choose() -> str:
+    """Return the engine that this system has; say so once if it is not the better one."""
+    global _automatic
+    from lazyarr.kernel import probe
+    from lazyarr.kernel.diagnosis import unopenable
+
+    support = probe()
+    if support.usable:
+        return "userfaultfd"
+    process.abandon()
+    janitor.start()
+    _automatic = "copy"
+    found = unopenable(support.attempts, support.surroundings).message.partition(";")[0]
+    warnings.warn(
+        f"arrays are not memory that fills on touch, each read makes a copy: {found}; run "
+        "'lazyarr doctor' for what mends it, or set LAZYARR_ENGINE=copy to accept it",
+        EngineWarning,
+        stacklevel=5,
+    )
+    return "copy"
+
+
+def find_making(engine: str) -> Making:
+    """Return how an engine makes arrays."""
+    return cast("Making", importlib.import_module(_MAKINGS[engine]))

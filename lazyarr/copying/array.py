@@ -1,0 +1,357 @@
+"""The array that users hold where there is no userfaultfd."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.lib.mixins import NDArrayOperatorsMixin
+
+from lazyarr import settings
+from lazyarr.client import picking
+from lazyarr.client.residency import Residency, residency_of
+from lazyarr.copying import delegation
+from lazyarr.copying.indexing import pick
+from lazyarr.copying.phantom import is_phantom, make_phantom, start_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lazyarr.client.node import ArrayNode
+    from lazyarr.copying.phantom import Phantom
+    from lazyarr.copying.stored import StoredArray
+    from lazyarr.units import Span
+
+__all__ = ["CopyArray"]
+
+
+class CopyArray(NDArrayOperatorsMixin):
+    """An array that loads what is asked for, and gives copies of it.
+
+    What `lazyarr.open` gives in place of a `LazyArray` where the kernel does not let
+    memory fill on touch.  It has the same attributes, methods and errors, and is used as
+    an `numpy.ndarray` is, but it is none: ``numpy.asarray(x)`` reads all of it into new
+    memory.  Slicing, transposing and reshaping are free and give another `CopyArray`.
+    Picking and computing read what they need and give plain arrays and scalars.
+
+    Decoded chunks are kept, over all arrays, up to the memory limit.  What computes on more
+    than that at once is refused: compute on slices.
+
+    In mode ``"c"``, what is written is kept in the chunks' decoded copies, and seen by all
+    views; those stay in memory.  ``x[i]`` is then a view as well, so that ``x[i] += 1`` works.
+
+    Made by `lazyarr.open`, not by calling the class.
+
+    Notes
+    -----
+    Safe to use from several threads and after fork.  It pickles as a reference to the stored
+    array, and is opened by whatever engine the receiving process has.
+
+    Examples
+    --------
+    >>> import lazyarr, numpy, tempfile
+    >>> directory = tempfile.TemporaryDirectory()
+    >>> lazyarr.save(f"{directory.name}/x.zarr", numpy.arange(12).reshape(4, 3))
+    >>> with lazyarr.configure(engine="copy"):
+    ...     x = lazyarr.open(f"{directory.name}/x.zarr")
+    >>> x[1:3].sum(axis=1)
+    array([12, 21])
+    >>> directory.cleanup()
+    """
+
+    _stored: StoredArray
+    _phantom: Phantom
+    dtype: np.dtype[Any]
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        raise TypeError("CopyArray is made by lazyarr.open(...), not by calling it")
+
+    @classmethod
+    def _over(cls, stored: StoredArray, phantom: Phantom, dtype: np.dtype[Any]) -> CopyArray:
+        array = cls.__new__(cls)
+        array._stored, array._phantom, array.dtype = stored, phantom, dtype
+        return array
+
+    def _view(self, phantom: Phantom) -> CopyArray:
+        return self._over(self._stored, phantom, self.dtype)
+
+    # --- what it says of itself -----------------------------------------------------
+
+    @property
+    def _source(self) -> ArrayNode:
+        return self._stored.node
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Lengths of the axes."""
+        shape: tuple[int, ...] = self._phantom.shape
+        return shape
+
+    @property
+    def ndim(self) -> int:
+        """How many axes there are."""
+        return self._phantom.ndim
+
+    @property
+    def size(self) -> int:
+        """How many elements there are."""
+        return self._phantom.size
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of one element."""
+        return self.dtype.itemsize
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all elements."""
+        return self.size * self.itemsize
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """How far elements would be apart in memory, in bytes."""
+        return self._phantom.strides
+
+    @property
+    def flags(self) -> Any:
+        """As of an ndarray; ``writeable`` is true in mode ``"c"``."""
+        return self._phantom.flags
+
+    @property
+    def chunks(self) -> tuple[int, ...]:
+        """Shape of the stored array's smallest chunks."""
+        return self._source.metadata.chunks
+
+    @property
+    def shards(self) -> tuple[int, ...] | None:
+        """Shape of the stored array's shards; None when it has none."""
+        return self._source.metadata.shards
+
+    @property
+    def nchunks(self) -> int:
+        """How many chunks the stored array has."""
+        return math.prod(self._source.metadata.layout().grid_shape)
+
+    @property
+    def fill_value(self) -> Any:
+        """What elements are that were never written."""
+        return self._source.metadata.fill_value
+
+    @property
+    def attrs(self) -> dict[str, Any]:
+        """The stored array's attributes; a copy."""
+        return dict(self._source.metadata.attributes)
+
+    @property
+    def dimension_names(self) -> tuple[str | None, ...] | None:
+        """Names of the stored array's axes; None when it has none."""
+        return self._source.metadata.dimension_names
+
+    @property
+    def url(self) -> str:
+        """The store."""
+        return self._source.store_url
+
+    @property
+    def path(self) -> str:
+        """The stored array's place in the store."""
+        return self._source.metadata.path
+
+    @property
+    def info(self) -> str:
+        """What the stored array is, and how much of it is in memory, as text."""
+        from lazyarr.client.describe import describe_array
+
+        return describe_array(self)
+
+    def __repr__(self) -> str:
+        here = self.residency()
+        return (
+            f"<CopyArray {self.path or '/'} {self.shape} {self.dtype}, "
+            f"{here.resident_units} of {here.total_units} units resident, {self.url}>"
+        )
+
+    def __len__(self) -> int:
+        """Length of the leading axis."""
+        return len(self._phantom)
+
+    # --- memory -----------------------------------------------------------------------
+
+    def _units(self) -> list[Span]:
+        return picking.units_of_view(self._stored, self._phantom, to_load=False)
+
+    def prefetch(self, index: Any = ..., *, wait: bool = True, progress: bool = False) -> None:
+        """Have a part of the array loaded and kept; as `LazyArray.prefetch`."""
+        from lazyarr.client.prefetch import prefetch_units
+
+        units = picking.units_of_index(self._stored, self._phantom, index)
+        prefetch_units(self._stored, units, wait=wait, progress=progress)
+
+    def evict(self) -> None:
+        """Have this array, or the chunks of this view, taken out of memory.
+
+        They are read again when they are asked for.  Chunks that were written to stay.
+        """
+        for span in self._units():
+            self._stored.evict(span)
+
+    def residency(self) -> Residency:
+        """Return how much of this array, or of this view, is in memory."""
+        return residency_of(self._stored if self._stored.geometry.nbytes else None, self._units())
+
+    # --- reading ------------------------------------------------------------------------
+
+    def _read(self) -> np.ndarray[Any, Any]:
+        """Return all of it as a new array."""
+        return self._stored.read_view(self._phantom, self.dtype)
+
+    def _loaded(self) -> np.ndarray[Any, Any]:
+        """Return all of it, to compute on and not to write to.
+
+        Raises
+        ------
+        MemoryError
+            When it is more than the memory limit.
+        """
+        limit_nbytes = settings.current().memory_limit
+        if self.nbytes > limit_nbytes:
+            raise MemoryError(
+                f"cannot load {self.nbytes} bytes to compute on: the memory limit is "
+                f"{limit_nbytes} bytes, and there is no userfaultfd; compute on slices, or "
+                "raise it with lazyarr.configure(memory_limit=...)"
+            )
+        plain = self._read()
+        plain.flags.writeable = False
+        return plain
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray[Any, Any]:
+        """Return all of it in new memory, which is read-only unless a copy is asked for."""
+        if copy is False:
+            raise ValueError(
+                "cannot give an array without a copy: there is no userfaultfd; run 'lazyarr doctor'"
+            )
+        plain = self._read()
+        if dtype is not None:
+            plain = plain.astype(dtype, copy=False)
+        plain.flags.writeable = copy is True
+        return plain
+
+    def __getitem__(self, key: Any) -> Any:
+        """Return a lazy view for slices, plain elements for picks."""
+        if isinstance(key, str | list) and delegation.is_fields(key):
+            return self._fields(key)
+        if not picking.is_basic(key):
+            picked = pick(self._phantom, key)
+            result = self._stored.read_picked(picked, self.dtype)
+            is_scalar = not result.ndim and isinstance(self._phantom[key], np.void)
+            return result[()] if is_scalar else result
+        is_scalar = isinstance(self._phantom[key], np.void)
+        view = picking.basic_view(self._phantom, key)
+        if is_scalar:
+            return self._stored.read_view(view, self.dtype)[()]
+        is_pick = picking.is_pick(key, self.ndim) and not self.flags.writeable
+        if not is_pick or self._stored.is_too_much(view):
+            return self._view(view)
+        plain = self._stored.read_view(view, self.dtype)
+        plain.flags.writeable = False
+        return plain
+
+    def _fields(self, key: str | list[str]) -> Any:
+        """Return the same elements of a struct's members."""
+        template = np.empty((), self.dtype)[key]  # raises what NumPy has to say
+        offset = self.dtype.fields[key][1] if isinstance(key, str) and self.dtype.fields else 0
+        members = make_phantom(
+            start_of(self._phantom) + offset,
+            self.shape + template.shape,
+            self.strides + template.strides,
+            writable=self.flags.writeable,
+        )
+        return self._over(self._stored, members, template.dtype)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        """Change elements, in mode ``"c"`` and in this process alone."""
+        if not self.flags.writeable:
+            raise ValueError("assignment destination is read-only")
+        if isinstance(key, str | list) and delegation.is_fields(key):
+            self._fields(key)[...] = value
+        elif picking.is_basic(key):
+            view = picking.basic_view(self._phantom, key)
+            self._stored.write_view(view, self._assigned(view.shape, value))
+        else:
+            picked = pick(self._phantom, key)
+            self._stored.write_picked(picked, self._assigned(picked.shape, value))
+
+    def _assigned(self, shape: tuple[int, ...], value: Any) -> np.ndarray[Any, Any]:
+        """Return what an array of some shape would be after all of it is assigned to."""
+        plain = np.empty(shape, self.dtype)
+        plain[...] = value
+        return plain
+
+    def __iter__(self) -> Iterator[Any]:
+        """Give the places of the leading axis, one after the other."""
+        if self.ndim == 0:
+            raise TypeError("iteration over a 0-d array")
+        return (self[i] for i in range(len(self)))
+
+    def take(
+        self, indices: Any, axis: int | None = None, out: Any = None, mode: Any = "raise"
+    ) -> Any:
+        """Return elements by index, as `numpy.take`."""
+        if axis is None or out is not None or mode != "raise":
+            return self._loaded().take(indices, axis, out, mode)
+        place = range(self.ndim)[axis]
+        return self[(*[slice(None)] * place, np.asarray(indices))]
+
+    # --- views ----------------------------------------------------------------------------
+
+    @property
+    def T(self) -> CopyArray:  # noqa: N802 - NumPy's name
+        """The array with its axes in the opposite order."""
+        return self._view(self._phantom.T)
+
+    @property
+    def mT(self) -> CopyArray:  # noqa: N802 - NumPy's name
+        """The array with its last two axes exchanged."""
+        return self._view(self._phantom.mT)
+
+    def reshape(self, *shape: Any, **kwargs: Any) -> Any:
+        """Return a lazy view of another shape where there is one, else a plain copy."""
+        view = self._phantom.reshape(*shape, **kwargs)
+        return self._view(view) if is_phantom(view) else self._loaded().reshape(*shape, **kwargs)
+
+    def ravel(self, order: Any = "C") -> Any:
+        """Return a lazy flat view where there is one, else a plain copy."""
+        return self.reshape(-1, order=order)
+
+    # --- computing ------------------------------------------------------------------------
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        """Load the operands, then compute on plain arrays."""
+        return delegation.call_ufunc(ufunc, method, inputs, kwargs)
+
+    def __array_function__(self, func: Any, _: Any, args: Any, kwargs: Any) -> Any:
+        """Load the operands, then call the function on plain arrays."""
+        return delegation.call_function(self, func, args, kwargs)
+
+    def resize(self, *_: Any, **__: Any) -> None:
+        """Refuse: the array does not own its elements."""
+        raise ValueError("cannot resize this array: it does not own its data")
+
+    def __str__(self) -> str:
+        """Return the elements as text, or what the array is when it is large."""
+        return repr(self) if self._stored.is_too_much(self._phantom) else str(self._loaded())
+
+    def __reduce__(self) -> Any:
+        """Pickle as a reference: store, array and selection, never the data."""
+        from lazyarr.client.opening import reduce_view
+
+        start = start_of(self._phantom)
+        return reduce_view(self._source, start, self.dtype, self.shape, self.strides)
+
+    def __deepcopy__(self, _: Any) -> np.ndarray[Any, Any]:
+        """Return a plain copy."""
+        return self._read()
+
+
+delegation.add_methods(CopyArray)

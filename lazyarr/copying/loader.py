@@ -1,0 +1,141 @@
+"""What loads and keeps units for all arrays of this process; renewed after fork."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections import deque
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from lazyarr import settings
+from lazyarr.client import janitor, process
+from lazyarr.copying.cache import UnitCache
+from lazyarr.copying.crew import Crew
+from lazyarr.loading.workspace import Workspace
+from lazyarr.pager.measure import Measurements
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from lazyarr.copying.stored import StoredArray
+    from lazyarr.units import Span
+
+__all__ = ["Loader", "loader"]
+
+# How many chunks are fetched over a network at once.
+_N_FETCHERS = 32
+
+
+class Loader:
+    """The cache, the threads, the buffers and the counts of this process.
+
+    Safe to use from several threads.
+
+    Attributes
+    ----------
+    generation : int
+        Goes up with each fork: what has locks and was made before is not to be used.
+    """
+
+    def __init__(self) -> None:
+        self.cache = UnitCache()
+        self.generation = 0
+        self._n_requests = itertools.count()
+        self._begin = time.monotonic()
+        self._renew()
+
+    def __repr__(self) -> str:
+        return f"<Loader: {self.cache!r}, {self._crew!r}>"
+
+    def _renew(self) -> None:
+        self._crew = Crew()
+        self.measurements = Measurements()
+        # Appending and popping are atomic.
+        self._workspaces: deque[Workspace] = deque()
+
+    @contextmanager
+    def workspace(self) -> Iterator[Workspace]:
+        """Lend buffers to decode in, those that were used last."""
+        try:
+            lent = self._workspaces.pop()
+        except IndexError:
+            lent = Workspace()
+        yield lent
+        # After an error it is dropped: somebody may hold on to what is in it.
+        if len(self._workspaces) < settings.current().threads:
+            self._workspaces.append(lent)
+
+    def count_request(self) -> None:
+        """Count one reading, of any number of units."""
+        self.measurements.count("requests", 1)
+
+    def run(self, stored: StoredArray, items: Iterator[Any], do: Callable[[Any], object]) -> None:
+        """Do something for items that need units to be loaded, on as many threads as is allowed."""
+        first = next(items, None)
+        if first is None:
+            return
+        second = next(items, None)
+        if second is None:
+            do(first)
+            return
+        n_threads = settings.current().threads
+        if stored.is_remote:
+            n_threads = max(n_threads, _N_FETCHERS)
+        self._crew.run(itertools.chain((first, second), items), do, n_threads=n_threads)
+
+    def request(self, stored: StoredArray, units: Sequence[Span], /) -> None:
+        """Have units loaded, and kept as far as there is room; wait for them.
+
+        Raises
+        ------
+        ChunkError
+            For the first unit that can not be had; the others are in its notes.
+        """
+        self.count_request()
+        wanted = (unit for span in units for unit in range(*span))
+        absent = (unit for unit in wanted if not stored.residency[unit])
+        self.run(stored, absent, stored.load)
+
+    def statistics(self) -> dict[str, Any]:
+        """Return what was counted, as `lazyarr.stats` has it."""
+        return {
+            "faults": 0,
+            "requests": 0,
+            **self.cache.counters,
+            **self.measurements.counters,
+            "resident_bytes": self.cache.resident_nbytes,
+            "memory_limit": settings.current().memory_limit,
+            "clients": 1,
+            "regions": self.cache.n_shelves,
+            "pid": os.getpid(),
+            "workers_lost": 0,
+            "uptime_seconds": time.monotonic() - self._begin,
+            "steps": self.measurements.document(),
+        }
+
+    def after_fork_in_child(self) -> None:
+        """Begin anew: of all threads of the parent the child has one."""
+        self.generation += 1
+        self.cache.after_fork_in_child()
+        self._renew()
+
+
+loader = Loader()
+
+
+def _after_fork_in_child() -> None:
+    loader.after_fork_in_child()
+    # A process with a pager has hooks of its own, and the janitor comes last there.
+    if process.current_session() is None:
+        janitor.after_fork_in_child()
+
+
+settings.subscribe(lambda changed: loader.cache.trim(changed.memory_limit))
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=loader.cache.before_fork,
+        after_in_parent=loader.cache.after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
+    )

@@ -1,0 +1,41 @@
+"""How copying arrays are made, of a stored array or of a place in one."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+from lazyarr.copying.array import CopyArray
+from lazyarr.copying.phantom import make_phantom
+from lazyarr.copying.stored import StoredArray
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from lazyarr.client.hierarchy import Hierarchy
+    from lazyarr.client.node import ArrayNode
+
+__all__ = ["make_array", "restride"]
+
+
+def make_array(node: ArrayNode, hierarchy: Hierarchy) -> CopyArray:
+    """Return the array of a node, with nothing read."""
+    layout = node.metadata.layout()
+    dtype = node.metadata.dtype.to_numpy()
+    lengths = itertools.accumulate(layout.shape[:0:-1], int.__mul__, initial=dtype.itemsize)
+    strides = tuple(lengths)[::-1] if layout.shape else ()
+    whole = make_phantom(0, layout.shape, strides, writable=node.mode != "r")
+    inverse = sorted(range(len(layout.axes)), key=layout.axes.__getitem__)
+    return CopyArray._over(StoredArray(node, hierarchy), whole.transpose(inverse), dtype)
+
+
+def restride(
+    array: CopyArray,
+    start: int,
+    dtype: np.dtype[Any],
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+) -> CopyArray:
+    """Return a view of a whole array by its place in the memory that it would have."""
+    view = make_phantom(start, shape, strides, writable=array.flags.writeable)
+    return CopyArray._over(array._stored, view, dtype)

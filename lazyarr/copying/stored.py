@@ -1,0 +1,206 @@
+"""A stored array, and the way from its units to the user's memory."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lazyarr.client import picking
+from lazyarr.copying.loader import loader
+from lazyarr.copying.phantom import ADDRESS
+from lazyarr.copying.transfers import plan_picked, plan_view
+from lazyarr.loading.source import Source
+from lazyarr.store import RetryingStore
+from lazyarr.store.local import LocalStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lazyarr.client.hierarchy import Hierarchy
+    from lazyarr.client.node import ArrayNode
+    from lazyarr.copying.indexing import Picked
+    from lazyarr.copying.loader import Loader
+    from lazyarr.copying.phantom import Phantom
+    from lazyarr.copying.transfers import Decoded, Transfer
+    from lazyarr.units import Span
+
+__all__ = ["StoredArray"]
+
+
+class StoredArray:
+    """What an array and all views of it share; for picking it is what a region is.
+
+    Safe to use from several threads.
+
+    Parameters
+    ----------
+    node : ArrayNode
+        Which array.
+    hierarchy : Hierarchy
+        Its store, which stays open for as long as this lives.
+
+    Raises
+    ------
+    FormatError
+        When one unit would not fit the memory limit.
+    """
+
+    address = ADDRESS
+
+    def __init__(self, node: ArrayNode, hierarchy: Hierarchy) -> None:
+        self.node = node
+        self.geometry = node.geometry()
+        self._hierarchy = hierarchy
+        self._layout = node.metadata.layout()
+        self._shelf = loader.cache.add_shelf(self.geometry.n_units)
+        self._source: tuple[int, Source] | None = None
+        self._store = hierarchy.store.inner
+        self._policy = hierarchy.store.policy
+        self.is_remote = not isinstance(self._store, LocalStore)
+
+    def __repr__(self) -> str:
+        return f"<StoredArray {self.node.metadata.path!r} of {self.node.store_url}>"
+
+    @property
+    def residency(self) -> memoryview:
+        """One byte for each unit: whether it is kept."""
+        return self._shelf.residency
+
+    @property
+    def owner(self) -> Loader:
+        """Who loads units."""
+        return loader
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of an element."""
+        return self.geometry.itemsize
+
+    # --- units --------------------------------------------------------------------------
+
+    def source(self) -> Source:
+        """Return the source of the units, made anew after a fork."""
+        known = self._source
+        if known is None or known[0] != loader.generation:
+            known = self._source = (loader.generation, self._make_source())
+        return known[1]
+
+    def _make_source(self) -> Source:
+        store = RetryingStore(
+            self._store,
+            self._policy,
+            on_retry=lambda *_: loader.measurements.count("retries", 1),
+        )
+        return Source(
+            lambda: store,
+            self._layout,
+            self.geometry,
+            url=self.node.store_url,
+            path=self.node.metadata.path,
+            count_fetched=lambda nbytes: loader.measurements.count("bytes_fetched", nbytes),
+        )
+
+    def _decode(self, unit: int) -> Decoded:
+        """Return a unit, read from the store."""
+        begin = time.perf_counter()
+        source = self.source()
+        fetched = source.fetch(unit) if self.is_remote else None
+        nbytes = self.geometry.unit_bytes(unit).size
+        with loader.workspace() as workspace:
+            if source.load(unit, workspace, fetched):
+                data = np.frombuffer(workspace.unit.view, np.uint8, nbytes).copy()
+            else:
+                data = np.zeros(nbytes, np.uint8)
+        loader.measurements.add("load", time.perf_counter() - begin)
+        return data
+
+    def load(self, unit: int, *, is_kept: bool = True) -> Decoded:
+        """Return a unit.
+
+        Raises
+        ------
+        ChunkError
+            When it can not be had.
+        """
+        return loader.cache.get(self._shelf, unit, lambda: self._decode(unit), is_kept=is_kept)
+
+    def evict(self, units: Span) -> None:
+        """Take units out of memory, but for those that the user has changed."""
+        loader.cache.evict(self._shelf, units)
+
+    # --- elements -----------------------------------------------------------------------
+
+    def is_too_much(self, view: Phantom) -> bool:
+        """Return whether a view is more than is kept at once."""
+        steps = zip(view.shape, view.strides, strict=True)
+        span_nbytes = sum((n - 1) * abs(stride) for n, stride in steps)
+        if span_nbytes + 2 * self.geometry.unit_nbytes <= picking.whole_nbytes():
+            return False
+        return picking.is_too_much(self, picking.units_of_view(self, view))
+
+    def read_view(self, view: Phantom, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+        """Return the elements of a view as a new array.
+
+        Raises
+        ------
+        ChunkError
+            When a chunk can not be had.
+        """
+        plain = np.empty_like(view, dtype)
+        # What is more than fits is used up at once: to keep it would put out all else.
+        is_kept = not self.is_too_much(view)
+        self._read(plan_view(self.geometry, view, plain), is_kept=is_kept)
+        return plain
+
+    def read_picked(self, picked: Picked, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+        """Return the elements that an advanced index picks as a new array."""
+        plain = np.empty((picked.offsets.size, *picked.inner.shape), dtype)
+        self._read(plan_picked(self.geometry, picked, plain, self.itemsize), is_kept=True)
+        result = plain.reshape(picked.offsets.shape + picked.inner.shape)
+        n_axes = picked.offsets.ndim
+        return np.moveaxis(result, range(n_axes), range(picked.place, picked.place + n_axes))
+
+    def _read(self, transfers: Iterator[Transfer], *, is_kept: bool) -> None:
+        loader.count_request()
+        by_unit = (list(group) for _, group in itertools.groupby(transfers, _unit_of))
+        for group in by_unit:
+            found = self._shelf.find(group[0].unit)
+            if found is None:
+                break
+            _read_all(group, self.load(group[0].unit, is_kept=is_kept))
+        else:
+            return
+        loader.run(
+            self,
+            itertools.chain((group,), by_unit),
+            lambda group: _read_all(group, self.load(group[0].unit, is_kept=is_kept)),
+        )
+
+    def write_view(self, view: Phantom, plain: np.ndarray[Any, Any]) -> None:
+        """Change the elements of a view, in this process alone."""
+        self._write(plan_view(self.geometry, view, plain))
+
+    def write_picked(self, picked: Picked, plain: np.ndarray[Any, Any]) -> None:
+        """Change the elements that an advanced index picks, in this process alone."""
+        flat = picked.points_first(plain).reshape(-1, *picked.inner.shape)
+        self._write(plan_picked(self.geometry, picked, flat, self.itemsize))
+
+    def _write(self, transfers: Iterator[Transfer]) -> None:
+        # One after the other: of several values for one place the last one counts.
+        loader.count_request()
+        for transfer in transfers:
+            decode = functools.partial(self._decode, transfer.unit)
+            transfer.write(loader.cache.own(self._shelf, transfer.unit, decode))
+
+
+def _unit_of(transfer: Transfer) -> int:
+    return transfer.unit
+
+
+def _read_all(transfers: list[Transfer], data: Decoded) -> None:
+    for transfer in transfers:
+        transfer.read(data)
