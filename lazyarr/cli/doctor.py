@@ -30,9 +30,9 @@ _ABILITIES = {
 @click.command()
 @json_option
 def doctor(*, as_json: bool) -> None:
-    """Say whether lazyarr can work here, and what to do if not.
+    """Say whether memory can fill on touch here, and what to do if not.
 
-    The exit code is 1 when it can not.
+    The exit code is 1 when it can not: then arrays copy what is read.
     """
     from lazyarr.memory import doctor as examine
 
@@ -59,7 +59,7 @@ def _lines(support: KernelSupport) -> list[str]:
 
 def _verdict(support: KernelSupport) -> str:
     if not support.usable:
-        return "lazyarr can NOT work here: no userfaultfd can be opened"
+        return "arrays can NOT be memory here, they copy what is read: no userfaultfd opens"
     if support.full_rights:
         return "lazyarr works here"
     return (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import warnings
 import zipfile
 import zlib
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ import numpy
 
 from lazyarr.client.survey import open_hierarchy, walk
 from lazyarr.client.text import reason
-from lazyarr.errors import FormatError
+from lazyarr.errors import EngineWarning, FormatError
 from lazyarr.format import ArrayMetadata, GroupMetadata
 from lazyarr.store.urls import local_path
 
@@ -159,7 +160,10 @@ def _zarr_array(
         from lazyarr.dataset import Dataset
         from lazyarr.dataset import open as open_node
 
-        array = open_node(url, path=metadata.path, storage_options=storage_options)
+        with warnings.catch_warnings():
+            # All of it is read, once: copies will do.
+            warnings.simplefilter("ignore", EngineWarning)
+            array = open_node(url, path=metadata.path, storage_options=storage_options)
         assert not isinstance(array, Dataset)
         return array
 

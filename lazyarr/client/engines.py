@@ -85,10 +85,10 @@ def _choose() -> str:
     process.abandon()
     janitor.start()
     _automatic = "copy"
-    found = unopenable(support.attempts, support.surroundings).message.partition(";")[0]
+    refusal = unopenable(support.attempts, support.surroundings)
     warnings.warn(
-        f"arrays are not memory that fills on touch, each read makes a copy: {found}; run "
-        "'lazyarr doctor' for what mends it, or set LAZYARR_ENGINE=copy to accept it",
+        "arrays are not memory that fills on touch, each read makes a copy: "
+        f"{refusal.message}; to mend it: {refusal.remedy}; to accept it: LAZYARR_ENGINE=copy",
         EngineWarning,
         stacklevel=5,
     )

@@ -17,6 +17,8 @@ from tests.stores import images, write_zarr
 
 DATA = images((64, 32, 128))
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 
 @pytest.fixture
 def dst(tmp_path):

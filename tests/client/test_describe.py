@@ -129,6 +129,7 @@ def test_tiles_get_a_hint(shape, chunks, hint):
         assert value_of(text, "hint").endswith("lazyarr convert 'file:///my store/i' NEW.zarr")
 
 
+@pytest.mark.usefixtures("engine")
 def test_a_lazy_array_says_what_is_resident(tmp_path):
     """`info` shows the part of the array, or of the view, that is in memory."""
     x = lazyarr.open(write_zarr(tmp_path / "x", images((64, 32, 128)), chunks=(4, 32, 128)))
@@ -142,12 +143,14 @@ def test_a_lazy_array_says_what_is_resident(tmp_path):
     assert "this view" not in x.info
 
 
+@pytest.mark.usefixtures("engine")
 def test_private_memory_is_called_so(tmp_path):
     """In mode "c" the text says that the memory is the process's own."""
     x = lazyarr.open(write_zarr(tmp_path / "x", images((4, 8))), mode="c")
     assert value_of(x.info, "memory").startswith("private, writable")
 
 
+@pytest.mark.usefixtures("engine")
 def test_an_array_without_elements_can_be_described(tmp_path):
     """No bytes means no units and no division by zero."""
     x = lazyarr.open(write_zarr(tmp_path / "x", np.zeros((0, 3))))
@@ -272,6 +275,7 @@ def test_names_and_attributes_do_not_reach_the_terminal():
         assert "\\x1b[31m" in text
 
 
+@pytest.mark.usefixtures("engine")
 def test_a_dataset_describes_itself(tmp_path):
     """`info`, `tree` and the notebook view of a store that zarr-python wrote."""
     root = zarr.open_group(str(tmp_path / "d"), mode="w", attributes={"title": "t"})

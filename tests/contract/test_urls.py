@@ -15,6 +15,7 @@ from lazyarr.testing import Behaviour
 from tests.stores import images
 
 DATA = images()
+pytestmark = pytest.mark.usefixtures("engine")
 _numbers = itertools.count()
 
 
