@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
+import queue
+import threading
 import time
 from collections import deque
 from contextlib import contextmanager
@@ -20,12 +22,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from lazyarr.copying.stored import StoredArray
+    from lazyarr.loading.fetching import Fetcher
+    from lazyarr.loading.source import Fetched, Source
     from lazyarr.units import Span
 
 __all__ = ["Loader", "loader"]
-
-# How many chunks are fetched over a network at once.
-_N_FETCHERS = 32
 
 
 class Loader:
@@ -54,6 +55,47 @@ class Loader:
         self.measurements = Measurements()
         # Appending and popping are atomic.
         self._workspaces: deque[Workspace] = deque()
+        self._fetcher: Fetcher | None = None
+        self._fetching: set[queue.SimpleQueue[Any]] = set()
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def fetched(self, source: Source, unit: int) -> Iterator[Fetched]:
+        """Lend the encoded chunks of a unit of a remote store.
+
+        Raises
+        ------
+        ChunkError
+            When one of them can not be had.
+        """
+        answers: queue.SimpleQueue[Fetched | BaseException] = queue.SimpleQueue()
+        with self._lock:
+            fetcher = self._fetcher = self._fetcher or self._make_fetcher()
+            self._fetching.add(answers)
+        try:
+            fetcher.submit(source, unit, answers.put, urgent=True)
+            fetcher.flush()
+            answer = answers.get()
+        finally:
+            with self._lock:
+                self._fetching.discard(answers)
+        if isinstance(answer, BaseException):
+            raise answer
+        try:
+            yield answer
+        finally:
+            fetcher.release(answer)
+
+    def _make_fetcher(self) -> Fetcher:
+        from lazyarr.loading.fetching import Fetcher
+
+        return Fetcher(settings.current().connections, failed=self._fail_all)
+
+    def _fail_all(self, error: BaseException) -> None:
+        """Tell everybody who waits of what must not happen."""
+        with self._lock:
+            for answers in self._fetching:
+                answers.put(error)
 
     @contextmanager
     def workspace(self) -> Iterator[Workspace]:
@@ -82,7 +124,7 @@ class Loader:
             return
         n_threads = settings.current().threads
         if stored.is_remote:
-            n_threads = max(n_threads, _N_FETCHERS)
+            n_threads = max(n_threads, settings.current().connections)
         self._crew.run(itertools.chain((first, second), items), do, n_threads=n_threads)
 
     def request(self, stored: StoredArray, units: Sequence[Span], /) -> None:

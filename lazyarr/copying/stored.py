@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from lazyarr.store.local import LocalStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from lazyarr.client.hierarchy import Hierarchy
     from lazyarr.client.node import ArrayNode
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from lazyarr.copying.loader import Loader
     from lazyarr.copying.phantom import Phantom
     from lazyarr.copying.transfers import Decoded, Transfer
+    from lazyarr.loading.source import Fetched
     from lazyarr.units import Span
 
 __all__ = ["StoredArray"]
@@ -108,15 +111,17 @@ class StoredArray:
         """Return a unit, read from the store."""
         begin = time.perf_counter()
         source = self.source()
-        fetched = source.fetch(unit) if self.is_remote else None
         nbytes = self.geometry.unit_bytes(unit).size
-        with loader.workspace() as workspace:
+        with loader.workspace() as workspace, self._fetched(source, unit) as fetched:
             if source.load(unit, workspace, fetched):
                 data = np.frombuffer(workspace.unit.view, np.uint8, nbytes).copy()
             else:
                 data = np.zeros(nbytes, np.uint8)
         loader.measurements.add("load", time.perf_counter() - begin)
         return data
+
+    def _fetched(self, source: Source, unit: int) -> AbstractContextManager[Fetched | None]:
+        return loader.fetched(source, unit) if self.is_remote else nullcontext()
 
     def load(self, unit: int, *, is_kept: bool = True) -> Decoded:
         """Return a unit.

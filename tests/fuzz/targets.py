@@ -40,6 +40,7 @@ from lazyarr.store.packed import PackedStore
 from lazyarr.wire import messages as w
 from lazyarr.wire.channel import Received, channel_pair
 from lazyarr.wire.ledger import Ledger, record_of
+from tests.loading.arrays import fetch as fetch_chunks
 
 __all__ = ["PIPELINES", "SHARDED", "TARGETS"]
 
@@ -292,7 +293,7 @@ def shard(data: bytes) -> None:
 def _load(source: Source, unit: int, *, fetch: bool) -> bytes | None:
     workspace = _workspace()
     try:
-        fetched = source.fetch(unit) if fetch else None
+        fetched = fetch_chunks(source, unit) if fetch else None
         if not source.load(unit, workspace, fetched):
             return b""
     except ChunkError as error:
