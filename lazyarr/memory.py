@@ -114,10 +114,11 @@ def stats() -> dict[str, Any]:
     dict
         ``faults``, ``requests``, ``units_loaded``, ``bytes_installed``, ``evictions``,
         ``errors``, ``resident_bytes``, ``private_bytes`` (of mode ``"c"``) and
-        ``memory_limit``, and under ``steps`` for each step of a load how often it was
-        taken and how many seconds it took.  Empty before the first array is opened.
-        Of the engine that `open` uses now, and of this process alone where there is no
-        pager.
+        ``memory_limit``; ``units_ahead``, ``ahead_read`` and ``ahead_evicted``: what was
+        read ahead, and what is known of its use; and under ``steps`` for each step of a
+        load how often it was taken and how many seconds it took.  Empty before the first
+        array is opened.  Of the engine that `open` uses now, and of this process alone
+        where there is no pager.
     """
     if engines.chosen_engine() == "copy":
         from lazyarr.copying.loader import loader
@@ -182,6 +183,9 @@ def configure(**changes: Any) -> _Restore:
         that the limit does not hold.
     threads : int
         How many threads decompress; a running pager takes on more, never fewer.
+    readahead : int or str
+        How many bytes may be read at once before they are touched, where an array is read in
+        order; 0 for none.
     timeout : float
         Seconds that one chunk may take to be fetched; for arrays opened later.
     retries : int

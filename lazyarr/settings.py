@@ -88,6 +88,13 @@ def _check_memory_limit(value: int | str) -> int:
     return nbytes
 
 
+def _check_readahead(value: int | str) -> int:
+    try:
+        return parse_nbytes(value)
+    except ValueError as error:
+        raise ValueError(f"readahead is {error}") from None
+
+
 def _seconds(name: str, *, least: float = 0.0) -> Callable[[Any], float]:
     def check(value: Any) -> float:
         try:
@@ -125,6 +132,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "stop_timeout": _seconds("stop_timeout", least=_LEAST_STOP_SECONDS),
     "connections": _whole("connections", least=1),
     "engine": _check_engine,
+    "readahead": _check_readahead,
 }
 
 
@@ -153,6 +161,8 @@ class Settings:
     engine : str
         How arrays are filled: ``"userfaultfd"``, as memory; ``"copy"``, by copies of what
         is asked for; ``"auto"``, as memory where the kernel allows that.
+    readahead : int
+        Bytes that may be read at once before they are touched; 0 for none.
     """
 
     memory_limit: int
@@ -163,6 +173,7 @@ class Settings:
     stop_timeout: float = 10.0
     connections: int = 32
     engine: str = "auto"
+    readahead: int = 32 << 20
 
     def document(self) -> dict[str, Any]:
         """Return the settings as an object that JSON can hold."""

@@ -81,6 +81,7 @@ def test_defaults_are_half_of_the_memory_and_every_processor():
     assert (current.timeout, current.retries, current.on_error) == (60.0, 6, "sigbus")
     assert current.stop_timeout == 10.0
     assert current.engine == "auto"
+    assert current.readahead == 32 << 20
 
 
 def test_environment_overrides_defaults(monkeypatch):
@@ -93,7 +94,8 @@ def test_environment_overrides_defaults(monkeypatch):
     monkeypatch.setenv("LAZYARR_STOP_TIMEOUT", "2.5")
     monkeypatch.setenv("LAZYARR_CONNECTIONS", "7")
     monkeypatch.setenv("LAZYARR_ENGINE", "copy")
-    assert settings.current() == Settings(3 << 30, 5, 0.5, 0, "sigbus", 2.5, 7, "copy")
+    monkeypatch.setenv("LAZYARR_READAHEAD", "1 MiB")
+    assert settings.current() == Settings(3 << 30, 5, 0.5, 0, "sigbus", 2.5, 7, "copy", 1 << 20)
 
 
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Settings)])
@@ -144,6 +146,9 @@ def test_replace_changes_what_is_named_and_returns_what_held():
         ("stop_timeout", 0.4),
         ("stop_timeout", math.inf),
         ("stop_timeout", "soon"),
+        ("readahead", -1),
+        ("readahead", None),
+        ("readahead", "far"),
         ("retries", -1),
         ("retries", 1.5),
         ("retries", None),

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LazyArray"]
 
+_ADVICE = ("normal", "sequential", "random")  # lazyarr.plan.readahead.Advice
+
 
 class _NotAsked(enum.Enum):
     """Stands for what nobody has looked for yet."""
@@ -185,6 +187,36 @@ class LazyArray(np.ndarray[Any, Any]):
         if region is not None:
             for span in self._units(to_load=False):
                 region.owner.evict(region, span)
+
+    def advise(self, advice: str) -> None:
+        """Say how this array, or this view, will be read.
+
+        Parameters
+        ----------
+        advice : {"normal", "sequential", "random"}
+            ``"normal"``: what is read in order, forwards, backwards or in strides, is read
+            ahead as soon as that shows.  ``"sequential"``: from the first touch on, with a
+            larger window.  ``"random"``: nothing is read ahead.
+
+        Raises
+        ------
+        ValueError
+            For any other word.
+
+        Notes
+        -----
+        It is a hint, holds for all processes that share the memory, and is forgotten when
+        the pager's worker dies.  How much is read ahead is set by
+        ``lazyarr.configure(readahead=...)``.
+        """
+        if advice not in _ADVICE:
+            raise ValueError(f"advice={advice!r:.80} is not one of {', '.join(_ADVICE)}")
+        region = self._region
+        units = self._units(to_load=False)
+        if region is not None and units:
+            # What lies between the units of a strided view is read the same way.
+            hull = Span(units[0].start, units[-1].stop)
+            region.owner.advise(region, hull, advice)
 
     def residency(self) -> Residency:
         """Return how much of this array, or of this view, is in memory."""

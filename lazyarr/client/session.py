@@ -217,6 +217,13 @@ class Session:
             return
         self._ask(w.Evict(next(self._tickets), region.number, units.start, units.stop), w.Done)
 
+    def advise(self, region: Region, units: Span, advice: str) -> None:
+        """Say how units will be read."""
+        if self._is_leaving:
+            return
+        message = w.Advise(next(self._tickets), region.number, units.start, units.stop, advice)
+        self._ask(message, w.Done)
+
     def statistics(self) -> dict[str, Any]:
         """Return what the pager has counted."""
         return self._ask(w.WantStatistics(next(self._tickets)), w.Statistics).document

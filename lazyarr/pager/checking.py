@@ -39,6 +39,7 @@ class Limits(NamedTuple):
     timeout_seconds: float
     retries: int
     connections: int
+    readahead: int
 
 
 def read_settings(settings: Mapping[str, Any]) -> Limits:
@@ -56,12 +57,13 @@ def read_settings(settings: Mapping[str, Any]) -> Limits:
             timeout_seconds=float(settings["timeout"]),
             retries=int(settings["retries"]),
             connections=min(int(settings["connections"]), _MAX_CONNECTIONS),
+            readahead=int(settings["readahead"]),
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise PagerError(f"cannot use settings {settings!r:.200}: {error!r}") from None
     timeout_is_usable = 0 < found.timeout_seconds < math.inf
     least = min(found.memory_limit, found.threads, found.connections)
-    if least < 1 or found.retries < 0 or not timeout_is_usable:
+    if least < 1 or min(found.retries, found.readahead) < 0 or not timeout_is_usable:
         raise PagerError(f"cannot use settings {settings!r:.200}: a value is out of range")
     return found
 

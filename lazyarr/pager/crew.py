@@ -107,6 +107,13 @@ class Crew:
         if needs_help:
             self._call()
 
+    def promote(self, job: Job) -> None:
+        """Let a job that is queued be urgent; do nothing when it is not queued any more."""
+        with self._lock:
+            if job in self._patient:
+                self._patient.remove(job)
+                self._urgent.append(job)
+
     def join(self) -> None:
         """Wait until the crew has stopped."""
         for thread in self._threads:  # grows while others are waited for

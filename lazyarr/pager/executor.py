@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from lazyarr.loading.fetching import Fetcher
     from lazyarr.loading.source import Fetched
     from lazyarr.pager.board import Board
-    from lazyarr.pager.crew import Crew
+    from lazyarr.pager.crew import Crew, Job
     from lazyarr.pager.measure import Measurements
     from lazyarr.pager.teamwork import Work
     from lazyarr.plan.machine import Quick
@@ -85,9 +85,12 @@ class Executor:
         self._n_loads: Counter[int] = Counter()
         self._gone: set[int] = set()
         self._quick_workspace = Workspace()
+        # How to hasten what is on its way for nobody in particular.
+        self._hasten: dict[tuple[int, int], Callable[[], None]] = {}
         self._page = ScratchBuffer(PAGE_NBYTES)
         self._do: dict[type, Callable[[Any], None]] = {
             m.Load: self._do_load,
+            m.Promote: self._do_promote,
             m.InstallPage: self._do_install_page,
             m.MapPages: self._do_map_pages,
             m.Wake: self._do_wake,
@@ -109,9 +112,12 @@ class Executor:
     def _step(self, events: Iterable[m.Event]) -> None:
         self._events.extend(events)
         while self._events:
-            for command in self.machine.handle(self._events.popleft()):
-                self._do[type(command)](command)
+            self._carry_out(self.machine.handle(self._events.popleft()))
         self.fetcher.flush()
+
+    def _carry_out(self, commands: Iterable[m.Command]) -> None:
+        for command in commands:
+            self._do[type(command)](command)
 
     def serve_quickly(self, client: Client, address: int) -> bool:
         """Serve a fault, or have it served, without the machine's events; return whether so.
@@ -132,11 +138,11 @@ class Executor:
             elif region.is_remote:
                 return False
             else:
-                self.machine.begin_quick(quick)
+                commands = self.machine.begin_quick(quick)
                 self._n_loads[quick.client] += 1
-        if quick.nbytes > _QUICK_NBYTES:
-            self.crew.add(lambda workspace: self._load_quickly(quick, workspace), urgent=True)
-            return True
+                self.crew.add(lambda workspace: self._load_quickly(quick, workspace), urgent=True)
+                self._carry_out(commands)
+                return True
         if is_done:
             self.measurements.add("quick", time.perf_counter() - begin)
         return is_done
@@ -249,12 +255,25 @@ class Executor:
             self._events.append(self._failed(command, error))
             return
         self._n_loads[command.client] += 1
-        region = self.regions[command.region]
-        if not region.is_remote:
-            self.crew.add(lambda ws: self._load(command, ws, None), urgent=command.urgent)
+        if not self.regions[command.region].is_remote:
+            self._add_job(lambda ws: self._load(command, ws, None), command)
             return
+        if not command.urgent:
+            self._hasten[command.region, command.unit] = _leave_it
         done = partial(self._fetched, command, time.perf_counter())
-        self.fetcher.submit(region.source, command.unit, done, urgent=command.urgent)
+        source = self.regions[command.region].source
+        self.fetcher.submit(source, command.unit, done, urgent=command.urgent)
+
+    def _add_job(self, job: Job, command: m.Load, *, is_promoted: bool = False) -> None:
+        if not (command.urgent or is_promoted):
+            hasten = partial(self.crew.promote, job)
+            self._hasten[command.region, command.unit] = hasten
+        self.crew.add(job, urgent=command.urgent or is_promoted)
+
+    def _do_promote(self, command: m.Promote) -> None:
+        hasten = self._hasten.pop((command.region, command.unit), None)
+        if hasten is not None:
+            hasten()
 
     def _fetched(self, command: m.Load, begin: float, result: Fetched | BaseException) -> None:
         """Have the chunks of a unit decoded, or the error seen to: not where they were fetched."""
@@ -263,7 +282,13 @@ class Executor:
             self.crew.add(lambda _: self._end_load(command, event), urgent=command.urgent)
             return
         self.measurements.add("fetch", time.perf_counter() - begin)
-        self.crew.add(lambda ws: self._load_fetched(command, ws, result), urgent=command.urgent)
+        with self._lock:
+            is_promoted = self._hasten.pop((command.region, command.unit), None) is None
+            self._add_job(
+                lambda ws: self._load_fetched(command, ws, result),
+                command,
+                is_promoted=is_promoted,
+            )
 
     def _load_fetched(self, command: m.Load, workspace: Workspace, fetched: Fetched) -> None:
         self._load(command, workspace, fetched)
@@ -303,6 +328,7 @@ class Executor:
     def _end_load(self, command: m.Load, *events: m.Event) -> None:
         self._board.end()
         with self._lock:
+            self._hasten.pop((command.region, command.unit), None)
             self._step(events)
             self._n_loads[command.client] -= 1
             self._settle_gone(command.client)
@@ -331,7 +357,10 @@ class Executor:
     ) -> Stop:
         """Install the pages that a unit fills alone; zeros when there is no workspace."""
         unit_start = state.geometry.unit_bytes(command.unit).start
-        for pages in _in_order(state.geometry.body_pages(command.unit), command.page):
+        body = state.geometry.body_pages(command.unit)
+        if command.mark and self._fill(command.region, body, unit_start, workspace):
+            return Stop.DONE
+        for pages in _in_order(body, command.page):
             skip = pages.start * PAGE_NBYTES - unit_start
             stop = self._install(
                 command.region,
@@ -344,6 +373,16 @@ class Executor:
             if stop is not Stop.DONE:
                 return stop
         return Stop.DONE
+
+    def _fill(self, region: int, body: Span, unit_start: int, workspace: Workspace | None) -> bool:
+        """Bring a unit's pages into the memory object alone; return whether that was done."""
+        backing = self.regions[region].backing
+        if backing is None:
+            return False
+        start = body.start * PAGE_NBYTES
+        place = backing._replace(offset=backing.offset + start)
+        data = workspace.unit.view[start - unit_start :] if workspace else None
+        return installer.fill(place, body.size * PAGE_NBYTES, data)
 
     def _install(
         self,
@@ -459,6 +498,10 @@ class Executor:
 
     def _do_forget(self, command: m.Forget) -> None:
         self.regions.pop(command.region).close()
+
+
+def _leave_it() -> None:
+    """Do nothing: what is fetched comes in the order in which it was asked for."""
 
 
 def _in_order(body: Span, page: int | None) -> list[Span]:

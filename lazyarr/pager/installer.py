@@ -14,12 +14,17 @@ if TYPE_CHECKING:
 
     from lazyarr.kernel import Userfaultfd
 
-__all__ = ["Backing", "install", "map_resident", "poison"]
+__all__ = ["Backing", "fill", "install", "map_resident", "poison"]
 
 _CHANGING_PAUSE_SECONDS = 0.0005
 # What a page that is there may turn into before it is mapped: the layout is
 # changing, or somebody has punched a hole.
 _AGAIN = frozenset({Stop.CHANGING, Stop.HOLE})
+
+
+# Where huge pages of shared memory are switched on (Linux, mm/transhuge.rst).
+_HUGE_SHARED = "/sys/kernel/mm/transparent_hugepage/shmem_enabled"
+_ZEROS = bytes(1 << 16)
 
 
 class Backing(NamedTuple):
@@ -78,6 +83,40 @@ def install(
         return outcome.stop
 
     return _proceed(nbytes, step, present)
+
+
+def fill(backing: Backing, nbytes: int, data: memoryview | None) -> bool:
+    """Bring pages into a memory object and into no page table; return whether that was done.
+
+    The first touch of each is then a minor fault.  It is not done where a write could
+    make a huge page, of which all but what was written would be zeros.
+
+    Parameters
+    ----------
+    backing : Backing
+        Where they lie.
+    nbytes : int
+        Whole pages.
+    data : memoryview or None
+        Their bytes; None for zeros.
+    """
+    if _has_huge_pages():
+        return False
+    done = 0
+    while done < nbytes:
+        part = _ZEROS[: nbytes - done] if data is None else data[done:nbytes]
+        done += os.pwrite(backing.memfd, part, backing.offset + done)
+    return True
+
+
+@functools.cache
+def _has_huge_pages() -> bool:
+    try:
+        with open(_HUGE_SHARED) as file:
+            chosen = file.read().partition("[")[2].partition("]")[0]
+    except OSError:
+        return False  # a kernel without them
+    return chosen not in ("never", "deny", "advise")
 
 
 def map_resident(uffd: Userfaultfd, address: int, nbytes: int) -> tuple[Stop, list[int]]:

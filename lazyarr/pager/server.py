@@ -21,6 +21,7 @@ from lazyarr.pager.measure import Measurements
 from lazyarr.pager.opening import open_region
 from lazyarr.plan import messages as m
 from lazyarr.plan.machine import Machine
+from lazyarr.plan.readahead import Advice
 from lazyarr.units import Span
 from lazyarr.wire import messages as w
 from lazyarr.wire.channel import Channel, Received
@@ -98,6 +99,7 @@ class Pager:
             w.CloseRegion: self._on_close_region,
             w.Request: self._on_request,
             w.Evict: self._on_evict,
+            w.Advise: self._on_advise,
             w.Configure: self._on_configure,
             w.WantStatistics: self._on_want_statistics,
         }
@@ -404,6 +406,13 @@ class Pager:
         event = m.EvictionAsked(client.number, message.region, message.ticket, units)
         self._ask(client, channel, message.ticket, event)
 
+    def _on_advise(self, client: Client, channel: Channel, received: Received) -> None:
+        message = received.message
+        assert isinstance(message, w.Advise)
+        units, advice = Span(message.start, message.stop), Advice(message.advice)
+        event = m.Advised(client.number, message.region, message.ticket, units, advice)
+        self._ask(client, channel, message.ticket, event)
+
     def _on_configure(self, client: Client, channel: Channel, received: Received) -> None:
         message = received.message
         assert isinstance(message, w.Configure)
@@ -423,7 +432,8 @@ class Pager:
     def _apply(self, limits: Limits) -> None:
         self._timeout_seconds = limits.timeout_seconds
         self._retries = limits.retries
-        self._executor.handle([m.LimitChanged(limits.memory_limit)])
+        limit = m.LimitChanged(limits.memory_limit)
+        self._executor.handle([limit, m.ReadaheadChanged(limits.readahead)])
         self._crew.resize(limits.threads)
         self._executor.fetcher.resize(limits.connections)
 

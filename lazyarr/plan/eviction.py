@@ -81,6 +81,17 @@ class TwoQueues:
         """Bytes of all units held."""
         return self._resident_nbytes
 
+    @property
+    def now(self) -> int:
+        """How many bytes have been loaded."""
+        return self._loaded_nbytes
+
+    @property
+    def nursery_nbytes(self) -> int:
+        """How many bytes of new units are safe from newer ones."""
+        some_nbytes = min(_NURSERY_UNITS * self._unit_nbytes, self._resident_nbytes // 2)
+        return max(self._resident_nbytes // _NURSERY_PART, some_nbytes)
+
     def add(self, key: Key, nbytes: int) -> None:
         """Take down that a unit has become resident."""
         nursery = self._nursery
@@ -146,9 +157,8 @@ class TwoQueues:
         recent_nbytes : int
             So much of what came last is taken only after everything else.
         """
-        resident_nbytes = self._full_nbytes = self._resident_nbytes
-        some_nbytes = min(_NURSERY_UNITS * self._unit_nbytes, resident_nbytes // 2)
-        room_nbytes = max(resident_nbytes // _NURSERY_PART, some_nbytes, recent_nbytes)
+        self._full_nbytes = self._resident_nbytes
+        room_nbytes = max(self.nursery_nbytes, recent_nbytes)
         found = self._oldest_new(must_stay, room_nbytes)
         if found is None:
             found = self._oldest_kept(must_stay)

@@ -25,13 +25,17 @@ from typing import Any, NamedTuple
 
 from lazyarr.plan import messages as m
 from lazyarr.plan.eviction import TwoQueues
+from lazyarr.plan.lookahead import Lookahead
 from lazyarr.plan.regions import AddressTable, Loading, RegionState
 from lazyarr.plan.room import Room
 from lazyarr.units import Span
 
 __all__ = ["Machine", "Quick"]
 
-_COUNTED = ("faults", "requests", "units_loaded", "bytes_installed", "evictions", "errors")
+_COUNTED = (
+    "faults", "requests", "units_loaded", "bytes_installed", "evictions", "errors",
+    "units_ahead", "ahead_read", "ahead_evicted",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(slots=True)
@@ -75,6 +79,7 @@ class Machine:
         self._newest: tuple[int, int] | None = None
         self._out: list[m.Command] = []
         self.counters: Counter[str] = Counter(dict.fromkeys(_COUNTED, 0))
+        self._lookahead = Lookahead(self.counters)
         self._handlers: dict[type, Callable[[Any], None]] = {
             m.Attached: self._on_attached,
             m.Opened: self._on_opened,
@@ -88,6 +93,8 @@ class Machine:
             m.Stranded: self._on_stranded,
             m.HoleFound: self._on_hole_found,
             m.EvictionAsked: self._on_eviction_asked,
+            m.Advised: self._on_advised,
+            m.ReadaheadChanged: self._on_readahead_changed,
             m.LimitChanged: self._on_limit_changed,
             m.ScratchGrew: self._on_scratch_grew,
         }
@@ -146,7 +153,7 @@ class Machine:
         nbytes = geometry.unit_nbytes
         if unit in state.resident or unit in state.loading or unit >= state.n_whole_units:
             return None
-        if not self._room.has(nbytes):
+        if nbytes > self._room.free_nbytes:
             return None
         return Quick(client, region, unit, page, state.addresses[client] + unit * nbytes, nbytes)
 
@@ -165,16 +172,23 @@ class Machine:
             self._newest = (quick.region, quick.unit)
             self._policy.add(self._newest, quick.nbytes)
 
-    def begin_quick(self, quick: Quick) -> None:
-        """Take down that a unit of `plan_quick` is on its way.
+    def begin_quick(self, quick: Quick) -> list[m.Command]:
+        """Take down that a unit of `plan_quick` is on its way; return what to do besides.
 
         What ends it is `end_quick`, or an event that ends a `Load`.
         """
         self.counters["faults"] += 1
         state = self._regions[quick.region]
-        state.loading[quick.unit] = Loading(quick.client, {(quick.client, quick.page)})
+        faults = {(quick.client, quick.page)}
+        state.loading[quick.unit] = Loading(quick.client, faults=faults)
         if state.shared:
             self._room.loading_nbytes += quick.nbytes
+        self._out = []
+        units = Span(quick.unit, quick.unit + 1)
+        self._look_ahead(quick.region, state, quick.client, units, is_lost=True)
+        if self._out:
+            self._make_room()
+        return self._out
 
     def end_quick(self, quick: Quick) -> bool:
         """Take down that a unit is resident, and return True; False if `Loaded` must do it.
@@ -249,6 +263,7 @@ class Machine:
                 self._policy.remove((region, unit))
                 self._room.take(state, -state.body_nbytes(unit))
             self._room.take(state, -state.edges.held_nbytes)
+            self._lookahead.forget(region)
             del self._regions[region]
             self._out.append(m.Forget(region))
 
@@ -264,10 +279,39 @@ class Machine:
             return
         region, page = place
         state = self._regions[region]
+        units = state.geometry.units_of_page(page)
+        is_lost = any(state.is_absent(unit) for unit in range(*units))
         if state.is_installed(page):
             self._on_resident_fault(region, state, event.client, page)
         else:
             self._await_page(region, state, event.client, page)
+        self._look_ahead(region, state, event.client, units, is_lost=is_lost)
+
+    def _look_ahead(
+        self, region: int, state: RegionState, client: int, units: Span, *, is_lost: bool
+    ) -> None:
+        """Have units loaded that whoever has come to these will come to next.
+
+        Where memory is full, only as many are read ahead as stay until they are read.
+        """
+        if not self._lookahead.window_nbytes:
+            return
+        now, new_nbytes = self._policy.now, self._policy.nursery_nbytes
+        room_nbytes = self._room.free_nbytes
+        if state.shared:
+            # By the time that so much has come after it, a unit is out, or is kept.
+            self._lookahead.forget_before(now - new_nbytes)
+            room_nbytes = max(room_nbytes, new_nbytes // 2 - self._lookahead.unread_nbytes)
+        ahead = self._lookahead.after(
+            region, state, units, is_lost=is_lost, room_nbytes=room_nbytes
+        )
+        for unit in ahead.units:
+            is_mark = unit == ahead.mark
+            if is_mark and not state.can_mark(unit):
+                continue  # left to whoever comes there
+            nbytes = state.geometry.unit_nbytes if state.shared else 0
+            self._lookahead.add((region, unit), nbytes, now)
+            self._begin(region, state, unit, client, urgent=False, mark=is_mark)
 
     def _await_page(self, region: int, state: RegionState, client: int, page: int) -> None:
         """Load what a page lacks, with a thread that waits for it."""
@@ -319,20 +363,33 @@ class Machine:
         key = (event.client, event.ticket)
         request = self._requests[key] = _Request(1, [])
         if state is not None and event.client in state.addresses:
-            for span in event.units:
-                for unit in range(*(span & Span(0, state.geometry.n_units))):
-                    if unit in state.resident:
-                        self._policy.touch((event.region, unit))
-                        continue
-                    loading = self._begin(
-                        event.region, state, unit, event.client, urgent=event.urgent
-                    )
-                    if key not in loading.requests:
-                        loading.requests.add(key)
-                        request.remaining += 1
-                        request.nbytes += state.geometry.unit_nbytes
-                        self._asked_nbytes += state.geometry.unit_nbytes
+            spans = [span & Span(0, state.geometry.n_units) for span in event.units]
+            is_lost = any(state.is_absent(unit) for span in spans for unit in range(*span))
+            for span in spans:
+                for unit in range(*span):
+                    self._request_unit(event, state, unit, key, request)
+            if len(spans) == 1 and spans[0].size:
+                # One that asks for units here and there knows what it wants.
+                self._look_ahead(event.region, state, event.client, spans[0], is_lost=is_lost)
         self._advance(key, None)
+
+    def _request_unit(
+        self,
+        event: m.Requested,
+        state: RegionState,
+        unit: int,
+        key: tuple[int, int],
+        request: _Request,
+    ) -> None:
+        if unit in state.resident:
+            self._policy.touch((event.region, unit))
+            return
+        loading = self._begin(event.region, state, unit, event.client, urgent=event.urgent)
+        if key not in loading.requests:
+            loading.requests.add(key)
+            request.remaining += 1
+            request.nbytes += state.geometry.unit_nbytes
+            self._asked_nbytes += state.geometry.unit_nbytes
 
     def _begin(
         self,
@@ -343,14 +400,18 @@ class Machine:
         *,
         urgent: bool,
         page: int | None = None,
+        mark: bool = False,
     ) -> Loading:
         """Return the load under way for a unit, started if need be; `page` is awaited."""
         loading = state.loading.get(unit)
         if loading is None:
             if state.shared:
                 self._room.loading_nbytes += state.geometry.unit_bytes(unit).size
-            loading = state.loading[unit] = Loading(client)
-            self._out.append(m.Load(region, unit, client, urgent, page))
+            loading = state.loading[unit] = Loading(client, urgent, mark)
+            self._out.append(m.Load(region, unit, client, urgent, page, mark))
+        elif urgent and not loading.is_urgent:
+            loading.is_urgent = True
+            self._out.append(m.Promote(region, unit))
         return loading
 
     def _advance(self, key: tuple[int, int], failure: m.Failure | None) -> None:
@@ -413,12 +474,13 @@ class Machine:
         """
         body = state.geometry.body_pages(event.unit)
         waiters = sorted(loading.faults | state.take_healed(event.unit))
+        installed_in = None if loading.is_marked else event.client
         for client in dict.fromkeys(client for client, page in waiters if page in body):
-            if client != event.client:
+            if client != installed_in:
                 self._out.append(m.MapPages(event.region, client, body))
         for client, page in waiters:
             if page in body:
-                is_lost = client == event.client and (client, page) in loading.late
+                is_lost = client == installed_in and (client, page) in loading.late
             elif not state.is_installed(page):
                 self._await_page(event.region, state, client, page)
                 continue
@@ -430,6 +492,7 @@ class Machine:
     def _on_load_failed(self, event: m.LoadFailed) -> None:
         self.counters["errors"] += 1
         state, loading = self._end(event.region, event.unit)
+        self._lookahead.remove((event.region, event.unit))
         self._punch_body(event.region, state, event.unit)
         for client in sorted({client for client, _ in loading.faults}):
             pages = tuple(sorted(page for who, page in loading.faults if who == client))
@@ -442,6 +505,7 @@ class Machine:
     def _on_stranded(self, event: m.Stranded) -> None:
         """Load again for somebody else who waits and is still there."""
         state, loading = self._end(event.region, event.unit)
+        self._lookahead.remove((event.region, event.unit))
         waiting = [*loading.faults, *loading.requests]
         clients = [c for c, _ in waiting if c != event.client and c in state.addresses]
         for key in loading.requests:
@@ -465,6 +529,15 @@ class Machine:
                     self._evict(event.region, state, unit)
         self._out.append(m.Answer(event.client, event.ticket))
 
+    def _on_advised(self, event: m.Advised) -> None:
+        state = self._regions.get(event.region)
+        if state is not None:
+            self._lookahead.advise(event.region, state, event.units, event.advice)
+        self._out.append(m.Answer(event.client, event.ticket))
+
+    def _on_readahead_changed(self, event: m.ReadaheadChanged) -> None:
+        self._lookahead.window_nbytes = event.window_nbytes
+
     def _on_limit_changed(self, event: m.LimitChanged) -> None:
         self._room.limit_nbytes = event.limit_nbytes
 
@@ -479,6 +552,7 @@ class Machine:
                 return
             region, unit = victim
             self._policy.evict(victim)
+            self._lookahead.evict(victim)
             self._evict(region, self._regions[region], unit)
 
     def _must_stay(self, key: tuple[int, int]) -> bool:
@@ -493,6 +567,7 @@ class Machine:
         """Take a unit out, and with it the shared pages that no resident unit needs."""
         state.resident.discard(unit)
         self._policy.remove((region, unit))
+        self._lookahead.remove((region, unit))
         self._out.append(m.Publish(region, unit, resident=False))
         held_nbytes = state.edges.held_nbytes
         state.edges.discard(unit, state.geometry.edge_pages(unit))

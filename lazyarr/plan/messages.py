@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple, TypeAlias
 
 from lazyarr.plan.geometry import Geometry
+from lazyarr.plan.readahead import Advice
 from lazyarr.units import Span
 
 __all__ = [
+    "Advised",
     "Answer",
     "Attached",
     "ClientLeft",
@@ -28,8 +30,10 @@ __all__ = [
     "MapPages",
     "Opened",
     "Poison",
+    "Promote",
     "Publish",
     "Punch",
+    "ReadaheadChanged",
     "Requested",
     "ScratchGrew",
     "Reserved",
@@ -155,6 +159,22 @@ class EvictionAsked(NamedTuple):
     units: Span
 
 
+class Advised(NamedTuple):
+    """A client says how it will read some units."""
+
+    client: int
+    region: int
+    ticket: int
+    units: Span
+    advice: Advice
+
+
+class ReadaheadChanged(NamedTuple):
+    """So much may be read ahead at once now."""
+
+    window_nbytes: int
+
+
 class LimitChanged(NamedTuple):
     """The memory limit is now this."""
 
@@ -180,6 +200,8 @@ Event: TypeAlias = (
     | Stranded
     | HoleFound
     | EvictionAsked
+    | Advised
+    | ReadaheadChanged
     | LimitChanged
     | ScratchGrew
 )
@@ -191,7 +213,8 @@ Event: TypeAlias = (
 class Load(NamedTuple):
     """Read, decode and install a unit in a client's memory, from `page` on first.
 
-    `page` is the one that a thread waits for; None when nobody waits in a fault.
+    `page` is the one that a thread waits for; None when nobody waits in a fault.  A unit
+    with a `mark` is brought into the memory object only, so that its first touch is a fault.
     """
 
     region: int
@@ -199,6 +222,14 @@ class Load(NamedTuple):
     client: int
     urgent: bool
     page: int | None = None
+    mark: bool = False
+
+
+class Promote(NamedTuple):
+    """Somebody waits now for a unit that was to be loaded without haste."""
+
+    region: int
+    unit: int
 
 
 class InstallPage(NamedTuple):
@@ -264,5 +295,5 @@ class Forget(NamedTuple):
 
 
 Command: TypeAlias = (
-    Load | InstallPage | MapPages | Wake | Punch | Publish | Poison | Answer | Forget
+    Load | Promote | InstallPage | MapPages | Wake | Punch | Publish | Poison | Answer | Forget
 )

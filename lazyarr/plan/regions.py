@@ -19,6 +19,10 @@ class Loading:
     ----------
     client : int
         The one in whose memory the unit is installed first.
+    is_urgent : bool
+        Whether somebody waits for it.
+    is_marked : bool
+        Whether it goes to the memory object and into nobody's page tables.
     faults : set of (int, int)
         Client and page of every thread that waits in a fault.
     late : set of (int, int)
@@ -29,6 +33,8 @@ class Loading:
     """
 
     client: int
+    is_urgent: bool = True
+    is_marked: bool = False
     faults: set[tuple[int, int]] = field(default_factory=set)
     late: set[tuple[int, int]] = field(default_factory=set)
     requests: set[tuple[int, int]] = field(default_factory=set)
@@ -69,6 +75,14 @@ class RegionState:
         """Return whether a page has been installed and not taken out since."""
         units = self.geometry.units_of_page(page)
         return units.start in self.resident if units.size == 1 else self.edges.is_installed(page)
+
+    def is_absent(self, unit: int) -> bool:
+        """Return whether a unit is neither there nor on its way."""
+        return unit not in self.resident and unit not in self.loading
+
+    def can_mark(self, unit: int) -> bool:
+        """Return whether a unit can be in memory in such a way that its first touch is a fault."""
+        return self.shared and self.geometry.body_pages(unit).size > 0
 
     def body_nbytes(self, unit: int) -> int:
         """Return how long the pages are that a unit fills alone."""

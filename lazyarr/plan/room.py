@@ -42,9 +42,10 @@ class Room:
         else:
             self.private_nbytes += nbytes
 
-    def has(self, nbytes: int) -> bool:
-        """Return whether so much more fits without anything being evicted."""
-        return self.shared_nbytes + self._others_nbytes + nbytes <= self.limit_nbytes
+    @property
+    def free_nbytes(self) -> int:
+        """How much more fits without anything being evicted."""
+        return max(0, self.limit_nbytes - self.shared_nbytes - self._others_nbytes)
 
     @property
     def _others_nbytes(self) -> int:

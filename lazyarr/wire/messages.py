@@ -15,6 +15,7 @@ from lazyarr.errors import PagerError
 
 __all__ = [
     "MAX_DESCRIPTORS",
+    "Advise",
     "AttachRegion",
     "CloseRegion",
     "Configure",
@@ -120,6 +121,16 @@ class Evict(NamedTuple):
     stop: int
 
 
+class Advise(NamedTuple):
+    """A client says how units will be read: one of the words of `mmap.madvise`."""
+
+    ticket: int
+    region: int
+    start: int
+    stop: int
+    advice: str
+
+
 class Configure(NamedTuple):
     """Settings have changed."""
 
@@ -175,6 +186,7 @@ Message: TypeAlias = (
     | CloseRegion
     | Request
     | Evict
+    | Advise
     | Configure
     | WantStatistics
     | Record
@@ -188,7 +200,7 @@ _KINDS: dict[str, type[Message]] = {
     kind.__name__: kind
     for kind in (
         Hello, Join, OpenChannel, OpenRegion, AttachRegion, CloseRegion,
-        Request, Evict, Configure, WantStatistics, Record, Ping, Pong, Done, Statistics,
+        Request, Evict, Advise, Configure, WantStatistics, Record, Ping, Pong, Done, Statistics,
     )
 }  # fmt: skip
 MAX_DESCRIPTORS = 8

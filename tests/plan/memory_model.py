@@ -15,6 +15,7 @@ from typing import Any
 from lazyarr.plan import messages as m
 from lazyarr.plan.geometry import Geometry
 from lazyarr.plan.machine import Machine, Quick
+from lazyarr.plan.readahead import Advice
 from lazyarr.plan.regions import RegionState
 from lazyarr.units import Span
 
@@ -64,6 +65,7 @@ class InFlight:
 
     command: m.Load
     end: str | None = None  # how it will end; None while nothing is installed
+    is_promoted: bool = False
     quick: Quick | None = None  # what it was begun with, when that was not an event
 
 
@@ -95,6 +97,7 @@ class World:
         self._found: list[m.HoleFound] = []
         self._do: dict[type, Callable[[Any], None]] = {
             m.Load: self._load,
+            m.Promote: self._promote,
             m.InstallPage: self._install_page,
             m.MapPages: self._map_pages,
             m.Wake: self._wake_address,
@@ -173,6 +176,12 @@ class World:
         self.do(m.EvictionAsked(client, region, key[1], units))
         return key
 
+    def advise(self, client: int, region: int, units: Span, advice: Advice) -> tuple[int, int]:
+        """Have a client say how it will read units."""
+        key = self._ask(client, region, "advise")
+        self.do(m.Advised(client, region, key[1], units, advice))
+        return key
+
     def _ask(self, client: int, region: int, what: str) -> tuple[int, int]:
         key = (client, self.number())
         self.tickets[key] = (region, what)
@@ -231,9 +240,10 @@ class World:
             return
         assert quick.address == self.address(client, quick.region, 0) + quick.unit * quick.nbytes
         assert quick.page == (address - self.address(client, quick.region, 0)) // PAGE_NBYTES
-        self.machine.begin_quick(quick)
+        commands = self.machine.begin_quick(quick)
         self._load(m.Load(quick.region, quick.unit, client, urgent=True, page=quick.page))
         self.loads[quick.region, quick.unit].quick = quick
+        self._carry_out(commands)
 
     def _copy_at_once(self, client: int, region: int, unit: int) -> bool:
         """Do UFFDIO_COPY on a unit: up to the first page that is there."""
@@ -269,8 +279,14 @@ class World:
         command = load.command
         state = self.state(command.region)
         present = command.client in state.addresses and command.client in self.alive
-        load.end = "loaded" if present else "stranded"
-        if present:
+        load.end = "loaded" if present or command.mark else "stranded"
+        memory = self.memories[command.region]
+        if command.mark:
+            assert memory.shared
+            for page in range(*state.geometry.body_pages(command.unit)):
+                memory.memfd[page] = memory.page(page)
+                memory.tampered.discard(page)
+        elif present:
             for page in range(*state.geometry.body_pages(command.unit)):
                 content = self.memories[command.region].page(page)
                 self._install(command.region, command.client, page, content)
@@ -315,11 +331,20 @@ class World:
         """Give an event to the machine and carry out what follows."""
         events: list[m.Event] = [event]
         while events:
-            for command in self.machine.handle(events.pop(0)):
-                self.log.append(command)
-                self._do[type(command)](command)
+            self._carry_out(self.machine.handle(events.pop(0)))
             events += self._found
             self._found = []
+
+    def _carry_out(self, commands: list[m.Command]) -> None:
+        for command in commands:
+            self.log.append(command)
+            self._do[type(command)](command)
+
+    def _promote(self, command: m.Promote) -> None:
+        load = self.loads[command.region, command.unit]
+        assert not load.command.urgent
+        assert not load.is_promoted, "promoted twice"
+        load.is_promoted = True
 
     def _load(self, command: m.Load) -> None:
         key = (command.region, command.unit)

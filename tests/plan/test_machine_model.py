@@ -16,6 +16,7 @@ from hypothesis.stateful import (
 
 from lazyarr.plan import messages as m
 from lazyarr.plan.geometry import Geometry
+from lazyarr.plan.readahead import Advice
 from lazyarr.plan.room import Room
 from lazyarr.units import Span
 from tests.plan.memory_model import PAGE_NBYTES, Memory, World
@@ -64,9 +65,14 @@ class MemoryMachine(RuleBasedStateMachine):
 
     # --- clients ----------------------------------------------------------------------
 
-    @initialize(limit=st.integers(0, 220), geometry=st.sampled_from(GEOMETRIES))
-    def begin(self, limit: int, geometry: Geometry) -> None:
+    @initialize(
+        limit=st.integers(0, 220),
+        geometry=st.sampled_from(GEOMETRIES),
+        window=st.sampled_from((0, 40, 1000)),
+    )
+    def begin(self, limit: int, geometry: Geometry, window: int) -> None:
         self.world.do(m.LimitChanged(limit))
+        self.world.do(m.ReadaheadChanged(window))
         region = self.world.open(self.world.add_client(), geometry, shared=True)
         self.world.attach(self.world.add_client(), region)
 
@@ -149,6 +155,26 @@ class MemoryMachine(RuleBasedStateMachine):
     def touch_and_load(self, pick: int, page: int, n_loads: int) -> None:
         self.touch_and_tell(pick, page)
         self.finish(pick, n_loads)
+
+    @rule(pick=PICK, page=PICK, step=st.sampled_from((-2, -1, 1, 3)), n_loads=st.integers(0, 9))
+    def walk(self, pick: int, page: int, step: int, n_loads: int) -> None:
+        """Read pages in order; loads end meanwhile."""
+        if chosen := self.mapped(pick):
+            for place in range(6):
+                n_pages = self.memory(chosen[1]).geometry.n_pages
+                self.world.touch(*chosen, (page + place * step) % n_pages)
+                if pick % 2:
+                    self.world.read_faults()
+                while self.world.faults:
+                    self.world.begin_fault_quickly()
+                self.finish(pick, n_loads)
+                self.world.run()
+
+    @rule(pick=PICK, advice=st.sampled_from(Advice), start=PICK, size=st.integers(0, 20))
+    def advise(self, pick: int, advice: Advice, start: int, size: int) -> None:
+        if chosen := self.mapped(pick):
+            start %= self.memory(chosen[1]).geometry.n_units + 1
+            self.world.advise(*chosen, Span(start, start + size), advice)
 
     @rule()
     def run(self) -> None:
@@ -319,7 +345,7 @@ class MemoryMachine(RuleBasedStateMachine):
             assert leaving or any((thread.region, unit) in self.world.loads for unit in units)
         for (client, _), (region, what) in self.world.tickets.items():
             clients = {load.command.client for key, load in self.world.loads.items()}
-            assert what != "evict"
+            assert what not in ("evict", "advise")
             assert any(key[0] == region for key in self.world.loads)
             assert what != "detach" or client in clients
 
@@ -347,6 +373,7 @@ class MemoryMachine(RuleBasedStateMachine):
         left = dataclasses.replace(world.machine._room, limit_nbytes=0)
         assert left == Room(0), "memory is counted that nobody has"
         assert world.machine._asked_nbytes == 0
+        assert world.machine._lookahead.unread_nbytes == 0
 
 
 TestMemory = MemoryMachine.TestCase

@@ -1,0 +1,109 @@
+"""Readahead over all arrays: what has been read ahead, and what came of it."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+
+from lazyarr.plan.eviction import Key
+from lazyarr.plan.readahead import Advice, Ahead, Readahead
+from lazyarr.plan.regions import RegionState
+from lazyarr.units import Span
+
+__all__ = ["Lookahead"]
+
+# What may be asked for at once, however small the units are: each costs the pager a moment.
+_MAX_UNITS = 128
+
+
+class Lookahead:
+    """The readahead of each array, and the units that no reader has come to yet.
+
+    Parameters
+    ----------
+    counters : Counter
+        Where it is counted what was read ahead, came to be read, and was evicted unread.
+
+    Attributes
+    ----------
+    window_nbytes : int
+        How much may be asked for at once; nothing is read ahead while it is 0.
+    unread_nbytes : int
+        How much has been read ahead of late that no reader has come to.
+    """
+
+    def __init__(self, counters: Counter[str]) -> None:
+        self.window_nbytes = 0
+        self.unread_nbytes = 0
+        self._counters = counters
+        self._arrays: dict[int, Readahead] = {}
+        # When each was asked for, and its size for as long as that counts as of late.
+        self._unread: dict[Key, tuple[int, int]] = {}
+        self._order: deque[tuple[int, Key]] = deque()
+
+    def __repr__(self) -> str:
+        return f"<Lookahead: {len(self._arrays)} arrays, {self.unread_nbytes} bytes unread>"
+
+    def _array(self, region: int, state: RegionState) -> Readahead:
+        array = self._arrays.get(region)
+        if array is None:
+            array = self._arrays[region] = Readahead(state.geometry.n_units)
+        return array
+
+    def advise(self, region: int, state: RegionState, units: Span, advice: Advice) -> None:
+        """Take down how a part of an array will be read."""
+        self._array(region, state).advise(units, advice)
+
+    def after(
+        self, region: int, state: RegionState, units: Span, *, is_lost: bool, room_nbytes: int
+    ) -> Ahead:
+        """Return what to read ahead when somebody has come to some units."""
+        unit_nbytes = state.geometry.unit_nbytes
+        ahead = self._array(region, state).accessed(
+            units,
+            is_lost=is_lost,
+            is_absent=state.is_absent,
+            max_units=max(1, min(self.window_nbytes // unit_nbytes, _MAX_UNITS)),
+            room_units=room_nbytes // unit_nbytes,
+        )
+        for unit in ahead.passed:
+            if self.remove((region, unit)):
+                self._counters["ahead_read"] += 1
+        return ahead
+
+    def add(self, key: Key, nbytes: int, now: int) -> None:
+        """Take down that a unit is read ahead, at a time of the policy's.
+
+        It has no bytes if it can not be evicted.
+        """
+        self._counters["units_ahead"] += 1
+        self._unread[key] = (now, nbytes)
+        if nbytes:
+            self._order.append((now, key))
+            self.unread_nbytes += nbytes
+
+    def forget_before(self, time: int) -> None:
+        """Have what was asked for before a time, and is there still, not count any more."""
+        while self._order and self._order[0][0] < time:
+            asked, key = self._order.popleft()
+            found, nbytes = self._unread.get(key, (0, 0))
+            if found == asked and nbytes:
+                self.unread_nbytes -= nbytes
+                self._unread[key] = (asked, 0)
+
+    def remove(self, key: Key) -> bool:
+        """Take down that a unit is unread no more; return whether it was."""
+        found = self._unread.pop(key, None) if self._unread else None
+        if found is not None:
+            self.unread_nbytes -= found[1]
+        return found is not None
+
+    def evict(self, key: Key) -> None:
+        """Take down that a unit is out for want of room."""
+        if self.remove(key):
+            self._counters["ahead_evicted"] += 1
+
+    def forget(self, region: int) -> None:
+        """Forget an array."""
+        self._arrays.pop(region, None)
+        for key in [key for key in self._unread if key[0] == region]:
+            self.remove(key)
