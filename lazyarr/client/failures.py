@@ -27,7 +27,12 @@ def raise_together(errors: Sequence[ChunkError]) -> None:
         errors[0].add_note(f"also: {other}")
     if len(errors) > _MAX_NOTES:
         errors[0].add_note(f"and {len(errors) - _MAX_NOTES} more")
-    raise errors[0]
+    try:
+        raise errors[0]
+    finally:
+        # An error that its own traceback refers to would keep the array, and its memory,
+        # until the next garbage collection.
+        del errors
 
 
 def _tuples(fields: dict[str, Any]) -> dict[str, Any]:
