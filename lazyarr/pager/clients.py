@@ -149,7 +149,9 @@ class Region:
 
     def wipe(self) -> None:
         """Take everything out of memory, and off the residency map."""
-        for place, nbytes in ((self.backing, self.memory_nbytes), (self.residency, self.n_units)):
+        # Whole pages: a hole in a part of one is written as zeros, and gives nothing back.
+        map_nbytes = -(-self.n_units // PAGE_NBYTES) * PAGE_NBYTES
+        for place, nbytes in ((self.backing, self.memory_nbytes), (self.residency, map_nbytes)):
             if place is not None and nbytes:
                 punch_hole(place.memfd, place.offset, nbytes)
 
