@@ -4,13 +4,17 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test soak lint bench clean
 
 demo: $(VENV)/.use
 	$(BIN)/lazyarr demo
 
 test: $(VENV)/.develop
 	$(BIN)/python -m pytest
+
+# Ten minutes of readers while workers are killed and chunks are damaged.
+soak: $(VENV)/.develop
+	$(BIN)/python -m tests.process.soak --seconds 600
 
 lint: $(VENV)/.develop
 	$(BIN)/ruff check .

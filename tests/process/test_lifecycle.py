@@ -208,34 +208,3 @@ def in_system_call(pid: int, name: str) -> bool:
     """Return whether the main thread of a process waits in a kernel function of that name."""
     with open(f"/proc/{pid}/wchan") as file:
         return name in file.read()
-
-
-def test_dropped_arrays_give_their_memory_back(url):
-    """Opening, touching and dropping, again and again, leaves everything where it was."""
-    program = """
-    def count():
-        with open("/proc/self/maps") as file:
-            maps = file.read().count("lazyarr")
-        return len(os.listdir("/proc/self/fd")), threading.active_count(), maps
-    def cycle():
-        x = lazyarr.open(sys.argv[1])
-        x[5]; np.asarray(x)[60]; x.sum()
-    cycle()
-    # As many channels as will ever be in use at once are opened here, and kept.
-    threads = [threading.Thread(target=lazyarr.stats) for _ in range(4)]
-    [t.start() for t in threads]; [t.join() for t in threads]; del threads
-    deadline = time.monotonic() + 10
-    while lazyarr.stats()["regions"] and time.monotonic() < deadline: pass
-    before = count()
-    for _ in range(100): cycle()
-    while lazyarr.stats()["regions"] and time.monotonic() < deadline: pass
-    def has_grown(): return any(now > then + 2 for now, then in zip(count(), before))
-    while has_grown() and time.monotonic() < deadline: pass
-    assert not has_grown(), (before, count())
-    stats = lazyarr.stats()
-    assert (stats["regions"], stats["resident_bytes"]) == (0, 0), stats
-    descriptors = len(os.listdir(f"/proc/{stats['pid']}/fd"))
-    assert descriptors < 30, descriptors
-    """
-    ended = run_program(program, url)
-    assert (ended.returncode, ended.stderr) == (0, "")

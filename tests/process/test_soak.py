@@ -1,0 +1,18 @@
+"""The soak, for half a minute: many processes, and everything that can fail beneath them."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+
+def test_no_wrong_answer_in_half_a_minute():
+    """Readers get what is stored, or an error where one is due, and nobody hangs or dies."""
+    command = [sys.executable, "-m", "tests.process.soak", "--seconds", "24", "--processes", "2"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    found = {name: int(n) for name, n in re.findall(r"^([a-z ]+?) +(\d+)", ended.stdout, re.M)}
+    assert found["wrong answers"] == 0
+    for name in ("operations done", "kills survived", "evictions", "errors expected"):
+        assert found[name] > 0, ended.stdout
