@@ -290,6 +290,7 @@ def _in_child(read: Callable[[], bool]) -> int:
 
 def _check_all(urls: list[str]) -> bool:
     """Return whether everything can be read, now that everything is sound."""
+    lazyarr.configure(timeout=60, retries=6)
     for url in urls:
         for name, layout in LAYOUTS.items():
             expected = images(layout.shape, layout.dtype)

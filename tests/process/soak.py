@@ -127,7 +127,7 @@ class Soak:
         """Kill or stop the worker of a reader's pager, if it is not the one from before."""
         number = self.random.randrange(len(self.readers))
         worker = int(self.shared.row(number, 0)[Slot.WORKER])
-        if worker and self._killed.get(number) != worker and worker in pagers(self.mark):
+        if worker and self._killed.get(number) != worker and _is_pager(worker):
             self._killed[number] = worker
             with contextlib.suppress(ProcessLookupError):
                 os.kill(worker, how)
@@ -211,6 +211,13 @@ class Soak:
     def is_clean(self) -> bool:
         """Return whether every answer was right and nobody hung or died."""
         return not self.problems and self.shared.totals()[Slot.WRONG] == 0
+
+
+def _is_pager(pid: int) -> bool:
+    try:
+        return b"pager/__main__.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 def main(arguments: list[str]) -> int:
