@@ -21,6 +21,18 @@ from lazyarr.format.metadata import ArrayMetadata, GroupMetadata, Node
 
 __all__ = ["parse_v2_array", "parse_v2_consolidated", "parse_v2_group"]
 
+_ARRAY_MEMBERS = (
+    "zarr_format",
+    "shape",
+    "chunks",
+    "dtype",
+    "compressor",
+    "fill_value",
+    "order",
+    "filters",
+    "dimension_separator",
+)
+
 
 def parse_v2_array(zarray: bytes, zattrs: bytes | None, *, path: str) -> ArrayMetadata:
     """Return the array that a ``.zarray`` describes.
@@ -126,7 +138,7 @@ def _parse_array(members: dict[str, Any], attributes: dict[str, Any], path: str)
         fill_head=_parse_fill_head(dtype, members.get("fill_value")),
         attributes=attributes,
         dimension_names=_dimension_names(attributes, len(shape)),
-        document=members,
+        document={name: members[name] for name in _ARRAY_MEMBERS if name in members},
     )
 
 

@@ -39,6 +39,7 @@ _ARRAY_MEMBERS = (
     "dimension_names",
     "storage_transformers",
 )
+_TOLD = tuple(name for name in _ARRAY_MEMBERS if name != "attributes")
 _GROUP_MEMBERS = ("zarr_format", "node_type", "attributes", "consolidated_metadata")
 
 
@@ -122,7 +123,7 @@ def _parse_array(members: dict[str, Any], path: str) -> ArrayMetadata:
         fill_head=parse_fill_head(stored_type, members["fill_value"]),
         attributes=as_object(members.get("attributes", {}), "attributes"),
         dimension_names=_parse_dimension_names(members.get("dimension_names"), len(shape)),
-        document={name: value for name, value in members.items() if name != "attributes"},
+        document={name: members[name] for name in _TOLD if name in members},
     )
 
 

@@ -46,8 +46,8 @@ class ArrayMetadata:
     dimension_names : tuple of (str or None), or None
         Names of the axes.
     document : dict
-        What all of this was read from, without the attributes: what another
-        process reads it from.
+        What all of this was read from, without the attributes and without what is
+        not known: what another process reads it from.
     """
 
     path: str
