@@ -58,8 +58,11 @@ def pick(view: Phantom, key: Any) -> Picked:
     except (IndexError, ValueError, TypeError):
         picked = None
     if picked is None:
-        view[key]  # raises what NumPy has to say
-        raise IndexError(f"cannot use {key!r:.200} as an index")
+        empty = view[key]  # raises what NumPy has to say
+        if empty.size:
+            raise IndexError(f"cannot use {key!r:.200} as an index")
+        # What is out of bounds is no error where nothing is picked.
+        picked = Picked(make_phantom(0, (), ()), np.zeros(empty.shape, np.intp), 0)
     return picked
 
 

@@ -191,7 +191,7 @@ class StoredArray:
 
     def write_picked(self, picked: Picked, plain: np.ndarray[Any, Any]) -> None:
         """Change the elements that an advanced index picks, in this process alone."""
-        flat = picked.points_first(plain).reshape(-1, *picked.inner.shape)
+        flat = picked.points_first(plain).reshape(picked.offsets.size, *picked.inner.shape)
         self._write(plan_picked(self.geometry, picked, flat, self.itemsize))
 
     def _write(self, transfers: Iterator[Transfer]) -> None:
