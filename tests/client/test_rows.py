@@ -29,7 +29,9 @@ def x(tmp_path_factory, data):
     """Units of four rows, the last one short."""
     url = tmp_path_factory.mktemp("rows") / "x.zarr"
     lazyarr.save(url, data, chunks=(4, 4, 512), shards=(8, 4, 512))
-    return lazyarr.open(url)
+    x = lazyarr.open(url)
+    x.advise("random")  # nothing is read ahead
+    return x
 
 
 @given(
