@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lazyarr.kernel import probe
 from lazyarr.testing import Behaviour
-from tests.process.running import ended_by, pagers, run_program, start_program, wait_until
+from tests.process.running import pagers, start_program, wait_until
+from tests.process.stored import Damage, write_arrays
 from tests.stores import images, write_zarr
 
 DATA = images()
@@ -98,3 +100,38 @@ def test_what_failed_is_tried_again(http_server, url):
         assert process.communicate(timeout=30) == ("", "")
     finally:
         process.kill()
+
+
+def test_a_refused_system_call_is_right_after_a_request(tmp_path):
+    """Poison stays in its page until the unit is loaded, which a request or a neighbour does."""
+    if not probe().full_rights:
+        pytest.skip("without full rights system calls are refused before the pager is asked")
+    arrays = write_arrays(tmp_path / "s.zarr")
+    np.save(tmp_path / "x.npy", arrays["pages"].data)
+    program = """
+    x, data = lazyarr.open(sys.argv[1])["pages"], np.load(sys.argv[2])
+    pages = np.asarray(x).view("u1").reshape(-1, 4096)
+    def write(page):
+        reader, writer = os.pipe()
+        with open(reader, "rb") as source, open(writer, "wb", buffering=0) as target:
+            try:
+                target.write(pages[page])
+            except OSError as error:
+                return error.strerror
+            return source.read(4096) == data.view("u1").reshape(-1, 4096)[page].tobytes()
+    for _ in range(2):
+        print(write(0), flush=True)
+        sys.stdin.readline()
+    x.prefetch(slice(0, 1))
+    print(write(0), write(1), flush=True)
+    """
+    arrays["pages"].spoil(0, Damage.FLIPPED, 30, in_place=True)
+    process, _ = start_program(program, tmp_path / "s.zarr", tmp_path / "x.npy")
+    try:
+        assert process.stdout.readline() == "Bad address\n"
+        arrays["pages"].mend(in_place=False)
+        stdout, stderr = process.communicate("go\ngo\n", timeout=30)
+    finally:
+        process.kill()
+    assert stdout == "Bad address\nTrue True\n"
+    assert stderr.count("SIGBUS") == 1
