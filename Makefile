@@ -3,8 +3,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+FUZZ_SECONDS ?= 120
+FUZZ_TARGETS = document_v3 document_v2 chunk shard_index shard message channel ledger reference
 
-.PHONY: demo test soak lint bench clean
+.PHONY: demo test soak lint bench fuzz clean
 
 demo: $(VENV)/.use
 	$(BIN)/lazyarr demo
@@ -25,6 +27,11 @@ lint: $(VENV)/.develop
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks
 
+fuzz: $(VENV)/.fuzz
+	for target in $(FUZZ_TARGETS); do \
+		$(BIN)/python -m tests.fuzz.atheris_run $$target --seconds $(FUZZ_SECONDS) || exit 1; \
+	done
+
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
@@ -38,6 +45,10 @@ $(VENV)/.use: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.develop: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --editable . --group dev
+	touch $@
+
+$(VENV)/.fuzz: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable . --group fuzz
 	touch $@
 
 $(VENV)/.bench: pyproject.toml | $(VENV)/bin/python

@@ -494,7 +494,8 @@ class Executor:
             try:
                 channel.send(message, wait=False)
             except PagerError:
-                channel.close()
+                # Not closed: it is watched under its number, which the next file would get.
+                channel.hang_up()
 
     def _do_forget(self, command: m.Forget) -> None:
         self.regions.pop(command.region).close()

@@ -309,7 +309,8 @@ class Pager:
         self._unwatch(channel.fileno())
         client.channels.remove(channel)
         channel.close()
-        if not client.channels and not client.is_alive():
+        # It may have called exec, or have named another process as itself.
+        if not client.is_alive():
             self._on_exit(client)
 
     def _on_repeated(self, _: Client, __: Channel, received: Received) -> None:

@@ -7,7 +7,7 @@ import os
 import select
 import socket
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from lazyarr.errors import PagerError
@@ -76,6 +76,11 @@ class Channel:
     def close(self) -> None:
         """Close the channel; closing twice is fine."""
         self._socket.close()
+
+    def hang_up(self) -> None:
+        """Let both sides see the end, after what was sent before; the descriptor stays."""
+        with suppress(OSError):  # the other side may have been faster
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     def detach(self) -> int:
         """Give up the descriptor and return it."""

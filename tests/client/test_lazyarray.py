@@ -283,6 +283,16 @@ def test_memory_limit_holds_while_scanning(url):
     assert lazyarr.stats()["evictions"] > 0
 
 
+def test_a_chunk_that_reaches_far_beyond_its_array_is_refused(tmp_path):
+    """It would be decoded whole: what counts is its size, not the array's."""
+    url = write_zarr(tmp_path / "x.zarr", np.arange(9, dtype="u1"), chunks=(9,))
+    document = tmp_path / "x.zarr/zarr.json"
+    document.write_text(document.read_text().replace("9", str(2**50)))
+    document.write_text(document.read_text().replace(str(2**50), "9", 1))
+    with pytest.raises(lazyarr.FormatError, match=f"takes {2**50} bytes, the memory limit is"):
+        lazyarr.open(url)
+
+
 def test_a_unit_larger_than_the_limit_is_refused(url):
     """Opening says which limit and which size do not go together."""
     with (

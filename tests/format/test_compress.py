@@ -18,12 +18,14 @@ from lazyarr.format.errors import DamagedChunkError
 from lazyarr.format.numcodec import Numcodec
 
 CONTENT = bytes(range(256)) * 800
+RAW = ((("dist", 4), ("id", lzma.FILTER_DELTA)), (("id", lzma.FILTER_LZMA2), ("preset", 1)))
 CODECS = {
     "gzip": Deflate("gzip", 5),
     "zlib": Deflate("zlib", 5),
     "bz2": Bz2(9),
     "xz": Lzma(),
     "lzma": Lzma(lzma.FORMAT_ALONE, -1, 1),
+    "raw lzma": Lzma(lzma.FORMAT_RAW, -1, None, RAW),
     "lz4": Numcodec.from_config({"id": "lz4"}),
     "blosc": Blosc("zstd", 5, 1, 0, 4),
     "blosc lz4": Blosc("lz4", 9, 2, 1024, 300),
@@ -130,3 +132,19 @@ def test_copy_into_fills_exactly():
     for wrong in (b"", b"abc", b"abcde"):
         with pytest.raises(DamagedChunkError, match="chunk expected to have 4 bytes, found"):
             copy_into(wrong, memoryview(out))
+
+
+def test_raw_lzma_is_what_numcodecs_writes():
+    """Filters, which the stream does not say, come from the document."""
+    import numcodecs
+
+    filters = [dict(members) for members in RAW]
+    codec = numcodecs.LZMA(format=lzma.FORMAT_RAW, filters=filters)
+    assert CODECS["raw lzma"].decode(bytes(codec.encode(CONTENT)), len(CONTENT)) == CONTENT
+    assert codec.decode(CODECS["raw lzma"].encode(CONTENT)) == CONTENT
+
+
+def test_gzip_of_far_too_many_members_is_refused():
+    """Empty ones cost more than their bytes."""
+    with pytest.raises(DamagedChunkError, match="more than 32768 members"):
+        Deflate("gzip").decode(gzip.compress(b"", mtime=0) * 33_000, 10)

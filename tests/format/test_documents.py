@@ -91,3 +91,9 @@ def test_resized_keeps_everything_else():
     members = {**document(attributes={"a": 1}), "x": {"must_understand": False}}
     resized = json.loads(resized_document(json.dumps(members).encode(), (99, 8)))
     assert resized == {**members, "shape": [99, 8]}
+
+
+def test_resized_keeps_what_json_does_not_have():
+    """NaN and halves of characters, which other writers put into attributes."""
+    stored = b'{"shape": [1], "attributes": {"a": NaN, "b": "\\ud800", "\xc3\xa9": -Infinity}}'
+    assert resized_document(stored, (2,)) == stored.replace(b"[1]", b"[2]")

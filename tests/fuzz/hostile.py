@@ -71,13 +71,23 @@ class Hostile:
     def talk(self) -> None:
         """Say who one is, more or less; then say anything."""
         random = self._random
-        lifeline, _ = _pair(socket.SOCK_STREAM)
-        rights = (self._uffd.fileno(), self._memfd, self._map, lifeline.fileno())
-        hello = w.Hello(w.VERSION, os.getpid(), int(_FEATURES), _SETTINGS)
-        self._say(hello, rights, change=random.random() < 0.5)
+        self._introduce(os.getpid(), change=random.random() < 0.5)
         for _ in range(random.randrange(5)):
             self._say(self._opening(), (), change=random.random() < 0.5)
             self._say(random.choice(self._words()), (), change=random.random() < 0.7)
+
+    def ask_and_leave(self) -> None:
+        """Say that one is the parent, ask on one's first channel, and do not listen."""
+        self._introduce(os.getppid(), change=False)
+        self._socket.shutdown(socket.SHUT_RD)
+        for _ in range(50):
+            self._say(w.WantStatistics(1), (), change=False)
+
+    def _introduce(self, pid: int, *, change: bool) -> None:
+        lifeline, _ = _pair(socket.SOCK_STREAM)
+        rights = (self._uffd.fileno(), self._memfd, self._map, lifeline.fileno())
+        hello = w.Hello(w.VERSION, pid, int(_FEATURES), _SETTINGS)
+        self._say(hello, rights, change=change)
 
     def _opening(self) -> w.Message:
         document, store = json.dumps(_DOCUMENT), {"kind": "packed", "url": "u", "index": {}}
@@ -126,10 +136,14 @@ def _pair(kind: int) -> tuple[socket.socket, socket.socket]:
     return socket.socketpair(socket.AF_UNIX, kind)
 
 
-def _hold(control: Channel, random: Random) -> None:
+def _hold(control: Channel, random: Random, *, is_first: bool) -> None:
     signal.alarm(20)  # the pager no longer reads
+    hostile = Hostile(control, random)
     try:
-        Hostile(control, random).talk()
+        if is_first:
+            hostile.ask_and_leave()
+        else:
+            hostile.talk()
     except (LazyarrError, BrokenPipeError, ConnectionResetError):
         return  # it has hung up
 
@@ -141,7 +155,7 @@ def main() -> None:
     for number in range(count):
         pid = os.fork()
         if pid == 0:
-            _hold(control, Random(f"{seed}-{number}"))
+            _hold(control, Random(f"{seed}-{number}"), is_first=number < 5)
             os._exit(0)
         if os.waitpid(pid, 0)[1]:
             raise SystemExit(f"conversation {number} hangs or fails")

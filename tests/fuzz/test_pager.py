@@ -23,7 +23,7 @@ control = current_session()._control.fileno()
 def files():
     "Return what the pager's processes have open, by kind, but for the chunks of x."
     found = collections.Counter()
-    for pid in (worker, *family(mark, worker)):
+    for pid in (worker, supervisor, sentinel):
         for entry in Path(f"/proc/{pid}/fd").iterdir():
             try:
                 name = os.readlink(entry)
@@ -34,6 +34,9 @@ def files():
 
 mark = "LAZYARR_TEST_MARK=" + os.environ["LAZYARR_TEST_MARK"]
 worker = lazyarr.stats()["pid"]
+supervisor, sentinel = family(mark, worker)
+# Once the sentinel has been told of this client, and holds its userfaultfd.
+assert wait_until(lambda: (sentinel, "anon_inode") in files())
 before = files()
 hostile = subprocess.Popen([sys.executable, "-m", "tests.fuzz.hostile", str(control), seed, count],
     pass_fds=(control,))
@@ -64,7 +67,13 @@ def test_clients_that_talk_nonsense_take_nobody_down(tmp_path):
     ended = run_program(PROGRAM, url, 1, 60, tmp_path / "x.npy")
     assert ended_by(ended) == "0", ended.stderr
     assert ended.stdout == "0 1\n"
-    kinds = ("cannot take on a client: ", "cannot serve a message of process ")
+    kinds = (
+        "cannot take on a client: ",
+        "cannot serve a message of process ",
+        "the pager's supervisor cannot enter a record: ",
+    )
     lines = [line.removeprefix("lazyarr: ") for line in ended.stderr.splitlines()]
     assert lines
+    # Nor is one client's channel ever taken for another's.
+    assert not [line for line in lines if "temporarily unavailable" in line]
     assert all(line.startswith(kinds) for line in lines), lines

@@ -231,6 +231,47 @@ def test_end_comes_also_when_the_other_side_had_unread_messages(channels):
     assert there.receive() is None
 
 
+def test_both_sides_see_a_channel_that_was_hung_up(channels):
+    """What was sent before arrives; hanging up twice is fine, and the descriptor stays."""
+    here, there = channels
+    here.send(SMALL)
+    here.hang_up()
+    here.hang_up()
+    assert here.fileno() >= 0
+    assert (there.receive(), there.receive()) == ((SMALL, ()), None)
+    assert here.receive() is None
+
+
+@pytest.mark.parametrize("message", [SMALL, w.OpenChannel()])
+def test_descriptors_that_a_message_should_not_have_are_refused(channels, pipe, message):
+    """They are closed, and a message that should have some is none without them."""
+    here, there = channels
+    here.send(message, pipe)
+    with pytest.raises(PagerError, match="2 descriptors with"):
+        there.hear(peek=True)
+    with pytest.raises(PagerError, match="2 descriptors with"):
+        there.hear()
+
+
+def test_hearing_does_not_wait(channels):
+    """Somebody else may have taken the message away that was announced."""
+    _, there = channels
+    with pytest.raises(PagerError, match="cannot read from a channel"):
+        there.hear()
+
+
+def test_what_is_no_end_of_a_channel_is_closed():
+    """A file, a socket without packets."""
+    before = open_files()
+    with pytest.raises(PagerError, match="no socket"):
+        Channel.from_descriptor(os.open("/dev/null", os.O_RDONLY))
+    ends = socket.socketpair()
+    with pytest.raises(PagerError, match="another kind"):
+        Channel.from_descriptor(ends[0].detach())
+    ends[1].close()
+    assert open_files() == before
+
+
 def test_sending_to_nobody_is_an_error_and_no_signal(channels):
     """Whoever sends learns it there."""
     here, there = channels

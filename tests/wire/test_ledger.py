@@ -89,3 +89,26 @@ def test_what_is_no_record_is_refused(ledger):
     with pytest.raises(PagerError, match="holds no Ping"):
         enter(ledger, 0, w.Ping())
     enter(ledger, 0, None)
+
+
+@pytest.mark.parametrize(
+    ("message", "n_descriptors"),
+    [(HELLO, 3), (w.Join([]), 0), (w.Join([]), 2), (opened(8), 9), (w.AttachRegion(7, 1), 1)],
+)
+def test_records_with_other_descriptors_are_refused_and_these_are_closed(
+    ledger, message, n_descriptors
+):
+    """What a worker after this one would fail at is not kept."""
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(PagerError, match="cannot enter"):
+        enter(ledger, 5, message, n_descriptors)
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert (list(ledger.clients), list(ledger.regions)) == ([0], [7])
+    enter(ledger, 0, None)
+
+
+def test_a_region_of_nobody_is_refused(ledger):
+    """Its client has not said who it is."""
+    with pytest.raises(PagerError, match="cannot enter"):
+        enter(ledger, 5, opened(8), 1)
+    enter(ledger, 0, None)

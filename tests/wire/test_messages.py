@@ -128,6 +128,17 @@ def test_nonsense_is_refused(packet):
         decode(packet)
 
 
+@pytest.mark.parametrize("kind", ["Configure", "Record"])
+def test_message_that_nests_too_deeply_is_refused(kind):
+    """One that can be read can also be written, into a record too."""
+    deep = "{}"
+    for _ in range(40):
+        deep = f'{{"a": {deep}}}'
+    fields = {"Configure": '"ticket": 1, "settings"', "Record": '"client": 1, "body"'}[kind]
+    with pytest.raises(PagerError, match="cannot read a message"):
+        decode(f'{{"is": "{kind}", {fields}: {deep}}}'.encode())
+
+
 def test_error_shows_how_the_packet_began():
     """Enough to tell what is at the other end, and printable."""
     with pytest.raises(PagerError) as caught:

@@ -521,6 +521,24 @@ def test_failed_append_changes_nothing(tmp_path):
     assert same(read_array(tmp_path / "x.zarr"), np.concatenate([model, model[:1]]))
 
 
+@pytest.mark.filterwarnings("ignore::zarr.errors.ZarrUserWarning")
+def test_attributes_that_json_does_not_have_survive_an_append(tmp_path):
+    """Other writers put NaN there, and halves of characters; they stay, copies included."""
+    root = zarr.open_group(tmp_path / "x.zarr", mode="w")
+    root.create_array("x", data=np.arange(6, dtype="i4"), chunks=2)
+    path = tmp_path / "x.zarr/x/zarr.json"
+    members = json.loads(path.read_bytes())
+    members["attributes"] = {"a": [float("nan"), float("-inf")], "b": "\ud800", "é": 1}
+    path.write_text(json.dumps(members))
+    zarr.consolidate_metadata(root.store)
+    with open_writer(tmp_path / "x.zarr") as writer:
+        writer["x"].append(np.arange(6, 9, dtype="i4"))
+    array = lazyarr.open(tmp_path / "x.zarr", consolidated=True)["x"]
+    assert array.tolist() == list(range(9))
+    assert repr(array.attrs) == repr(members["attributes"])
+    assert repr(json.loads(path.read_bytes())) == repr({**members, "shape": [9]})
+
+
 def test_chunks_that_become_fill_are_taken_away(tmp_path):
     """Replacing everything by the fill value leaves no object."""
     lazyarr.save(tmp_path / "x.zarr", np.ones((10, 7)), chunks=(2, 7), shards=(4, 7))

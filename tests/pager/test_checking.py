@@ -1,0 +1,111 @@
+"""What clients say is checked before anything relies on it."""
+
+from __future__ import annotations
+
+import math
+import os
+
+import pytest
+
+from lazyarr import settings
+from lazyarr.errors import PagerError
+from lazyarr.format import array_document, parse_data_type
+from lazyarr.kernel import PAGE_NBYTES, Features, Userfaultfd, create_memfd
+from lazyarr.pager.checking import check_hello, read_settings
+from lazyarr.pager.clients import Arena
+from lazyarr.pager.opening import open_region
+from lazyarr.wire import messages as w
+from lazyarr.wire.channel import Received
+
+GOOD = settings.current().document()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"memory_limit": value} for value in (0, -1, "x", None, math.inf)),
+        *({"threads": value} for value in (0, [], math.nan)),
+        *({"timeout": value} for value in (0, -1, math.inf, math.nan, {})),
+        {"retries": -1},
+    ],
+)
+def test_settings_that_could_not_hold_are_refused(changes):
+    """A worker that went by them would fail, and so would the next."""
+    with pytest.raises(PagerError, match="cannot use settings"):
+        read_settings({**GOOD, **changes})
+
+
+def test_settings_are_read_and_threads_are_bounded():
+    """A million threads are more than a system starts."""
+    limits = read_settings({**GOOD, "threads": 10**6, "timeout": 2.5})
+    assert (limits.memory_limit, limits.timeout_seconds) == (GOOD["memory_limit"], 2.5)
+    assert limits.threads == 1024
+    with pytest.raises(PagerError, match="cannot use settings"):
+        read_settings({})
+
+
+def test_hello_with_other_descriptors_is_refused():
+    """Only a userfaultfd is polled for faults, only memory objects are written to."""
+    hello = w.Hello(w.VERSION, os.getpid(), 0, GOOD)
+    memfd, null = create_memfd("test"), os.open("/dev/null", os.O_RDWR)
+    with Userfaultfd.open(Features(0)) as uffd:
+        right = (uffd.fileno(), memfd, memfd, null)
+        check_hello(Received(hello, right))
+        for place in range(3):
+            wrong = [*right]
+            wrong[place] = null
+            with pytest.raises(PagerError, match="expected a descriptor of"):
+                check_hello(Received(hello, tuple(wrong)))
+        for other in (hello._replace(version=0), hello._replace(pid=0), hello._replace(pid=2**40)):
+            with pytest.raises(PagerError):
+                check_hello(Received(other, right))
+    os.close(memfd)
+    os.close(null)
+
+
+def opened(**changes) -> w.OpenRegion:
+    document = array_document(shape=(4096,), dtype=parse_data_type("uint8"), chunks=(1024,))
+    store = {"kind": "packed", "url": "u", "index": {}}
+    region = w.OpenRegion(1, 1 << 30, 0, 0, "u", "x", document.decode(), 3, store, False)
+    return region._replace(**changes)
+
+
+def open_it(message: w.OpenRegion) -> None:
+    """Open a region in memory objects of one page each, with a store's descriptor; close it."""
+    arena = Arena(*(create_memfd("test", nbytes=PAGE_NBYTES) for _ in range(2)))
+    try:
+        region, _ = open_region(
+            message,
+            (os.open("/dev/null", os.O_RDONLY),),
+            arena,
+            timeout_seconds=1,
+            retries=0,
+            count=lambda *_: None,
+        )
+        region.close()
+    finally:
+        arena.release()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"address": value} for value in (0, -1, 4097, 2**63 - 4096)),
+        *({"offset": value} for value in (1, 4096, 2**62)),
+        *({"map_offset": value} for value in (-1, 4096, 2**62)),
+        {"document": "{}"},
+    ],
+)
+def test_region_that_lies_elsewhere_is_refused(changes):
+    """Outside of its memory objects, or not in pages; its descriptors are closed."""
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises((PagerError, ValueError)):
+        open_it(opened(**changes))
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_region_that_was_never_read_leaves_no_descriptor():
+    """The store is opened by the first load; what it would be opened with is closed anyhow."""
+    before = len(os.listdir("/proc/self/fd"))
+    open_it(opened())
+    assert len(os.listdir("/proc/self/fd")) == before
