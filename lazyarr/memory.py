@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 from lazyarr import settings
@@ -192,8 +193,10 @@ def configure(**changes: Any) -> _Restore:
         How often a failed transfer is tried again; for arrays opened later.
     connections : int
         How many requests to remote stores may be under way at once.
-    on_error : {"sigbus"}
-        What a thread gets that touches a page which can not be had.
+    on_error : {"sigbus", "raise"}
+        What a thread gets that touches, past lazyarr's own methods, a page which can
+        not be had: SIGBUS, or `ChunkError` in the main thread; see the notes.
+        ``"raise"`` is the default in interactive sessions.
     stop_timeout : float
         Seconds after which a process of the pager's that does not answer, stopped or
         stuck, is replaced; 10 unless set.
@@ -210,7 +213,18 @@ def configure(**changes: Any) -> _Restore:
     TypeError
         For a name that is no setting.
     ValueError
-        For a value that a setting can not take.
+        For a value that a setting can not take; for ``on_error="raise"`` outside of the
+        main thread.
+
+    Notes
+    -----
+    With ``on_error="raise"`` the machine code that touches reads zeros, and the exception
+    comes when it has returned: at the end of a call (``raw.sum()``), but for operators
+    and indexing (``raw + 1``, ``raw[5]``) only with the next call, function or turn of a
+    loop, since Python looks for signals there.  What the interrupted statements have
+    assigned is not data.  No other thread or process sees the zeros.  Other threads than
+    the main one get SIGBUS, and so does the main one where the zeros could not be kept
+    from others: on memory of mode ``"c"``, or while other threads do not sleep.
 
     Examples
     --------
@@ -219,4 +233,10 @@ def configure(**changes: Any) -> _Restore:
     ...     lazyarr.config.memory_limit
     1073741824
     """
+    if changes.get("on_error") == "raise" and not _is_main_thread():
+        raise ValueError("on_error='raise' is for the main thread, and is to be set there")
     return _Restore(settings.replace(**changes), tuple(changes))
+
+
+def _is_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()

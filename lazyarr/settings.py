@@ -7,6 +7,7 @@ import math
 import operator
 import os
 import re
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -66,9 +67,17 @@ def _n_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def _is_interactive() -> bool:
+    """Return whether somebody sits at this interpreter: python -i, IPython, Jupyter."""
+    if sys.flags.interactive or hasattr(sys, "ps1"):
+        return True
+    get_ipython = getattr(sys.modules.get("IPython"), "get_ipython", None)
+    return get_ipython is not None and get_ipython() is not None
+
+
 def _check_on_error(value: str) -> str:
-    if value != "sigbus":
-        raise ValueError(f"on_error={value!r} is not supported yet; 'sigbus' is what there is")
+    if value not in ("sigbus", "raise"):
+        raise ValueError(f"on_error={value!r:.80} is neither 'sigbus' nor 'raise'")
     return value
 
 
@@ -152,7 +161,9 @@ class Settings:
     retries : int
         How often a read that failed in transport is tried again.
     on_error : str
-        What a thread gets that touches a page which can not be had: ``"sigbus"``.
+        What a thread gets that touches a page which can not be had: ``"sigbus"``, or
+        with ``"raise"`` the main thread an exception where possible.  That is the
+        default in interactive sessions.
     stop_timeout : float
         Seconds after which a worker of the pager's that does not answer, stopped or
         stuck, is replaced.
@@ -183,6 +194,8 @@ class Settings:
 def _from_environment() -> Settings:
     """Return the defaults, overridden by ``LAZYARR_MEMORY_LIMIT`` and its like."""
     values: dict[str, Any] = {"memory_limit": memory_nbytes() // 2, "threads": _n_cpus()}
+    if _is_interactive():
+        values["on_error"] = "raise"
     for name, check in _CHECKS.items():
         text = os.environ.get(f"LAZYARR_{name.upper()}")
         if text is not None:

@@ -70,7 +70,9 @@ def session() -> Session:
             _session = Session(control)
             janitor.defer(lambda: _wait_for(launched.starter_pid))
             _install_hooks()
-        return _session
+        found = _session
+    found.renew()
+    return found
 
 
 def _wait_for(pid: int) -> None:
@@ -102,10 +104,10 @@ def _on_exit() -> None:
         _session.leave()
 
 
-def _on_settings(changed: settings.Settings) -> None:
+def _on_settings(_: settings.Settings) -> None:
     live = current_session()
     if live is not None:
-        live.configure(changed)
+        live.configure()
 
 
 def _before_fork() -> None:

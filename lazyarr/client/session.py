@@ -12,9 +12,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lazyarr import settings
+from lazyarr.client import janitor
 from lazyarr.client.arena import Arena
 from lazyarr.client.channels import ChannelPool
 from lazyarr.client.failures import raise_first
+from lazyarr.client.raising import raise_signal
 from lazyarr.client.region import (
     Memory,
     Region,
@@ -29,7 +31,9 @@ from lazyarr.errors import LazyarrError, PagerError
 from lazyarr.kernel import (
     Features,
     Userfaultfd,
+    allow_holding,
     arm_lifeline,
+    must_allow_holding,
     probe,
     unmap,
 )
@@ -46,7 +50,7 @@ __all__ = ["Session"]
 
 _MAX_RANGES = 4096
 _SHARING = Features.MISSING_SHMEM | Features.MINOR_SHMEM
-_USED = _SHARING | Features.POISON
+_USED = _SHARING | Features.POISON | Features.THREAD_ID
 _M = TypeVar("_M", w.Done, w.Statistics)
 
 
@@ -63,6 +67,7 @@ class Session:
 
     def __init__(self, control: Channel) -> None:
         self._control = control
+        self._raise_signal = 0
         self._lock = threading.Lock()
         self._channels = ChannelPool(control)
         self._tickets = itertools.count(1)
@@ -85,11 +90,31 @@ class Session:
         """Whether the kernel lets several processes share pages that fill on touch."""
         return _SHARING in self._uffd.features
 
+    @property
+    def control(self) -> Channel:
+        """The channel that this process came to the pager on."""
+        return self._control
+
+    def _settings(self) -> dict[str, Any]:
+        """Return what the pager must know of the settings."""
+        self._raise_signal = raise_signal()
+        if self._raise_signal and must_allow_holding():
+            janitor.defer(self._allow_holding)
+        return {**settings.current().document(), "raise_signal": self._raise_signal}
+
+    def _allow_holding(self) -> None:
+        """Let the pager's worker hold this process's threads while zeros are shown."""
+        allow_holding(self.statistics()["pid"])
+
+    def renew(self) -> None:
+        """Tell the pager when this is the first call from the main thread, which can raise."""
+        if self._raise_signal != raise_signal():
+            self.configure()
+
     def _say_hello(self) -> socket.socket:
         """Introduce this process to the pager; return the lifeline."""
         ours, theirs = socket.socketpair()
-        document = settings.current().document()
-        hello = w.Hello(w.VERSION, os.getpid(), int(self._uffd.features), document)
+        hello = w.Hello(w.VERSION, os.getpid(), int(self._uffd.features), self._settings())
         carried = (self._uffd.fileno(), self._pages.memfd, self._maps.memfd, theirs.fileno())
         # Without a traceback the death that the lifeline brings would be a riddle.
         if not faulthandler.is_enabled():
@@ -228,10 +253,9 @@ class Session:
         """Return what the pager has counted."""
         return self._ask(w.WantStatistics(next(self._tickets)), w.Statistics).document
 
-    def configure(self, changed: settings.Settings) -> None:
+    def configure(self) -> None:
         """Tell the pager what holds now."""
-        document = changed.document()
-        self._ask(w.Configure(next(self._tickets), document), w.Done)
+        self._ask(w.Configure(next(self._tickets), self._settings()), w.Done)
 
     def _ask(self, message: w.Message, answer: type[_M]) -> _M:
         """Send a message on a channel of its own and wait for the answer.
@@ -245,6 +269,8 @@ class Session:
             except _HungUpError:
                 if not self.is_usable():
                     raise PagerError("the pager is gone; open the dataset again") from None
+                if self._raise_signal and must_allow_holding():
+                    janitor.defer(self._allow_holding)
 
     def is_usable(self) -> bool:
         """Return whether the pager is there; once it is gone, another session must begin."""

@@ -2,13 +2,15 @@
 
 Layers, lowest first: `uapi` the numbers; `outcome` and `events` what the kernel
 answers, as values; `descriptor` and `raw` the calls; `handle` the typed handle.
-Beside them `mapping` and `buffers`, `probe`, `lifeline` and `rename`.
+Beside them `mapping` and `buffers`, `probe`, `lifeline`,
+`threads`, `holding` and `rename`.
 """
 
 from lazyarr.kernel.buffers import ScratchBuffer, buffer_address, memory_view
 from lazyarr.kernel.diagnosis import Attempt, Surroundings, feature_names
 from lazyarr.kernel.events import Fault
 from lazyarr.kernel.handle import Userfaultfd
+from lazyarr.kernel.holding import allow_holding, hold_still, must_allow_holding
 from lazyarr.kernel.lifeline import arm_lifeline, disarm_lifeline, pidfd_open
 from lazyarr.kernel.mapping import (
     PAGE_NBYTES,
@@ -26,6 +28,7 @@ from lazyarr.kernel.mapping import (
 from lazyarr.kernel.outcome import Operation, Outcome, Stop, decode_outcome
 from lazyarr.kernel.probe import KernelSupport, probe
 from lazyarr.kernel.rename import exchange_paths, rename_noreplace
+from lazyarr.kernel.threads import arm_once, is_armed, read_turns, signal_main_thread
 from lazyarr.kernel.uapi import Features, InstallMode, Ioctls, RegisterMode, WriteProtectMode
 
 __all__ = [
@@ -62,6 +65,13 @@ __all__ = [
     "arm_lifeline",
     "disarm_lifeline",
     "pidfd_open",
+    "allow_holding",
+    "hold_still",
+    "must_allow_holding",
+    "arm_once",
+    "is_armed",
+    "read_turns",
+    "signal_main_thread",
     "exchange_paths",
     "rename_noreplace",
 ]

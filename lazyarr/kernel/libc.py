@@ -25,8 +25,8 @@ except ImportError:  # Windows: what never calls the kernel still imports this l
 __all__ = ["call", "checked_call", "ioctl", "syscall_number"]
 
 # asm/unistd_64.h for x86-64; asm-generic/unistd.h for the rest, which share one table.
-_X86_64 = {"renameat2": 316, "userfaultfd": 323}
-_GENERIC = {"renameat2": 276, "userfaultfd": 282}
+_X86_64 = {"renameat2": 316, "tgkill": 234, "userfaultfd": 323}
+_GENERIC = {"renameat2": 276, "tgkill": 131, "userfaultfd": 282}
 _SYSCALLS = {"x86_64": _X86_64, "aarch64": _GENERIC, "riscv64": _GENERIC, "loongarch64": _GENERIC}
 
 
@@ -53,9 +53,11 @@ def _library() -> ctypes.CDLL:
     library.munmap.argtypes = (pointer, size)
     library.mprotect.argtypes = (pointer, size, number)
     library.madvise.argtypes = (pointer, size, number)
+    library.ptrace.argtypes = (number, number, pointer, pointer)
+    library.prctl.argtypes = (number, size, size, size, size)
     library.fallocate.argtypes = (number, number, ctypes.c_int64, ctypes.c_int64)
     # A long holds every result: an address of user space never has the top bit set.
-    library.mmap.restype = library.syscall.restype = ctypes.c_long
+    library.mmap.restype = library.syscall.restype = library.ptrace.restype = ctypes.c_long
     return library
 
 

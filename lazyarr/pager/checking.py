@@ -40,6 +40,7 @@ class Limits(NamedTuple):
     retries: int
     connections: int
     readahead: int
+    raise_signal: int
 
 
 def read_settings(settings: Mapping[str, Any]) -> Limits:
@@ -58,12 +59,17 @@ def read_settings(settings: Mapping[str, Any]) -> Limits:
             retries=int(settings["retries"]),
             connections=min(int(settings["connections"]), _MAX_CONNECTIONS),
             readahead=int(settings["readahead"]),
+            raise_signal=int(settings.get("raise_signal", 0)),
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise PagerError(f"cannot use settings {settings!r:.200}: {error!r}") from None
     timeout_is_usable = 0 < found.timeout_seconds < math.inf
     least = min(found.memory_limit, found.threads, found.connections)
-    if least < 1 or min(found.retries, found.readahead) < 0 or not timeout_is_usable:
+    if (
+        least < 1
+        or min(found.retries, found.readahead, found.raise_signal) < 0
+        or not timeout_is_usable
+    ):
         raise PagerError(f"cannot use settings {settings!r:.200}: a value is out of range")
     return found
 

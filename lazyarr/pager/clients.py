@@ -15,6 +15,7 @@ from lazyarr.kernel import (
     punch_hole,
     unmap,
 )
+from lazyarr.pager.excuses import MainThread
 
 if TYPE_CHECKING:
     from lazyarr.loading.source import Source
@@ -78,6 +79,8 @@ class Client:
         The far end of its lifeline; closing it kills the client.
     channels : list of Channel
         The first is the one that it came on.
+    main : MainThread
+        Whether it may get exceptions, and whether one is on its way.
     """
 
     number: int
@@ -87,6 +90,7 @@ class Client:
     arena: Arena
     lifeline: int
     channels: list[Channel] = field(default_factory=list)
+    main: MainThread = field(default_factory=MainThread)
 
     def is_alive(self) -> bool:
         """Return whether the memory that the userfaultfd acts on still exists.

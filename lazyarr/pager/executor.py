@@ -14,6 +14,7 @@ from lazyarr.kernel import PAGE_NBYTES, Features, ScratchBuffer, Stop, punch_hol
 from lazyarr.loading.workspace import Workspace
 from lazyarr.pager import installer
 from lazyarr.pager.clients import Client, Region
+from lazyarr.pager.excuses import Excuses
 from lazyarr.pager.log import report
 from lazyarr.pager.teamwork import Teamwork
 from lazyarr.plan import messages as m
@@ -22,8 +23,9 @@ from lazyarr.units import Span
 from lazyarr.wire import messages as w
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
+    from lazyarr.kernel import Fault
     from lazyarr.loading.fetching import Fetcher
     from lazyarr.loading.source import Fetched
     from lazyarr.pager.board import Board
@@ -88,6 +90,7 @@ class Executor:
         # How to hasten what is on its way for nobody in particular.
         self._hasten: dict[tuple[int, int], Callable[[], None]] = {}
         self._page = ScratchBuffer(PAGE_NBYTES)
+        self._excuses = Excuses(machine, self.clients, self.regions)
         self._do: dict[type, Callable[[Any], None]] = {
             m.Load: self._do_load,
             m.Promote: self._do_promote,
@@ -201,6 +204,18 @@ class Executor:
             )
             and (first == 0 or copy(quick.address, start, first))
         )
+
+    def excuse(self, client: Client, faults: Sequence[Fault], n_raised: int) -> list[int]:
+        """Serve faults of a thread that is about to raise; return the others' addresses."""
+        with self._lock:
+            return self._excuses.serve(client, faults, n_raised)
+
+    def end_excuse(self, client: Client, ticket: int, channel: Channel) -> None:
+        """Tell a main thread what it raises."""
+        with self._lock:
+            failure = self._excuses.end(client)
+        self.expect(client.number, ticket, channel)
+        self.answer(client.number, w.Done(ticket, [_document(failure)] if failure else []))
 
     def expect(self, client: int, ticket: int, channel: Channel) -> None:
         """Take down on which channel a ticket is to be answered."""
@@ -472,6 +487,9 @@ class Executor:
 
     def _do_poison(self, command: m.Poison) -> None:
         """Say why, then let the waiters go: the process may not live to be told afterwards."""
+        pages = self._excuses.excuse(command)
+        if not pages:
+            return
         report(f"{command.failure.message}; a thread that waits for it gets SIGBUS")
         state = self.machine.region(command.region)
         owner = self.clients.get(command.client)
@@ -480,11 +498,11 @@ class Executor:
         if Features.POISON not in owner.uffd.features:
             signal.pidfd_send_signal(owner.pidfd, signal.SIGBUS)
             return
-        for page in command.pages:
+        for page in pages:
             installer.poison(owner.uffd, state.addresses[command.client] + page * PAGE_NBYTES)
 
     def _do_answer(self, command: m.Answer) -> None:
-        failures = [{"message": f.message, **f.fields} for f in command.failures]
+        failures = [_document(failure) for failure in command.failures]
         self.answer(command.client, w.Done(command.ticket, failures))
 
     def answer(self, client: int, message: w.Done | w.Statistics) -> None:
@@ -503,6 +521,10 @@ class Executor:
 
 def _leave_it() -> None:
     """Do nothing: what is fetched comes in the order in which it was asked for."""
+
+
+def _document(failure: m.Failure) -> dict[str, Any]:
+    return {"message": failure.message, **failure.fields}
 
 
 def _in_order(body: Span, page: int | None) -> list[Span]:

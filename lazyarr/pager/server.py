@@ -101,6 +101,7 @@ class Pager:
             w.Evict: self._on_evict,
             w.Advise: self._on_advise,
             w.Configure: self._on_configure,
+            w.WantFailure: self._on_want_failure,
             w.WantStatistics: self._on_want_statistics,
         }
         self._crew = self._executor.crew = Crew(
@@ -111,6 +112,7 @@ class Pager:
         )
         self._watch(supervisor.fileno(), _Rank.MESSAGE, self._on_supervisor)
         self._take_over(ledger)
+        self._maybe_stop()  # everybody may have ended while there was no worker
         self._journal.say_ready()
 
     def __repr__(self) -> str:
@@ -248,7 +250,7 @@ class Pager:
             lifeline=lifeline,
         )
         self._executor.add_client(client)
-        self._apply(limits)
+        self._apply(limits, client)
         self._watch(client.pidfd, _Rank.EXIT, lambda: self._on_exit(client))
         self._watch(uffd, _Rank.FAULT, lambda: self._on_faults(client))
         self._add_channel(client, channel)
@@ -276,7 +278,12 @@ class Pager:
 
     def _on_faults(self, client: Client) -> None:
         serve = self._executor.serve_quickly
-        others = [a for a in client.uffd.read_addresses() if not serve(client, a)]
+        if client.main.signal:
+            n_raised = client.main.n_raised
+            found = self._executor.excuse(client, client.uffd.read_faults(), n_raised)
+        else:
+            found = client.uffd.read_addresses()
+        others = [a for a in found if not serve(client, a)]
         if others:
             self._executor.handle([m.Faulted(client.number, a) for a in dict.fromkeys(others)])
 
@@ -417,10 +424,16 @@ class Pager:
     def _on_configure(self, client: Client, channel: Channel, received: Received) -> None:
         message = received.message
         assert isinstance(message, w.Configure)
-        self._apply(read_settings(message.settings))
+        self._apply(read_settings(message.settings), client)
         self._journal.enter(client.number, message)
         self._executor.expect(client.number, message.ticket, channel)
         self._executor.answer(client.number, w.Done(message.ticket, []))
+
+    def _on_want_failure(self, client: Client, channel: Channel, received: Received) -> None:
+        message = received.message
+        assert isinstance(message, w.WantFailure)
+        self._on_faults(client)  # what the main thread has said before is old news after this
+        self._executor.end_excuse(client, message.ticket, channel)
 
     def _on_want_statistics(self, client: Client, channel: Channel, received: Received) -> None:
         message = received.message
@@ -430,7 +443,8 @@ class Pager:
 
     # --- settings and statistics ----------------------------------------------------
 
-    def _apply(self, limits: Limits) -> None:
+    def _apply(self, limits: Limits, client: Client) -> None:
+        client.main.signal = limits.raise_signal
         self._timeout_seconds = limits.timeout_seconds
         self._retries = limits.retries
         limit = m.LimitChanged(limits.memory_limit)

@@ -30,7 +30,7 @@ from lazyarr.plan.regions import AddressTable, Loading, RegionState
 from lazyarr.plan.room import Room
 from lazyarr.units import Span
 
-__all__ = ["Machine", "Quick"]
+__all__ = ["Machine", "Quick", "Vacancy"]
 
 _COUNTED = (
     "faults", "requests", "units_loaded", "bytes_installed", "evictions", "errors",
@@ -56,6 +56,14 @@ class Quick(NamedTuple):
     page: int
     address: int
     nbytes: int
+
+
+class Vacancy(NamedTuple):
+    """Pages of one unit, from one that somebody wants on, with nothing in them or on its way."""
+
+    region: int
+    unit: int
+    pages: Span
 
 
 class Machine:
@@ -130,6 +138,26 @@ class Machine:
     def region(self, region: int) -> RegionState | None:
         """Return what is known of a region; None when nobody has it any more."""
         return self._regions.get(region)
+
+    def find_vacancy(self, client: int, address: int) -> Vacancy | None:
+        """Return the shared pages from an address on that nobody has or loads; else None.
+
+        A page that several units fill is installed in a step of its own, whatever
+        becomes of them, and so is alone.
+        """
+        table = self._tables.get(client)
+        place = table.find(address) if table else None
+        if place is None:
+            return None
+        region, page = place
+        state = self._regions[region]
+        if not state.shared or state.is_installed(page):
+            return None
+        unit = state.geometry.units_of_page(page).start
+        body = state.geometry.body_pages(unit)
+        if page not in body:
+            return Vacancy(region, unit, Span(page, page + 1))
+        return None if unit in state.loading else Vacancy(region, unit, Span(page, body.stop))
 
     # --- the short way: what Faulted, Load and Loaded do for one unit nobody else wants ---
 

@@ -32,6 +32,7 @@ __all__ = [
     "Request",
     "Statistics",
     "VERSION",
+    "WantFailure",
     "WantStatistics",
     "carried_by",
     "decode",
@@ -138,6 +139,12 @@ class Configure(NamedTuple):
     settings: dict[str, Any]
 
 
+class WantFailure(NamedTuple):
+    """A client's main thread raises now, and wants to know what; the answer is `Done`."""
+
+    ticket: int
+
+
 class WantStatistics(NamedTuple):
     """A client wants to know what the pager has done."""
 
@@ -188,6 +195,7 @@ Message: TypeAlias = (
     | Evict
     | Advise
     | Configure
+    | WantFailure
     | WantStatistics
     | Record
     | Ping
@@ -200,7 +208,8 @@ _KINDS: dict[str, type[Message]] = {
     kind.__name__: kind
     for kind in (
         Hello, Join, OpenChannel, OpenRegion, AttachRegion, CloseRegion,
-        Request, Evict, Advise, Configure, WantStatistics, Record, Ping, Pong, Done, Statistics,
+        Request, Evict, Advise, Configure, WantFailure, WantStatistics,
+        Record, Ping, Pong, Done, Statistics,
     )
 }  # fmt: skip
 MAX_DESCRIPTORS = 8

@@ -1,0 +1,78 @@
+"""What /proc tells of another process's main thread, and a signal handler that tells more."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from lazyarr.kernel.libc import call, checked_call, syscall_number
+
+__all__ = ["arm_once", "is_armed", "read_turns", "signal_main_thread"]
+
+# struct sigaction of glibc and musl on 64 bits: handler, a mask of 128 bytes, flags, restorer.
+_SIGACTION_NBYTES = 256
+_FLAGS_AT = 8 + 128
+_SA_RESETHAND = 0x80000000
+
+
+def read_turns(pid: int, thread_id: int) -> int:
+    """Return how often a thread has been given a processor.
+
+    Raises
+    ------
+    OSError
+        The thread is gone, or this kernel does not count (CONFIG_SCHED_INFO).
+    """
+    with open(f"/proc/{pid}/task/{thread_id}/schedstat", "rb") as file:
+        return int(file.read().split()[2])
+
+
+def is_armed(pid: int, signal: int) -> bool:
+    """Return whether a process has a handler for a signal that its main thread lets through.
+
+    Raises
+    ------
+    OSError
+        The process is gone, or there is no /proc.
+    """
+    with open(f"/proc/{pid}/task/{pid}/status", encoding="ascii", errors="replace") as file:
+        status = dict(line.split(":", 1) for line in file)
+    bit = 1 << (signal - 1)
+    return bool(int(status["SigCgt"], 16) & bit) and not int(status["SigBlk"], 16) & bit
+
+
+def signal_main_thread(pid: int, signal: int) -> None:
+    """Send a signal to the main thread of a process, and to no other of its threads.
+
+    Raises
+    ------
+    OSError
+        The process is gone, or is somebody else's; ENOSYS on a machine that is not known.
+    """
+    number = syscall_number("tgkill")
+    if number is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    call("syscall", number, pid, pid, signal)
+
+
+def arm_once(signal: int) -> None:
+    """Have a signal's handler, which must be there, serve for one signal only.
+
+    The kernel takes it away when the signal comes (SA_RESETHAND in sigaction(2)), which
+    `is_armed` tells other processes.  A handler that somebody puts in its place
+    without this stays, so that they can tell that, too.
+
+    Raises
+    ------
+    KernelError
+        EINVAL: no such signal.
+    """
+    import ctypes
+
+    action = ctypes.create_string_buffer(_SIGACTION_NBYTES)
+    purpose = f"change how signal {signal} is handled"
+    remedy = "check that there is such a signal"
+    checked_call(purpose, remedy, "sigaction", signal, None, action)
+    flags = ctypes.c_uint32.from_buffer(action, _FLAGS_AT)
+    flags.value |= _SA_RESETHAND
+    checked_call(purpose, remedy, "sigaction", signal, action, None)
