@@ -438,7 +438,7 @@ class Machine:
             loading = state.loading[unit] = Loading(client, urgent, mark)
             self._out.append(m.Load(region, unit, client, urgent, page, mark))
         elif urgent and not loading.is_urgent:
-            loading.is_urgent = True
+            loading.is_urgent, loading.is_dropped = True, False
             self._out.append(m.Promote(region, unit))
         return loading
 
@@ -468,7 +468,7 @@ class Machine:
         state, loading = self._end(event.region, event.unit)
         span = state.geometry.unit_bytes(event.unit)
         self.counters["bytes_installed"] += span.size
-        if state.addresses:
+        if state.addresses and not loading.is_dropped:
             state.resident.add(event.unit)
             if state.shared:
                 self._newest = (event.region, event.unit)
@@ -481,7 +481,7 @@ class Machine:
             self._out.append(m.Publish(event.region, event.unit, resident=True))
             self._serve(event, state, loading)
         else:
-            # Nobody is left in whose memory its shared pages could be installed.
+            # Nobody wants it any more, or is left for its shared pages to be installed in.
             self._punch_body(event.region, state, event.unit)
         for key in loading.requests:
             self._advance(key, None)
@@ -555,6 +555,10 @@ class Machine:
             for unit in range(*(event.units & Span(0, state.geometry.n_units))):
                 if unit in state.resident and not state.is_awaited(unit):
                     self._evict(event.region, state, unit)
+                elif unit in state.loading and not state.loading[unit].is_urgent:
+                    # It was to be read ahead: nobody waits for it.
+                    state.loading[unit].is_dropped = True
+                    self._lookahead.remove((event.region, unit))
         self._out.append(m.Answer(event.client, event.ticket))
 
     def _on_advised(self, event: m.Advised) -> None:

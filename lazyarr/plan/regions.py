@@ -21,6 +21,8 @@ class Loading:
         The one in whose memory the unit is installed first.
     is_urgent : bool
         Whether somebody waits for it.
+    is_dropped : bool
+        Whether it is to be taken out as soon as it has come.
     is_marked : bool
         Whether it goes to the memory object and into nobody's page tables.
     faults : set of (int, int)
@@ -35,6 +37,7 @@ class Loading:
     client: int
     is_urgent: bool = True
     is_marked: bool = False
+    is_dropped: bool = False
     faults: set[tuple[int, int]] = field(default_factory=set)
     late: set[tuple[int, int]] = field(default_factory=set)
     requests: set[tuple[int, int]] = field(default_factory=set)

@@ -176,6 +176,21 @@ def test_requests_for_units_here_and_there_are_not():
     assert ahead(world) == []
 
 
+def test_evicted_unit_that_is_on_its_way_is_dropped():
+    """Unless somebody has come to wait for it since."""
+    world, (client,), region = world_that_reads_ahead()
+    scan(world, client, region, range(3))
+    world.touch(client, region, 3)
+    world.read_faults()
+    waiting, dropped = sorted(unit for _, unit in world.loads)[:2]
+    world.evict(client, region, Span(0, 100))
+    world.touch(client, region, waiting)
+    settle(world)
+    assert waiting in world.state(region).resident
+    assert dropped not in world.state(region).resident
+    assert dropped not in world.memories[region].memfd
+
+
 def test_failure_of_what_was_read_ahead_is_nobodys():
     """No page is poisoned; whoever comes there tries again."""
     world, (client,), region = world_that_reads_ahead()
