@@ -99,8 +99,8 @@ class Fetcher:
 
     Notes
     -----
-    `submit`, `flush`, `release` and `resize` may be called from any thread and never wait;
-    all else is done on the event loop.
+    `submit`, `hasten`, `flush`, `release` and `resize` may be called from any thread and
+    never wait; all else is done on the event loop.
     """
 
     def __init__(
@@ -118,6 +118,7 @@ class Fetcher:
         self._threads: Any = None
         self._opening: dict[Source, list[_Unit]] = {}
         self._lanes = (_Lane(), _Lane())  # urgent, patient
+        self._patient: dict[tuple[Source, int], _Unit] = {}
         self._waiting: dict[tuple[Source, IndexRead], list[_Part]] = {}
         self._under_way: set[asyncio.Task[None]] = set()
         self._lock = threading.Lock()
@@ -146,6 +147,10 @@ class Fetcher:
             Whether it goes before what is not.
         """
         self._inbox.append(_Unit(source, unit, urgent, done))
+
+    def hasten(self, source: Source, unit: int) -> None:
+        """Let a unit that is on its way be urgent."""
+        self._call(lambda: self._hasten(source, unit))
 
     def flush(self) -> None:
         """Begin to fetch what was submitted: what comes at once is read at once."""
@@ -201,6 +206,8 @@ class Fetcher:
     def _take_in(self) -> None:
         while self._inbox:
             unit = self._inbox.popleft()
+            if not unit.urgent:
+                self._patient[unit.source, unit.unit] = unit
             waiting = self._opening.get(unit.source)
             if waiting is not None:
                 waiting.append(unit)
@@ -210,6 +217,27 @@ class Fetcher:
                 self._opening[unit.source] = [unit]
                 self._spawn(self._open(unit.source))
         self._pump()
+
+    def _hasten(self, source: Source, unit: int) -> None:
+        """Move what waits for a unit to the other lane."""
+        self._take_in()
+        found = self._patient.pop((source, unit), None)
+        if found is None:
+            return
+        found.urgent = True
+        urgent, patient = self._lanes
+        for entry in [entry for entry in patient.alone if entry[2].owner is found]:
+            patient.alone.remove(entry)
+            urgent.alone.append(entry)
+        for key, span, part in patient.ranges.take(lambda part: part.owner is found):
+            urgent.ranges.add(key, span, part)
+        for read in [read for read in patient.indexes if self._is_awaited(read, found)]:
+            patient.indexes.remove(read)
+            urgent.indexes.append(read)
+        self._pump()
+
+    def _is_awaited(self, read: tuple[Source, IndexRead], unit: _Unit) -> bool:
+        return any(part.owner is unit for part in self._waiting[read])
 
     async def _open(self, source: Source) -> None:
         """Open a source's store, in a thread; then go on with the units that wait for it."""
@@ -222,6 +250,7 @@ class Fetcher:
             if error is None:
                 self._split(unit)
             else:
+                self._patient.pop((source, unit.unit), None)
                 unit.done(_named(source, source.chunks_of(unit.unit)[0], error))
         self._pump()
 
@@ -282,7 +311,7 @@ class Fetcher:
         return self._is_held_back
 
     def _next(self) -> _Job | None:
-        for lane in self._lanes:
+        for lane in self._lanes if self._has_spare() else self._lanes[:1]:
             if lane.indexes:
                 return self._read_index(*lane.indexes.popleft())
             if lane.alone:
@@ -292,6 +321,13 @@ class Fetcher:
                 group = lane.ranges.pop(max(_MIN_NBYTES, min(_MAX_NBYTES, share_nbytes)))
                 return self._read_together(*group.key, group.span, group.items)
         return None
+
+    def _has_spare(self) -> bool:
+        """Return whether something that nobody waits for may be read.
+
+        If such reads stall, a quarter of the connections is left to who waits.
+        """
+        return len(self._under_way) < max(1, self._connections * 3 // 4)
 
     def _spawn(self, job: _Job) -> None:
         task = event_loop().create_task(job)
@@ -385,6 +421,7 @@ class Fetcher:
         unit.n_missing -= 1
         if unit.n_missing:
             return
+        self._patient.pop((unit.source, unit.unit), None)
         if unit.error is not None:
             unit.done(unit.error)
             return

@@ -273,10 +273,11 @@ class Executor:
         if not self.regions[command.region].is_remote:
             self._add_job(lambda ws: self._load(command, ws, None), command)
             return
-        if not command.urgent:
-            self._hasten[command.region, command.unit] = _leave_it
-        done = partial(self._fetched, command, time.perf_counter())
         source = self.regions[command.region].source
+        if not command.urgent:
+            hasten = partial(self.fetcher.hasten, source, command.unit)
+            self._hasten[command.region, command.unit] = hasten
+        done = partial(self._fetched, command, time.perf_counter())
         self.fetcher.submit(source, command.unit, done, urgent=command.urgent)
 
     def _add_job(self, job: Job, command: m.Load, *, is_promoted: bool = False) -> None:
@@ -517,10 +518,6 @@ class Executor:
 
     def _do_forget(self, command: m.Forget) -> None:
         self.regions.pop(command.region).close()
-
-
-def _leave_it() -> None:
-    """Do nothing: what is fetched comes in the order in which it was asked for."""
 
 
 def _document(failure: m.Failure) -> dict[str, Any]:

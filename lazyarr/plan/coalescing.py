@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
 
@@ -98,6 +98,22 @@ class RangeQueue(Generic[_Key, _Item]):
         """Queue a range of an object."""
         self._objects.setdefault(key, _Object()).fresh.append((span, item))
         self.nbytes += span.size
+
+    def take(self, is_wanted: Callable[[_Item], bool]) -> list[tuple[_Key, Span, _Item]]:
+        """Take out, and return, the ranges of some items."""
+        taken: list[tuple[_Key, Span, _Item]] = []
+        for key, wanted in list(self._objects.items()):
+            waiting = [item for group in wanted.groups for item in group] + wanted.fresh
+            chosen = [(key, span, item) for span, item in waiting if is_wanted(item)]
+            if not chosen:
+                continue
+            taken += chosen
+            wanted.groups.clear()
+            wanted.fresh = [(span, item) for span, item in waiting if not is_wanted(item)]
+            if not wanted.fresh:
+                del self._objects[key]
+        self.nbytes -= sum(span.size for _, span, _ in taken)
+        return taken
 
     def pop(self, max_nbytes: int) -> Group[_Key, _Item]:
         """Return what is to be read next: ranges of the object that has waited longest.

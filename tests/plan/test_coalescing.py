@@ -73,6 +73,23 @@ def test_what_comes_while_neighbours_wait_joins_them():
     assert [group.span for group in pop_all(queue)] == [Span(50, 150), Span(200, 250)]
 
 
+def test_ranges_of_some_items_are_taken_out():
+    """Of those that were grouped and of those that were not; the others stay."""
+    queue = RangeQueue(max_gap_nbytes=0)
+    for start in (0, 50, 200):
+        queue.add("a", Span(start, start + 50), start)
+    queue.pop(60)
+    queue.add("a", Span(100, 150), 100)
+    queue.add("b", Span(0, 10), 7)
+    assert queue.take(lambda item: item in (7, 50)) == [
+        ("a", Span(50, 100), 50),
+        ("b", Span(0, 10), 7),
+    ]
+    assert queue.nbytes == 100
+    assert [group.span for group in pop_all(queue)] == [Span(100, 150), Span(200, 250)]
+    assert queue.take(lambda _: True) == []
+
+
 def test_an_empty_queue_has_nothing_to_read():
     """It says so."""
     queue = RangeQueue(max_gap_nbytes=0)

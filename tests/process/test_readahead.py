@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 import lazyarr
+from lazyarr.testing import Behaviour
 from tests.process.running import run_program
 from tests.stores import images, write_zarr
 
@@ -162,6 +165,33 @@ def test_sparse_arrays_are_read_ahead(tmp_path):
         "r",
     )
     assert (ended.returncode, ended.stderr, ended.stdout) == (0, "", "True\n")
+
+
+@pytest.mark.parametrize("shards", [None, (8, 32, 128)])
+def test_what_stalls_for_nobody_holds_up_nobody(http_server, shards):
+    """Over a network, what is read ahead leaves a connection free, and what is waited for goes on.
+
+    Chunks 1 and 10 to 19 stall; one that is queued behind these is touched, and so is one far
+    away.
+    """
+    path = Path(http_server.directory) / "x.zarr"
+    write_zarr(path, DATA, chunks=(8, 32, 128), shards=shards)
+    http_server.behave(Behaviour(delay_seconds=60), path="/x.zarr/c/1")
+    program = """
+    lazyarr.configure(connections=4)
+    x = lazyarr.open(sys.argv[1])
+    x.advise("sequential")
+    raw = np.asarray(x)
+    begin = time.monotonic()
+    print(int(raw[0, 0, 1]), int(raw[200, 0, 1]), int(raw[400, 0, 1]), int(x[216, 0, 1]))
+    assert lazyarr.stats()["units_ahead"] > 10
+    assert time.monotonic() - begin < 40
+    sys.stdout.flush()
+    os._exit(0)
+    """
+    ended = run_program(program, f"{http_server.url}/x.zarr")
+    expected = [DATA[row, 0, 1] for row in (0, 200, 400, 216)]
+    assert ended.stdout.split() == [str(n) for n in expected], ended.stderr
 
 
 def test_what_cannot_be_read_ahead_is_no_error_until_it_is_touched(tmp_path):
