@@ -154,6 +154,8 @@ def test_replace_changes_what_is_named_and_returns_what_held():
         ("retries", None),
         ("retries", math.inf),
         ("retries", "nonsense"),
+        ("connections", 0),
+        ("connections", "many"),
         ("on_error", "ignore"),
         ("on_error", None),
         ("on_error", []),

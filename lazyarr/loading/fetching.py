@@ -37,8 +37,6 @@ _MAX_GAP_NBYTES = 64 << 10
 # has come would wait for the rest.  In between, all connections get their share.
 _MIN_NBYTES = 1 << 20
 _MAX_NBYTES = 8 << 20
-# How much may have come and not been decoded yet.
-_MAX_BACKLOG_NBYTES = 256 << 20
 _GONE = "the object is gone, though its index was read from it"
 
 _Done: TypeAlias = "Callable[[Fetched | BaseException], None]"
@@ -96,10 +94,12 @@ class Fetcher:
         that nobody waits.
     on_retry : callable, optional
         Called when a read of several chunks has failed and each is read alone.
+    backlog_nbytes : int
+        How much may have come and not been released yet before no more is asked for.
 
     Notes
     -----
-    `submit`, `hasten`, `flush`, `release` and `resize` may be called from any thread and
+    `submit`, `hasten`, `prepare`, `flush`, `release` and `resize` may be called from any thread and
     never wait; all else is done on the event loop.
     """
 
@@ -109,7 +109,9 @@ class Fetcher:
         *,
         failed: Callable[[BaseException], None],
         on_retry: Callable[[], None] = lambda: None,
+        backlog_nbytes: int = 256 << 20,
     ) -> None:
+        self._backlog_nbytes = backlog_nbytes
         self._connections = connections
         self._failed = failed
         self._on_retry = on_retry
@@ -151,6 +153,10 @@ class Fetcher:
     def hasten(self, source: Source, unit: int) -> None:
         """Let a unit that is on its way be urgent."""
         self._call(lambda: self._hasten(source, unit))
+
+    def prepare(self, source: Source) -> None:
+        """Open a source's store, which may take longer than its first fault should wait."""
+        self._call(lambda: self._begin_to_open(source))
 
     def flush(self) -> None:
         """Begin to fetch what was submitted: what comes at once is read at once."""
@@ -214,8 +220,8 @@ class Fetcher:
             elif unit.source.is_open:
                 self._split(unit)
             else:
-                self._opening[unit.source] = [unit]
-                self._spawn(self._open(unit.source))
+                self._begin_to_open(unit.source)
+                self._opening[unit.source].append(unit)
         self._pump()
 
     def _hasten(self, source: Source, unit: int) -> None:
@@ -238,6 +244,11 @@ class Fetcher:
 
     def _is_awaited(self, read: tuple[Source, IndexRead], unit: _Unit) -> bool:
         return any(part.owner is unit for part in self._waiting[read])
+
+    def _begin_to_open(self, source: Source) -> None:
+        if not source.is_open and source not in self._opening:
+            self._opening[source] = []
+            self._spawn(self._open(source))
 
     async def _open(self, source: Source) -> None:
         """Open a source's store, in a thread; then go on with the units that wait for it."""
@@ -307,7 +318,7 @@ class Fetcher:
         """Return whether too much has come; `release` has a look at it when it has said so."""
         # Written down before looking: what is released after that calls.
         self._is_held_back = True
-        self._is_held_back = self._handed_nbytes - self._released_nbytes > _MAX_BACKLOG_NBYTES
+        self._is_held_back = self._handed_nbytes - self._released_nbytes > self._backlog_nbytes
         return self._is_held_back
 
     def _next(self) -> _Job | None:

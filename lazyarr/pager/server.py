@@ -347,6 +347,8 @@ class Pager:
         region, geometry = self._open_region(message, received.descriptors, client.arena)
         self._executor.add_region(message.region, region)
         self._attach(client.number, message.region, message.address, geometry, region)
+        if region.is_remote:
+            self._executor.fetcher.prepare(region.source)
 
     def _open_region(
         self, message: w.OpenRegion, descriptors: tuple[int, ...], arena: Arena

@@ -23,6 +23,8 @@ __all__ = ["FsspecStore"]
 
 _Result = TypeVar("_Result")
 
+_MANY = 1 << 16
+
 
 class FsspecStore:
     """Objects below an fsspec URL.
@@ -234,7 +236,8 @@ class FsspecStore:
         try:
             from fsspec.core import url_to_fs
 
-            self._fs, root = url_to_fs(self._full_url, **self._options)
+            options = {**self._options, **_pool_options(self._full_url, self._options)}
+            self._fs, root = url_to_fs(self._full_url, **options)
         except Exception as error:  # noqa: BLE001 - every protocol has errors of its own
             self._raise(error, "open", None)
         self._root = str(root).rstrip("/")
@@ -318,6 +321,29 @@ class FsspecStore:
         message = f"cannot {action} {what}: {without_credentials(found)}; {remedy}"
         transient = fault is Fault.TRANSIENT
         raise StoreError(message, url=self.url, key=key, transient=transient) from error
+
+
+def _pool_options(url: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options with which a file system opens as many connections as it is asked to use.
+
+    aiohttp has 100 unless told otherwise, botocore 10: requests beyond that would wait there,
+    in the order of their coming, where nothing is urgent.
+    """
+    if url.startswith(("http://", "https://")):
+        return {"get_client": options.get("get_client", _open_session)}
+    if url.startswith(("s3://", "s3a://")):
+        config = {"max_pool_connections": _MANY, **(options.get("config_kwargs") or {})}
+        return {"config_kwargs": config}
+    return {}
+
+
+async def _open_session(**options: Any) -> Any:
+    """Return an aiohttp session as fsspec wants it, without a limit to its connections."""
+    import aiohttp
+
+    if "connector" not in options:
+        options["connector"] = aiohttp.TCPConnector(limit=0)
+    return aiohttp.ClientSession(**options)
 
 
 def _is_plain(value: object) -> bool:

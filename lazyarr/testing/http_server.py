@@ -47,6 +47,8 @@ class Behaviour:
         How long the answer is held back.
     no_listing : bool
         Status 404 for directories.
+    hold : bool
+        The answer is held back until `HttpServer.let_go`.
     """
 
     status: int | None = None
@@ -58,14 +60,16 @@ class Behaviour:
     wrong_bytes: bool = False
     delay_seconds: float = 0.0
     no_listing: bool = False
+    hold: bool = False
 
 
 class HttpRequest(NamedTuple):
-    """One request that arrived."""
+    """One request that arrived; `port` is the other side's, one for each connection."""
 
     method: str
     path: str
     range: str | None
+    port: int
 
 
 class HttpServer:
@@ -113,6 +117,16 @@ class HttpServer:
         """Return the requests since the last call of this method."""
         return [HttpRequest(*request) for request in self._process.ask({})]
 
+    def wait_for_held(self, number: int, seconds: float = 20.0) -> int:
+        """Return how many requests are held back, when there are so many or time is up."""
+        held: int = self._process.ask({"wait_for_held": number, "seconds": seconds})
+        return held
+
+    def let_go(self, number: int) -> int:
+        """Answer the oldest requests that are held back; return how many were at most."""
+        most_held: int = self._process.ask({"let_go": number})
+        return most_held
+
 
 @contextlib.contextmanager
 def serve_directory(path: str | os.PathLike[str]) -> Iterator[HttpServer]:
@@ -138,6 +152,41 @@ def serve_directory(path: str | os.PathLike[str]) -> Iterator[HttpServer]:
         yield HttpServer(process, os.fspath(path))
 
 
+class _Gate:
+    """Where requests are held back."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._n_come = 0
+        self._n_let_go = 0
+        self._n_held = 0
+        self._most_held = 0
+
+    def hold(self) -> None:
+        """Wait until this request is let go."""
+        with self._changed:
+            self._n_come += 1
+            number = self._n_come
+            self._n_held += 1
+            self._most_held = max(self._most_held, self._n_held)
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._n_let_go >= number)
+            self._n_held -= 1
+
+    def wait_for_held(self, number: int, seconds: float) -> int:
+        """Return how many wait, when they are so many or time is up."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._n_come - self._n_let_go >= number, seconds)
+            return self._n_come - self._n_let_go
+
+    def let_go(self, number: int) -> int:
+        """Let the oldest go on; return how many have waited at once, at most."""
+        with self._changed:
+            self._n_let_go += number
+            self._changed.notify_all()
+            return self._most_held
+
+
 class _Server(ThreadingHTTPServer):
     """What the threads of the server share."""
 
@@ -150,6 +199,7 @@ class _Server(ThreadingHTTPServer):
         self.behaviour = Behaviour()
         self.times: int | None = None
         self.path: str | None = None
+        self.gate = _Gate()
         super().__init__(("127.0.0.1", 0), _Handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -158,6 +208,10 @@ class _Server(ThreadingHTTPServer):
             super().handle_error(request, client_address)
 
     def command(self, command: dict[str, Any]) -> Any:
+        if "wait_for_held" in command:
+            return self.gate.wait_for_held(command["wait_for_held"], command["seconds"])
+        if "let_go" in command:
+            return self.gate.let_go(command["let_go"])
         with self.lock:
             if command:
                 self.behaviour = Behaviour(**command["behaviour"])
@@ -184,9 +238,12 @@ class _Handler(SimpleHTTPRequestHandler):
         super().__init__(request, client_address, server, directory=server.directory)
 
     def do_GET(self) -> None:
-        request = HttpRequest(self.command, self.path, self.headers.get("Range"))
+        port = self.client_address[1]
+        request = HttpRequest(self.command, self.path, self.headers.get("Range"), port)
         behaviour = self.server.behaviour_for(request)
         time.sleep(behaviour.delay_seconds)
+        if behaviour.hold:
+            self.server.gate.hold()
         path = self.translate_path(self.path)
         if behaviour.drop:
             self.close_connection = True
