@@ -193,6 +193,11 @@ def configure(**changes: Any) -> _Restore:
         How often a failed transfer is tried again; for arrays opened later.
     connections : int
         How many requests to remote stores may be under way at once.
+    cache_dir : str or os.PathLike or None
+        A directory of yours alone in which the chunks that are fetched over HTTP and from S3
+        are kept from one run to the next; None to keep none.  For arrays opened later.
+    cache_limit : int or str
+        How many bytes they may take there, as ``"10 GiB"``; for arrays opened later.
     on_error : {"sigbus", "raise"}
         What a thread gets that touches, past lazyarr's own methods, a page which can
         not be had: SIGBUS, or `ChunkError` in the main thread; see the notes.

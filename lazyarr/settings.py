@@ -87,14 +87,30 @@ def _check_engine(value: str) -> str:
     return value
 
 
-def _check_memory_limit(value: int | str) -> int:
+def _size(name: str) -> Callable[[Any], int]:
+    def check(value: Any) -> int:
+        try:
+            nbytes = parse_nbytes(value)
+        except ValueError as error:
+            raise ValueError(f"{name} is {error}") from None
+        if nbytes == 0:
+            raise ValueError(f"{name}={value!r} leaves no room for any data; give more")
+        return nbytes
+
+    return check
+
+
+def _check_cache_dir(value: Any) -> str | None:
+    if value is None:
+        return None
     try:
-        nbytes = parse_nbytes(value)
-    except ValueError as error:
-        raise ValueError(f"memory_limit is {error}") from None
-    if nbytes == 0:
-        raise ValueError(f"memory_limit={value!r} leaves no room for any data; give more")
-    return nbytes
+        path = os.fsdecode(value)
+    except TypeError:
+        path = ""
+    if not path or "\0" in path:
+        raise ValueError(f"cache_dir={value!r:.80} names no directory")
+    # The pager has a working directory of its own.
+    return os.path.abspath(os.path.expanduser(path))
 
 
 def _check_readahead(value: int | str) -> int:
@@ -133,13 +149,15 @@ def _whole(name: str, *, least: int) -> Callable[[Any], int]:
 
 
 _CHECKS: dict[str, Callable[[Any], Any]] = {
-    "memory_limit": _check_memory_limit,
+    "memory_limit": _size("memory_limit"),
     "threads": _whole("threads", least=1),
     "timeout": _seconds("timeout"),
     "retries": _whole("retries", least=0),
     "on_error": _check_on_error,
     "stop_timeout": _seconds("stop_timeout", least=_LEAST_STOP_SECONDS),
     "connections": _whole("connections", least=1),
+    "cache_dir": _check_cache_dir,
+    "cache_limit": _size("cache_limit"),
     "engine": _check_engine,
     "readahead": _check_readahead,
 }
@@ -169,6 +187,10 @@ class Settings:
         stuck, is replaced.
     connections : int
         How many requests to remote stores may be under way at once.
+    cache_dir : str or None
+        The directory in which fetched chunks are kept from one run to the next, if any.
+    cache_limit : int
+        How many bytes they may take there.
     engine : str
         How arrays are filled: ``"userfaultfd"``, as memory; ``"copy"``, by copies of what
         is asked for; ``"auto"``, as memory where the kernel allows that.
@@ -183,6 +205,8 @@ class Settings:
     on_error: str = "sigbus"
     stop_timeout: float = 10.0
     connections: int = 32
+    cache_dir: str | None = None
+    cache_limit: int = 10 << 30
     engine: str = "auto"
     readahead: int = 32 << 20
 

@@ -101,10 +101,9 @@ def test_environment_overrides_defaults(monkeypatch):
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Settings)])
 def test_wrong_environment_variable_is_named(monkeypatch, name):
     """Whoever has set it must find it."""
-    monkeypatch.setenv(f"LAZYARR_{name.upper()}", "nonsense")
-    with pytest.raises(
-        ValueError, match=f"environment variable LAZYARR_{name.upper()}: .*nonsense"
-    ):
+    wrong = {"cache_dir": ""}.get(name, "nonsense")
+    monkeypatch.setenv(f"LAZYARR_{name.upper()}", wrong)
+    with pytest.raises(ValueError, match=f"environment variable LAZYARR_{name.upper()}: .*{wrong}"):
         settings.current()
 
 
@@ -154,6 +153,10 @@ def test_replace_changes_what_is_named_and_returns_what_held():
         ("retries", None),
         ("retries", math.inf),
         ("retries", "nonsense"),
+        ("cache_dir", ""),
+        ("cache_dir", 3),
+        ("cache_limit", 0),
+        ("cache_limit", "much"),
         ("connections", 0),
         ("connections", "many"),
         ("on_error", "ignore"),

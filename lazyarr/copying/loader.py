@@ -15,6 +15,7 @@ from lazyarr import settings
 from lazyarr.client import janitor, process
 from lazyarr.copying.cache import UnitCache
 from lazyarr.copying.crew import Crew
+from lazyarr.loading.lanes import Rank
 from lazyarr.loading.workspace import Workspace
 from lazyarr.pager.measure import Measurements
 
@@ -73,7 +74,7 @@ class Loader:
             fetcher = self._fetcher = self._fetcher or self._make_fetcher()
             self._fetching.add(answers)
         try:
-            fetcher.submit(source, unit, answers.put, urgent=True)
+            fetcher.submit(source, unit, answers.put, rank=Rank.REQUEST)
             fetcher.flush()
             answer = answers.get()
         finally:

@@ -11,75 +11,31 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from lazyarr.errors import FormatError, StoreError
 from lazyarr.loading.finding import IndexRead, Place
-from lazyarr.plan.coalescing import RangeQueue
-from lazyarr.store import event_loop, fetch
+from lazyarr.loading.lanes import Done, Lane, Part, Rank, Wanted
+from lazyarr.loading.reading import Reader
+from lazyarr.store import UNCHANGED, event_loop
 from lazyarr.units import Span
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Coroutine, Iterable
+    from collections.abc import Callable, Coroutine
 
     from lazyarr.format import ShardIndex
     from lazyarr.loading.source import Fetched, Source
-    from lazyarr.store import Answer
 
-__all__ = ["Fetcher"]
+__all__ = ["Fetcher", "Rank"]
 
-# What is not wanted is read along where that is cheaper than a request of its own:
-# a request takes half a millisecond of the processor, as long as copying this twice.
-_MAX_GAP_NBYTES = 64 << 10
 # A read is worth its round trip from the one on; with more than the other at once what
 # has come would wait for the rest.  In between, all connections get their share.
 _MIN_NBYTES = 1 << 20
 _MAX_NBYTES = 8 << 20
 _GONE = "the object is gone, though its index was read from it"
 
-_Done: TypeAlias = "Callable[[Fetched | BaseException], None]"
 _Job: TypeAlias = "Coroutine[Any, Any, None]"
-
-
-@dataclass(eq=False, slots=True)
-class _Unit:
-    """A unit on its way."""
-
-    source: Source
-    unit: int
-    urgent: bool
-    done: _Done
-    chunks: list[memoryview | None] = field(default_factory=list)
-    n_missing: int = 0
-    error: BaseException | None = None
-
-
-@dataclass(eq=False, slots=True)
-class _Part:
-    """A chunk of a unit on its way.
-
-    `is_second` says that its bytes were wrong once, `is_alone` that a read of it together
-    with others failed.
-    """
-
-    owner: _Unit
-    position: int
-    chunk: tuple[int, ...]
-    is_second: bool = False
-    is_alone: bool = False
-
-
-class _Lane:
-    """What waits to be read: indexes, then ranges of objects."""
-
-    def __init__(self) -> None:
-        self.indexes: deque[tuple[Source, IndexRead]] = deque()
-        self.alone: deque[tuple[Source, Place, _Part]] = deque()
-        self.ranges: RangeQueue[tuple[Source, str], _Part] = RangeQueue(
-            max_gap_nbytes=_MAX_GAP_NBYTES
-        )
 
 
 class Fetcher:
@@ -99,8 +55,8 @@ class Fetcher:
 
     Notes
     -----
-    `submit`, `hasten`, `prepare`, `flush`, `release` and `resize` may be called from any thread and
-    never wait; all else is done on the event loop.
+    `submit`, `hasten`, `prepare`, `flush`, `release` and `resize` may be called from any
+    thread and never wait; all else is done on the event loop.
     """
 
     def __init__(
@@ -115,13 +71,13 @@ class Fetcher:
         self._connections = connections
         self._failed = failed
         self._on_retry = on_retry
-        self._inbox: deque[_Unit] = deque()
+        self._inbox: deque[Wanted] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._threads: Any = None
-        self._opening: dict[Source, list[_Unit]] = {}
-        self._lanes = (_Lane(), _Lane())  # urgent, patient
-        self._patient: dict[tuple[Source, int], _Unit] = {}
-        self._waiting: dict[tuple[Source, IndexRead], list[_Part]] = {}
+        self._reader = Reader()
+        self._opening: dict[Source, list[Wanted]] = {}
+        self._lanes = {rank: Lane() for rank in Rank}
+        self._patient: dict[tuple[Source, int], Wanted] = {}
+        self._waiting: dict[tuple[Source, IndexRead], list[Part]] = {}
         self._under_way: set[asyncio.Task[None]] = set()
         self._lock = threading.Lock()
         self._handed_nbytes = 0
@@ -133,7 +89,7 @@ class Fetcher:
 
     # --- from any thread --------------------------------------------------------------
 
-    def submit(self, source: Source, unit: int, done: _Done, *, urgent: bool) -> None:
+    def submit(self, source: Source, unit: int, done: Done, *, rank: Rank) -> None:
         """Queue a unit, to be fetched after the next `flush`.
 
         Parameters
@@ -145,10 +101,10 @@ class Fetcher:
         done : callable
             Told of the chunks, or of the error, on the event loop: it must not wait.
             `release` must be called when what it was given is not needed any more.
-        urgent : bool
-            Whether it goes before what is not.
+        rank : Rank
+            Whose turn is first.
         """
-        self._inbox.append(_Unit(source, unit, urgent, done))
+        self._inbox.append(Wanted(source, unit, rank, done))
 
     def hasten(self, source: Source, unit: int) -> None:
         """Let a unit that is on its way be urgent."""
@@ -178,8 +134,7 @@ class Fetcher:
 
     def close(self) -> None:
         """Let the threads go when they have done what they do; nothing may be under way."""
-        if self._threads is not None:
-            self._threads.shutdown()
+        self._reader.close()
 
     def _call(self, function: Callable[[], None]) -> None:
         """Have a function called on the loop, which is found first, in a thread.
@@ -189,13 +144,7 @@ class Fetcher:
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._run, function)
             return
-        if self._threads is None:
-            from concurrent.futures import ThreadPoolExecutor
-
-            # Threads are started one by one when there is work for them: never more than
-            # there are requests under way.
-            self._threads = ThreadPoolExecutor(1 << 16, "pager-fetch")
-        self._threads.submit(self._begin, function)
+        self._reader.submit(lambda: self._begin(function))
 
     def _begin(self, function: Callable[[], None]) -> None:
         self._loop = event_loop()
@@ -212,7 +161,7 @@ class Fetcher:
     def _take_in(self) -> None:
         while self._inbox:
             unit = self._inbox.popleft()
-            if not unit.urgent:
+            if unit.rank is Rank.READAHEAD:
                 self._patient[unit.source, unit.unit] = unit
             waiting = self._opening.get(unit.source)
             if waiting is not None:
@@ -230,8 +179,8 @@ class Fetcher:
         found = self._patient.pop((source, unit), None)
         if found is None:
             return
-        found.urgent = True
-        urgent, patient = self._lanes
+        found.rank = Rank.FAULT
+        urgent, patient = self._lanes[Rank.FAULT], self._lanes[Rank.READAHEAD]
         for entry in [entry for entry in patient.alone if entry[2].owner is found]:
             patient.alone.remove(entry)
             urgent.alone.append(entry)
@@ -242,7 +191,7 @@ class Fetcher:
             urgent.indexes.append(read)
         self._pump()
 
-    def _is_awaited(self, read: tuple[Source, IndexRead], unit: _Unit) -> bool:
+    def _is_awaited(self, read: tuple[Source, IndexRead], unit: Wanted) -> bool:
         return any(part.owner is unit for part in self._waiting[read])
 
     def _begin_to_open(self, source: Source) -> None:
@@ -254,7 +203,7 @@ class Fetcher:
         """Open a source's store, in a thread; then go on with the units that wait for it."""
         error: BaseException | None = None
         try:
-            await event_loop().run_in_executor(self._threads, lambda: source.store)
+            await self._reader.open(source)
         except Exception as failure:  # noqa: BLE001 - whoever waits must be told
             error = failure
         for unit in self._opening.pop(source):
@@ -265,20 +214,20 @@ class Fetcher:
                 unit.done(_named(source, source.chunks_of(unit.unit)[0], error))
         self._pump()
 
-    def _split(self, unit: _Unit) -> None:
+    def _split(self, unit: Wanted) -> None:
         """Look for the chunks of a unit."""
         chunks = unit.source.chunks_of(unit.unit)
         unit.chunks = [None] * len(chunks)
         unit.n_missing = len(chunks)
         for position, chunk in enumerate(chunks):
-            self._look_for(_Part(unit, position, chunk))
+            self._look_for(Part(unit, position, chunk))
 
     def _look_for(
-        self, part: _Part, arrived: IndexRead | None = None, index: ShardIndex | None = None
+        self, part: Part, arrived: IndexRead | None = None, index: ShardIndex | None = None
     ) -> None:
         """Queue what is to be read next on the way to a chunk."""
         source = part.owner.source
-        lane = self._lanes[not part.owner.urgent]
+        lane = self._lanes[part.owner.rank]
         place = source.finder.find(part.chunk, arrived, index)
         if place is None:
             self._deliver(part, None)
@@ -287,22 +236,27 @@ class Fetcher:
             if not waiting:
                 lane.indexes.append((source, place))
             waiting.append(part)
-        elif place.stop is None or part.is_alone:
-            lane.alone.append((source, place, part))
         else:
-            self._queue(part, place.key, Span(place.start, place.stop))
+            self._queue(part, place)
 
-    def _queue(self, part: _Part, key: str, span: Span) -> None:
-        source = part.owner.source
+    def _queue(self, part: Part, place: Place) -> None:
+        """Queue a chunk, or refuse one that is too long."""
+        source, lane = part.owner.source, self._lanes[part.owner.rank]
+        if place.stop is None:
+            lane.alone.append((source, place, part))
+            return
+        span = Span(place.start, place.stop)
         try:
             source.finder.check_size(span.size)
         except FormatError as error:
             self._fail(part, error)
             return
-        if span.size:
-            self._lanes[not part.owner.urgent].ranges.add((source, key), span, part)
-        else:
+        if not span.size:
             self._deliver(part, memoryview(b""))
+        elif part.is_alone:
+            lane.alone.append((source, place, part))
+        else:
+            lane.ranges.add((source, place.key), span, part)
 
     def _pump(self) -> None:
         """Begin as many reads as there are connections for."""
@@ -322,7 +276,9 @@ class Fetcher:
         return self._is_held_back
 
     def _next(self) -> _Job | None:
-        for lane in self._lanes if self._has_spare() else self._lanes[:1]:
+        for rank, lane in self._lanes.items():
+            if rank is Rank.READAHEAD and not self._has_spare():
+                break
             if lane.indexes:
                 return self._read_index(*lane.indexes.popleft())
             if lane.alone:
@@ -357,8 +313,8 @@ class Fetcher:
         index: ShardIndex | None = None
         error: BaseException | None = None
         try:
-            answer = await self._fetch(source, read.key, *source.finder.index_bytes(read))
-            data, total = answer if answer is not None else (None, None)
+            answer = await self._reader.fetch(source, source.finder.index_place(read))
+            data, total = answer[:2] if answer is not None else (None, None)
             index = source.finder.keep(read, data, total)
         except Exception as failure:  # noqa: BLE001 - whoever waits must be told
             error = failure
@@ -368,66 +324,92 @@ class Fetcher:
             else:
                 self._fail(part, error)
 
-    async def _read_alone(self, source: Source, place: Place, part: _Part) -> None:
+    async def _read_alone(self, source: Source, place: Place, part: Part) -> None:
         """Read a whole object, or a chunk that has failed together with others."""
         try:
-            answer = await self._fetch(source, place.key, place.start, place.stop)
+            kept = (await self._reader.recall(source, [place]))[0] if place.stop is None else None
+            unless = kept.version if kept is not None else None
+            answer = await self._reader.fetch(source, place, unless=unless)
             if answer is None and place.stop is not None:
                 raise FormatError(_GONE)
         except Exception as error:  # noqa: BLE001 - whoever waits must be told
             self._fail(part, error)
             return
-        if answer is not None:
+        if answer is UNCHANGED and kept is not None:
+            self._deliver(part, kept.data)
+        elif answer is None:
+            self._deliver(part, None)
+        else:
             source.count_fetched(len(answer.data))
-        self._deliver(part, None if answer is None else memoryview(answer.data))
+            self._deliver(part, memoryview(answer.data))
+            await self._reader.keep(source, [(place, memoryview(answer.data))], answer.version)
 
     async def _read_together(
-        self, source: Source, key: str, span: Span, items: Iterable[tuple[Span, _Part]]
+        self, source: Source, key: str, span: Span, items: tuple[tuple[Span, Part], ...]
     ) -> None:
         """Read what lies side by side; each part alone if that fails: one may be to blame."""
-        items = tuple(items)
+        may_be_kept = source.cache is not None and source.cache.is_known(key)
+        if may_be_kept and not all(part.is_looked_up for _, part in items):
+            await self._look_up(source, key, items)
+            return
         try:
-            answer = await self._fetch(source, key, *span, retry=len(items) == 1)
+            answer = await self._reader.fetch(source, Place(key, *span), retry=len(items) == 1)
             if answer is None:
                 raise FormatError(_GONE)
         except Exception as error:  # noqa: BLE001 - whoever waits must be told
-            if len(items) > 1 and isinstance(error, StoreError):
-                self._on_retry()
-                for _, part in items:
-                    part.is_alone = True
-                    self._look_for(part)
-                return
-            for _, part in items:
-                self._fail(part, error)
+            self._fail_together(items, error)
             return
         source.count_fetched(len(answer.data))
         view = memoryview(answer.data)
+        chunks = []
         for place, part in items:
-            self._deliver(part, view[place.start - span.start : place.stop - span.start])
+            chunk = view[place.start - span.start : place.stop - span.start]
+            self._deliver(part, chunk)
+            chunks.append((Place(key, *place), chunk))
+        await self._reader.keep(source, chunks, answer.version)
 
-    async def _fetch(
-        self, source: Source, key: str, start: int, stop: int | None, *, retry: bool = True
-    ) -> Answer | None:
-        return await fetch(source.store, key, start, stop, threads=self._threads, retry=retry)
+    async def _look_up(
+        self, source: Source, key: str, items: tuple[tuple[Span, Part], ...]
+    ) -> None:
+        """Take what was kept from the disk; queue the rest again."""
+        kept = await self._reader.recall(source, [Place(key, *place) for place, _ in items])
+        for (place, part), found in zip(items, kept, strict=True):
+            part.is_looked_up = True
+            if found is not None:
+                self._deliver(part, found.data)
+            else:
+                self._queue(part, Place(key, *place))
 
     # --- the end -------------------------------------------------------------------------
 
-    def _fail(self, part: _Part, error: BaseException) -> None:
+    def _fail_together(self, items: tuple[tuple[Span, Part], ...], error: Exception) -> None:
+        """Read each part alone, when a read of several has failed."""
+        is_alone = len(items) > 1 and isinstance(error, StoreError)
+        if is_alone:
+            self._on_retry()
+        for _, part in items:
+            part.is_alone = is_alone
+            if is_alone:
+                self._look_for(part)
+            else:
+                self._fail(part, error)
+
+    def _fail(self, part: Part, error: BaseException) -> None:
         """Look for a chunk once more when bytes were wrong: a bad transfer heals; else give up."""
         source = part.owner.source
         if isinstance(error, FormatError) and not part.is_second:
-            part.is_second = True
-            source.finder.forget()
+            part.is_second = part.is_looked_up = True
+            source.distrust(part.chunk)
             self._look_for(part)
             return
         part.owner.error = part.owner.error or _named(source, part.chunk, error)
         self._settle(part.owner)
 
-    def _deliver(self, part: _Part, data: memoryview | None) -> None:
+    def _deliver(self, part: Part, data: memoryview | None) -> None:
         part.owner.chunks[part.position] = data
         self._settle(part.owner)
 
-    def _settle(self, unit: _Unit) -> None:
+    def _settle(self, unit: Wanted) -> None:
         """Hand a unit over when nothing of it is on its way any more."""
         unit.n_missing -= 1
         if unit.n_missing:

@@ -119,15 +119,15 @@ class Finder:
         if nbytes > limit_nbytes:
             raise FormatError(f"chunk expected to have up to {limit_nbytes} bytes, found {nbytes}")
 
-    def index_bytes(self, read: IndexRead) -> tuple[int, int | None]:
-        """Return which bytes of the object are an index, as a slice: ``(-n, None)`` at its end."""
+    def index_place(self, read: IndexRead) -> Place:
+        """Return where an index lies, as a slice: from ``-n`` to None at its object's end."""
         level = self._layout.levels[len(read.entries)]
         nbytes = level.index_nbytes
         if level.index_location == "start":
-            return read.start, read.start + nbytes
+            return Place(read.key, read.start, read.start + nbytes)
         if read.stop is None:
-            return -nbytes, None
-        return max(read.start, read.stop - nbytes), read.stop
+            return Place(read.key, -nbytes, None)
+        return Place(read.key, max(read.start, read.stop - nbytes), read.stop)
 
     def keep(
         self, read: IndexRead, data: Buffer | None, object_nbytes: int | None

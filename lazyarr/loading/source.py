@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lazyarr.loading.workspace import Workspace
     from lazyarr.plan.geometry import Geometry
     from lazyarr.store import BorrowedFile, Store
+    from lazyarr.store.cache import StoreCache
 
 __all__ = ["Fetched", "Source"]
 
@@ -50,6 +51,8 @@ class Source:
         Told of how many bytes were read from the store.
     share : callable, optional
         Does the parts of a load, by several threads where it can.
+    cache : StoreCache, optional
+        Keeps what was fetched of the store from one run to the next.
     """
 
     def __init__(
@@ -62,7 +65,9 @@ class Source:
         path: str,
         count_fetched: Callable[[int], None] = lambda _: None,
         share: Share | None = None,
+        cache: StoreCache | None = None,
     ) -> None:
+        self.cache = cache
         self.count_fetched = count_fetched
         self._share = share or _do_alone
         self._open_store = open_store
@@ -264,6 +269,13 @@ class Source:
         if forget is not None:
             forget(self.finder.key(chunk))
 
+    def distrust(self, chunk: tuple[int, ...]) -> None:
+        """Forget where a chunk is said to lie, and what was kept of it: something is wrong."""
+        place = self.finder.find(chunk)
+        if self.cache is not None and isinstance(place, Place):
+            self.cache.drop(*place)
+        self.finder.forget()
+
     def _read(
         self,
         chunk: tuple[int, ...],
@@ -317,7 +329,7 @@ class Source:
         return found
 
     def _read_index(self, read: IndexRead) -> ShardIndex | None:
-        start, stop = self.finder.index_bytes(read)
+        _, start, stop = self.finder.index_place(read)
         data: bytes | memoryview | None
         size: int | None = None
         if stop is None:

@@ -41,6 +41,8 @@ class Limits(NamedTuple):
     connections: int
     readahead: int
     raise_signal: int
+    cache_dir: str | None
+    cache_limit: int
 
 
 def read_settings(settings: Mapping[str, Any]) -> Limits:
@@ -60,11 +62,13 @@ def read_settings(settings: Mapping[str, Any]) -> Limits:
             connections=min(int(settings["connections"]), _MAX_CONNECTIONS),
             readahead=int(settings["readahead"]),
             raise_signal=int(settings.get("raise_signal", 0)),
+            cache_dir=_path(settings["cache_dir"]),
+            cache_limit=int(settings["cache_limit"]),
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise PagerError(f"cannot use settings {settings!r:.200}: {error!r}") from None
     timeout_is_usable = 0 < found.timeout_seconds < math.inf
-    least = min(found.memory_limit, found.threads, found.connections)
+    least = min(found.memory_limit, found.threads, found.connections, found.cache_limit)
     if (
         least < 1
         or min(found.retries, found.readahead, found.raise_signal) < 0
@@ -72,6 +76,13 @@ def read_settings(settings: Mapping[str, Any]) -> Limits:
     ):
         raise PagerError(f"cannot use settings {settings!r:.200}: a value is out of range")
     return found
+
+
+def _path(value: Any) -> str | None:
+    """Return a path; raise ValueError for what is none, and neither None."""
+    if value is None or (isinstance(value, str) and os.path.isabs(value) and "\0" not in value):
+        return value
+    raise ValueError(f"not an absolute path: {value!r:.80}")
 
 
 def check_hello(received: Received) -> Limits:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lazyarr.errors import ChunkError, LazyarrError, PagerError
 from lazyarr.kernel import PAGE_NBYTES, Features, ScratchBuffer, Stop, punch_hole
+from lazyarr.loading.fetching import Fetcher, Rank
 from lazyarr.loading.workspace import Workspace
 from lazyarr.pager import installer
 from lazyarr.pager.clients import Client, Region
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from lazyarr.kernel import Fault
-    from lazyarr.loading.fetching import Fetcher
     from lazyarr.loading.source import Fetched
     from lazyarr.pager.board import Board
     from lazyarr.pager.crew import Crew, Job
@@ -278,7 +278,7 @@ class Executor:
             hasten = partial(self.fetcher.hasten, source, command.unit)
             self._hasten[command.region, command.unit] = hasten
         done = partial(self._fetched, command, time.perf_counter())
-        self.fetcher.submit(source, command.unit, done, urgent=command.urgent)
+        self.fetcher.submit(source, command.unit, done, rank=_rank(command))
 
     def _add_job(self, job: Job, command: m.Load, *, is_promoted: bool = False) -> None:
         if not (command.urgent or is_promoted):
@@ -522,6 +522,12 @@ class Executor:
 
 def _document(failure: m.Failure) -> dict[str, Any]:
     return {"message": failure.message, **failure.fields}
+
+
+def _rank(command: m.Load) -> Rank:
+    if command.page is not None:
+        return Rank.FAULT
+    return Rank.REQUEST if command.urgent else Rank.READAHEAD
 
 
 def _in_order(body: Span, page: int | None) -> list[Span]:

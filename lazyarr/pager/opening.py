@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lazyarr.format import ArrayMetadata
     from lazyarr.loading.source import Share
     from lazyarr.store import Store
+    from lazyarr.store.cache import DiskCache, StoreCache
     from lazyarr.wire.messages import OpenRegion
 
 __all__ = ["open_region"]
@@ -35,6 +36,7 @@ def open_region(
     retries: int,
     count: Callable[[str, int], None],
     share: Share,
+    cache: DiskCache | None = None,
 ) -> tuple[Region, Geometry]:
     """Return a region and the arithmetic of its array.
 
@@ -57,6 +59,8 @@ def open_region(
         Adds to a counter of the statistics.
     share : callable
         Does the parts of a load by several threads.
+    cache : DiskCache, optional
+        Keeps what is fetched of remote stores.
 
     Raises
     ------
@@ -89,6 +93,7 @@ def open_region(
             path=message.path,
             count_fetched=lambda nbytes: count("bytes_fetched", nbytes),
             share=share,
+            cache=_cache_of(message, cache) if cache is not None else None,
         ),
         backing=Backing(arena.memfd, message.offset) if message.offset >= 0 else None,
         residency=Backing(arena.map_memfd, message.map_offset),
@@ -101,6 +106,15 @@ def open_region(
         n_units=geometry.n_units,
     )
     return region, geometry
+
+
+def _cache_of(message: OpenRegion, disk: DiskCache) -> StoreCache | None:
+    """Return what a cache holds of a region's store; None for stores that none is needed for."""
+    if message.store.get("kind") != "fsspec":
+        return None
+    from lazyarr.store.cache import StoreCache, place_of
+
+    return StoreCache(disk, place_of(message.store["url"], message.store["storage_options"]))
 
 
 def _parse(message: OpenRegion) -> ArrayMetadata:

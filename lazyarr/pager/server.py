@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from lazyarr.pager.board import Board
     from lazyarr.plan.geometry import Geometry
+    from lazyarr.store.cache import DiskCache
     from lazyarr.wire.ledger import ClientRecord, Ledger, RegionRecord
 
 __all__ = ["Pager"]
@@ -89,6 +90,7 @@ class Pager:
         self._n_joining = 0
         self._timeout_seconds = 60.0
         self._retries = 0
+        self._cache: DiskCache | None = None
         self._begin = time.monotonic()
         self._handlers: dict[type, Callable[[Client, Channel, Received], None]] = {
             w.Hello: self._on_repeated,
@@ -361,6 +363,7 @@ class Pager:
             retries=self._retries,
             count=self._measurements.count,
             share=self._executor.share,
+            cache=self._cache,
         )
 
     def _attach(
@@ -453,6 +456,15 @@ class Pager:
         self._executor.handle([limit, m.ReadaheadChanged(limits.readahead)])
         self._crew.resize(limits.threads)
         self._executor.fetcher.resize(limits.connections)
+        if limits.cache_dir is None:
+            self._cache = None
+        else:
+            # Imported here: most pagers keep nothing.
+            from lazyarr.store.cache import DiskCache
+
+            if self._cache is None or self._cache.directory != limits.cache_dir:
+                self._cache = DiskCache(limits.cache_dir, limits.cache_limit)
+            self._cache.limit_nbytes = limits.cache_limit
 
     def _statistics(self) -> dict[str, Any]:
         machine = self._executor.machine

@@ -30,7 +30,9 @@ class AsyncStore(Protocol):
         """Whether `fetch` may be used."""
         ...
 
-    async def fetch(self, key: str, start: int, stop: int | None) -> Answer | None:
+    async def fetch(
+        self, key: str, start: int, stop: int | None, *, unless: str | None = None
+    ) -> Answer | None:
         """Return ``object[start:stop]`` and the object's size; None when it does not exist.
 
         Parameters
@@ -40,6 +42,8 @@ class AsyncStore(Protocol):
         start, stop : int, int or None
             ``(0, None)`` for all of it, ``(-n, None)`` for the last `n` bytes, else a range
             that must be there.
+        unless : str, optional
+            A version: `UNCHANGED` when all of it was asked for and it is of that version still.
 
         Raises
         ------
@@ -58,7 +62,14 @@ def event_loop() -> asyncio.AbstractEventLoop:
 
 
 async def fetch(
-    store: Store, key: str, start: int, stop: int | None, *, threads: Executor, retry: bool = True
+    store: Store,
+    key: str,
+    start: int,
+    stop: int | None,
+    *,
+    threads: Executor,
+    retry: bool = True,
+    unless: str | None = None,
 ) -> Answer | None:
     """Return ``object[start:stop]`` of any store, as `AsyncStore.fetch` does.
 
@@ -74,11 +85,13 @@ async def fetch(
         Where a store is read that can only block.
     retry : bool
         Whether a store that tries again may do so.
+    unless : str, optional
+        As of `AsyncStore.fetch`.
     """
     while not retry and isinstance(store, RetryingStore):
         store = store.inner
     if getattr(store, "is_asynchronous", False):
-        return await cast("AsyncStore", store).fetch(key, start, stop)
+        return await cast("AsyncStore", store).fetch(key, start, stop, unless=unless)
     loop = event_loop()
     return await loop.run_in_executor(threads, _fetch_blocking, store, key, start, stop)
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "METADATA_NAMES",
+    "UNCHANGED",
     "Answer",
     "Buffer",
     "Store",
@@ -30,10 +31,25 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 
 
 class Answer(NamedTuple):
-    """Bytes of an object, and the object's size in bytes where it is known."""
+    """Bytes of an object, and what is known of the object.
+
+    Attributes
+    ----------
+    data : bytes-like
+        What was asked for.
+    total_nbytes : int or None
+        The object's size.
+    version : str or None
+        What differs from this as soon as a byte of the object does.
+    """
 
     data: Buffer
     total_nbytes: int | None
+    version: str | None = None
+
+
+UNCHANGED = Answer(b"", None)
+"""This very object: the version that was named is still the object's."""
 
 
 METADATA_NAMES = ("zarr.json", ".zmetadata", ".zarray", ".zgroup", ".zattrs")

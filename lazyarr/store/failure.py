@@ -13,7 +13,15 @@ import errno
 import socket
 from typing import NamedTuple
 
-__all__ = ["REMEDIES", "Failure", "Fault", "UnusableAnswerError", "decode_failure", "decode_status"]
+__all__ = [
+    "REMEDIES",
+    "Failure",
+    "Fault",
+    "UnusableAnswerError",
+    "decode_failure",
+    "decode_status",
+    "status_of",
+]
 
 
 class Fault(enum.Enum):
@@ -162,6 +170,15 @@ def decode_failure(error: BaseException) -> Failure:
     )
 
 
+def status_of(error: BaseException) -> int | None:
+    """Return the HTTP status that an exception, or what it was raised from, tells of."""
+    for each in (error, *_causes(error)):
+        status = _any_status(each)
+        if status is not None:
+            return status
+    return None
+
+
 def _causes(error: BaseException) -> list[BaseException]:
     # At most eight: a chain can be a ring.
     causes: list[BaseException] = []
@@ -190,6 +207,11 @@ def _meaning(error: BaseException) -> Fault | None:
 
 
 def _status(error: BaseException) -> int | None:
+    status = _any_status(error)
+    return status if status is not None and status >= 400 else None
+
+
+def _any_status(error: BaseException) -> int | None:
     # botocore: a dict.  requests, azure: an object.  aiohttp: status.  gcsfs, urllib: code.
     response = getattr(error, "response", None)
     if isinstance(response, dict):
@@ -198,7 +220,7 @@ def _status(error: BaseException) -> int | None:
         status = getattr(response, "status_code", None)
     for name in ("status", "code", "status_code"):
         status = status if status is not None else getattr(error, name, None)
-    return status if isinstance(status, int) and 400 <= status <= 599 else None
+    return status if isinstance(status, int) and 300 <= status <= 599 else None
 
 
 def _code(error: BaseException) -> object:

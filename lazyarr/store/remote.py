@@ -126,7 +126,9 @@ class FsspecStore:
         """Whether `fetch` may be used."""
         return isinstance(self._way(), AsyncTransport)
 
-    async def fetch(self, key: str, start: int, stop: int | None) -> Answer | None:
+    async def fetch(
+        self, key: str, start: int, stop: int | None, *, unless: str | None = None
+    ) -> Answer | None:
         """Return ``object[start:stop]`` and the object's size; None when it does not exist.
 
         What `read`, `read_range` and `read_suffix` do, on `event_loop` and without a thread
@@ -137,7 +139,7 @@ class FsspecStore:
         assert isinstance(way, AsyncTransport)
         try:
             async with asyncio.timeout(self.timeout_seconds):
-                answer = await way.read(self._path(key), start, stop)
+                answer = await way.read(self._path(key), start, stop, unless)
         except Exception as error:  # noqa: BLE001 - every protocol has errors of its own
             if decode_failure(error).fault is Fault.MISSING:
                 return None

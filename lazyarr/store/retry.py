@@ -187,7 +187,9 @@ class RetryingStore:
         """Whether `fetch` may be used."""
         return getattr(self.inner, "is_asynchronous", False)
 
-    async def fetch(self, key: str, start: int, stop: int | None) -> Answer | None:
+    async def fetch(
+        self, key: str, start: int, stop: int | None, *, unless: str | None = None
+    ) -> Answer | None:
         """Return ``object[start:stop]``; see `AsyncStore`."""
         # Imported here: opening a local store does not need it.
         import asyncio
@@ -196,7 +198,7 @@ class RetryingStore:
         started, failures = self._clock(), 0
         while True:
             try:
-                return await inner.fetch(key, start, stop)
+                return await inner.fetch(key, start, stop, unless=unless)
             except StoreError as error:
                 failures += 1
                 delay = self._delay_or_raise(error, failures, started)

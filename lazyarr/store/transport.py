@@ -43,8 +43,13 @@ class Transport(Protocol):
 class AsyncTransport(Protocol):
     """A way that can also be gone without a thread that waits, on `asynchronous.event_loop`."""
 
-    async def read(self, path: str, start: int, stop: int | None) -> Answer:
-        """Return ``object[start:stop]`` and the object's size; ``(-n, None)`` are the last `n`."""
+    async def read(
+        self, path: str, start: int, stop: int | None, unless: str | None = None
+    ) -> Answer:
+        """Return ``object[start:stop]``; ``(-n, None)`` are the last `n` bytes.
+
+        `UNCHANGED` when all of it was asked for, unless it is still of a version, and it is.
+        """
         ...
 
 

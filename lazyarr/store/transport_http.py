@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from lazyarr.store.base import UNCHANGED, Answer
 from lazyarr.store.failure import UnusableAnswerError
-from lazyarr.store.transport import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -113,18 +113,24 @@ class HttpTransport:
             raise UnusableAnswerError(f"the server lists nothing there; {advice}")
         return [url + unquote(name) for name in names]
 
-    async def read(self, path: str, start: int, stop: int | None) -> Answer:
+    async def read(
+        self, path: str, start: int, stop: int | None, unless: str | None = None
+    ) -> Answer:
         """Return ``object[start:stop]``; ``(-n, None)`` are the last `n` bytes."""
         if start < 0:
             return await self._fetch_suffix(path, -start)
-        return await self._fetch(path, start, stop)
+        return await self._fetch(path, start, stop, unless)
 
-    async def _fetch(self, path: str, start: int | None, stop: int | None) -> Answer:
+    async def _fetch(
+        self, path: str, start: int | None, stop: int | None, unless: str | None = None
+    ) -> Answer:
         if start is None or stop is None:
-            async with await self._get(path, None) as response:
+            async with await self._get(path, None, unless) as response:
+                if response.status == 304 and unless is not None:
+                    return UNCHANGED
                 _require_status(response, path, 200)
                 data = await response.read()
-                return Answer(data, len(data))
+                return Answer(data, len(data), _version(response, len(data)))
         async with await self._get(path, f"bytes={start}-{stop - 1}") as response:
             if response.status == 200:
                 return await _read_part(response, start, stop)
@@ -161,12 +167,14 @@ class HttpTransport:
             return Answer(b"", 0)
         return await self._fetch(path, max(0, total - nbytes), total)
 
-    async def _get(self, path: str, byte_range: str | None) -> Any:
+    async def _get(self, path: str, byte_range: str | None, unless: str | None = None) -> Any:
         session = await self.fs.set_session()
         # An answer that is compressed for the journey has other ranges than the object.
         headers = {**self.fs.kwargs.get("headers", {}), "Accept-Encoding": "identity"}
         if byte_range is not None:
             headers["Range"] = byte_range
+        if unless is not None and unless.startswith('"'):
+            headers["If-None-Match"] = unless
         return session.get(self.fs.encode_url(path), **{**self.fs.kwargs, "headers": headers})
 
     def _run(self, make: Callable[[], Coroutine[Any, Any, Answer]]) -> Answer:
@@ -193,7 +201,7 @@ async def _read_partial(response: Any) -> tuple[Answer, ContentRange]:
     if len(data) > given.stop - given.start:
         found = f"the server gave {len(data)} bytes as [{given.start}, {given.stop})"
         raise UnusableAnswerError(found)
-    return Answer(data, given.total_nbytes), given
+    return Answer(data, given.total_nbytes, _version(response, given.total_nbytes)), given
 
 
 async def _read_part(response: Any, start: int, stop: int) -> Answer:
@@ -207,6 +215,25 @@ async def _read_part(response: Any, start: int, stop: int) -> Answer:
             response.close()
             break
     return Answer(bytes(part), _content_length(response))
+
+
+def _version(response: Any, total_nbytes: int | None) -> str | None:
+    """Return what says that an object has not changed by a byte, if the server gives that.
+
+    A weak entity tag says less.  A date alone does if it has passed for some time when it is
+    told: what is written in the same second has the same (RFC 9110, section 8.8.2.2).
+    """
+    tag: str | None = response.headers.get("ETag")
+    if tag is not None:
+        return tag if tag.startswith('"') else None
+    from email.utils import parsedate_to_datetime
+
+    try:
+        modified, now = (response.headers[name] for name in ("Last-Modified", "Date"))
+        age = parsedate_to_datetime(now) - parsedate_to_datetime(modified)
+    except (KeyError, ValueError, TypeError):
+        return None
+    return f"{modified} {total_nbytes}" if age.total_seconds() >= 60 else None
 
 
 def _content_length(response: Any) -> int | None:

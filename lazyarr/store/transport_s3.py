@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lazyarr.store.failure import Fault, UnusableAnswerError, decode_failure
-from lazyarr.store.transport import Answer, FsspecTransport
+from lazyarr.store.base import UNCHANGED, Answer
+from lazyarr.store.failure import Fault, UnusableAnswerError, decode_failure, status_of
+from lazyarr.store.transport import FsspecTransport
 from lazyarr.store.transport_http import parse_content_range
 
 if TYPE_CHECKING:
@@ -37,17 +38,23 @@ class S3Transport(FsspecTransport):
         """Return the last bytes of an object and its size."""
         return self._run(lambda: self.read(path, -nbytes, None))
 
-    async def read(self, path: str, start: int, stop: int | None) -> Answer:
+    async def read(
+        self, path: str, start: int, stop: int | None, unless: str | None = None
+    ) -> Answer:
         """Return ``object[start:stop]``; ``(-n, None)`` are the last `n` bytes."""
         if stop is not None:
-            return await self._get_object(path, f"bytes={start}-{stop - 1}", start, stop)
-        if start >= 0:
-            return await self._get_object(path, None, start, stop)
+            options = {"Range": f"bytes={start}-{stop - 1}"}
+        elif start < 0:
+            options = {"Range": f"bytes={start}"}
+        else:
+            options = {"IfNoneMatch": unless} if unless is not None else {}
         try:
-            return await self._get_object(path, f"bytes={start}", start, None)
-        except OSError as error:
+            return await self._get_object(path, start, stop, options)
+        except Exception as error:
+            if unless is not None and status_of(error) == 304:
+                return UNCHANGED
             # InvalidRange: an empty object has no last byte, every other one has.
-            if decode_failure(error).fault is Fault.RANGE:
+            if start < 0 and decode_failure(error).fault is Fault.RANGE:
                 return Answer(b"", 0)
             raise
 
@@ -58,10 +65,9 @@ class S3Transport(FsspecTransport):
         return answer
 
     async def _get_object(
-        self, path: str, byte_range: str | None, start: int, stop: int | None
+        self, path: str, start: int, stop: int | None, options: dict[str, str]
     ) -> Answer:
         bucket, key, version = self.fs.split_path(path)
-        options = {"Range": byte_range} if byte_range else {}
         if version:
             options["VersionId"] = version
         # What fsspec's call_s3 waits for.
@@ -69,13 +75,14 @@ class S3Transport(FsspecTransport):
         response = await get_object("get_object", Bucket=bucket, Key=key, **options)
         async with response["Body"] as body:
             data: bytes = await body.read()
+        tag = response.get("ETag")
         if "ContentRange" not in response:
             # The whole object: asked for, or from a server that ignores Range.
-            return Answer(data[start:stop] if byte_range else data, len(data))
+            return Answer(data[start:stop], len(data), tag)
         given = parse_content_range(response["ContentRange"])
         total = given.total_nbytes
         expected = start if start >= 0 else max(0, (total or 0) + start)
         if given.start != expected or len(data) > given.stop - given.start:
             found = f"the server gave {len(data)} bytes as [{given.start}, {given.stop}) of {total}"
             raise UnusableAnswerError(found)
-        return Answer(data, total)
+        return Answer(data, total, tag)

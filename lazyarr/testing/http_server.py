@@ -47,6 +47,8 @@ class Behaviour:
         How long the answer is held back.
     no_listing : bool
         Status 404 for directories.
+    etags : bool
+        Answers name the object's version, and status 304 says that it has not changed.
     hold : bool
         The answer is held back until `HttpServer.let_go`.
     """
@@ -60,6 +62,7 @@ class Behaviour:
     wrong_bytes: bool = False
     delay_seconds: float = 0.0
     no_listing: bool = False
+    etags: bool = True
     hold: bool = False
 
 
@@ -233,6 +236,7 @@ class _Server(ThreadingHTTPServer):
 class _Handler(SimpleHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: _Server
+    _etag = ""
 
     def __init__(self, request: Any, client_address: Any, server: _Server) -> None:
         super().__init__(request, client_address, server, directory=server.directory)
@@ -253,6 +257,8 @@ class _Handler(SimpleHTTPRequestHandler):
             super().do_HEAD() if self.command == "HEAD" else super().do_GET()
         elif os.path.isfile(path):
             with open(path, "rb") as file:
+                status = os.fstat(file.fileno())
+                self._etag = f'"{status.st_mtime_ns:x}-{status.st_size:x}-{status.st_ino:x}"'
                 self._send_object(file.read(), request.range, behaviour)
         else:
             self.send_error(404)
@@ -261,6 +267,9 @@ class _Handler(SimpleHTTPRequestHandler):
 
     def _send_object(self, data: bytes, asked: str | None, behaviour: Behaviour) -> None:
         match = _RANGE.fullmatch(asked or "")
+        if behaviour.etags and self.headers.get("If-None-Match") == self._etag:
+            self._send_body(304, b"", None, behaviour)
+            return
         if match is None or behaviour.ignore_range:
             self._send_body(200, data, None, behaviour)
             return
@@ -281,6 +290,8 @@ class _Handler(SimpleHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         if content_range is not None:
             self.send_header("Content-Range", content_range)
+        if behaviour.etags:
+            self.send_header("ETag", self._etag)
         self.end_headers()
         if behaviour.wrong_bytes:
             body = bytes(byte ^ 0xFF for byte in body)

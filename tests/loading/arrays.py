@@ -14,7 +14,7 @@ from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec, TransposeCodec, 
 
 from lazyarr.format import ArrayMetadata, Layout, parse_node, parse_v2_array
 from lazyarr.kernel import PAGE_NBYTES
-from lazyarr.loading.fetching import Fetcher
+from lazyarr.loading.fetching import Fetcher, Rank
 from lazyarr.loading.source import Fetched, Source
 from lazyarr.loading.workspace import Workspace
 from lazyarr.plan.geometry import Geometry
@@ -134,7 +134,7 @@ def fetch(source: Source, unit: int) -> Fetched:
     """Return the encoded chunks of a unit as they come over a network; raise what went wrong."""
     results: queue.SimpleQueue[Fetched | BaseException] = queue.SimpleQueue()
     fetcher = Fetcher(4, failed=results.put)
-    fetcher.submit(source, unit, results.put, urgent=True)
+    fetcher.submit(source, unit, results.put, rank=Rank.REQUEST)
     fetcher.flush()
     result = results.get(timeout=60)
     fetcher.close()

@@ -1,0 +1,88 @@
+"""What is wanted of remote stores and waits for its turn."""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias
+
+from lazyarr.plan.coalescing import RangeQueue
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lazyarr.loading.finding import IndexRead, Place
+    from lazyarr.loading.source import Fetched, Source
+
+__all__ = ["Done", "Lane", "Part", "Rank", "Wanted"]
+
+# What is not wanted is read along where that is cheaper than a request of its own:
+# a request takes half a millisecond of the processor, as long as copying this twice.
+_MAX_GAP_NBYTES = 64 << 10
+
+Done: TypeAlias = "Callable[[Fetched | BaseException], None]"
+"""Told of the chunks of a unit, or of why they can not be had."""
+
+
+class Rank(enum.IntEnum):
+    """Whose turn is first."""
+
+    FAULT = 0  # a thread waits, with the GIL held
+    REQUEST = 1  # somebody waits
+    READAHEAD = 2  # nobody waits
+
+
+@dataclass(eq=False, slots=True)
+class Wanted:
+    """A unit on its way."""
+
+    source: Source
+    unit: int
+    rank: Rank
+    done: Done
+    chunks: list[memoryview | None] = field(default_factory=list)
+    n_missing: int = 0
+    error: BaseException | None = None
+
+
+@dataclass(eq=False, slots=True)
+class Part:
+    """A chunk of a unit on its way.
+
+    Attributes
+    ----------
+    owner : Wanted
+        The unit.
+    position : int
+        Which of its chunks.
+    chunk : tuple of int
+        The chunk's place in the grid.
+    is_second : bool
+        Whether its bytes were wrong once.
+    is_alone : bool
+        Whether a read of it together with others failed.
+    is_looked_up : bool
+        Whether it is known not to be kept on disk.
+    """
+
+    owner: Wanted
+    position: int
+    chunk: tuple[int, ...]
+    is_second: bool = False
+    is_alone: bool = False
+    is_looked_up: bool = False
+
+
+class Lane:
+    """What waits to be read with one rank: indexes, what is read alone, ranges of objects."""
+
+    def __init__(self) -> None:
+        self.indexes: deque[tuple[Source, IndexRead]] = deque()
+        self.alone: deque[tuple[Source, Place, Part]] = deque()
+        self.ranges: RangeQueue[tuple[Source, str], Part] = RangeQueue(
+            max_gap_nbytes=_MAX_GAP_NBYTES
+        )
+
+    def __repr__(self) -> str:
+        return f"<Lane: {len(self.indexes)} indexes, {len(self.alone)} alone, {self.ranges!r}>"

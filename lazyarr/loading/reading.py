@@ -1,0 +1,89 @@
+"""Reads of an array's store on the event loop, and of what was kept of it on disk."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lazyarr.store import UNCHANGED, event_loop, fetch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from concurrent.futures import ThreadPoolExecutor
+
+    from lazyarr.loading.finding import Place
+    from lazyarr.loading.source import Source
+    from lazyarr.store import Answer
+    from lazyarr.store.cache import Kept
+
+__all__ = ["Reader"]
+
+
+class Reader:
+    """What a fetcher asks stores and caches; all but `submit` and `close` on the event loop.
+
+    Stores that can only block, and files, are read in threads.
+    """
+
+    def __init__(self) -> None:
+        self._pool: ThreadPoolExecutor | None = None
+
+    def __repr__(self) -> str:
+        return f"<Reader: {'no' if self._pool is None else 'some'} threads>"
+
+    @property
+    def _threads(self) -> ThreadPoolExecutor:
+        if self._pool is None:
+            # Imported here: pagers of local stores do without.
+            from concurrent.futures import ThreadPoolExecutor
+
+            # Threads are started one by one when there is work for them: never more than
+            # there are requests under way.
+            self._pool = ThreadPoolExecutor(1 << 16, "pager-fetch")
+        return self._pool
+
+    def submit(self, function: Callable[[], None]) -> None:
+        """Have a thread do something, from any thread."""
+        self._threads.submit(function)
+
+    def close(self) -> None:
+        """Wait for the threads to end; nothing may be under way."""
+        if self._pool is not None:
+            self._pool.shutdown()
+
+    async def open(self, source: Source) -> None:
+        """Open a source's store; raises what that raises."""
+        await event_loop().run_in_executor(self._threads, lambda: source.store)
+
+    async def fetch(
+        self, source: Source, place: Place, *, retry: bool = True, unless: str | None = None
+    ) -> Answer | None:
+        """Ask the store, and take down of which version its answer is; None for no object."""
+        answer = await fetch(
+            source.store, *place, threads=self._threads, retry=retry, unless=unless
+        )
+        if source.cache is not None and answer is not UNCHANGED:
+            source.cache.note(place.key, None if answer is None else answer.version)
+        return answer
+
+    async def recall(self, source: Source, places: Sequence[Place]) -> list[Kept | None]:
+        """Return what was kept on disk of some places, None for each of which nothing was."""
+        cache = source.cache
+        if cache is None:
+            return [None] * len(places)
+        return await event_loop().run_in_executor(
+            self._threads, lambda: [cache.recall(*place) for place in places]
+        )
+
+    async def keep(
+        self, source: Source, chunks: Sequence[tuple[Place, memoryview]], version: str | None
+    ) -> None:
+        """Write to disk what was fetched, if its version is known."""
+        cache = source.cache
+        if cache is None or version is None:
+            return
+
+        def keep() -> None:
+            for place, data in chunks:
+                cache.keep(*place, data, version)
+
+        await event_loop().run_in_executor(self._threads, keep)

@@ -1,0 +1,153 @@
+"""Fetched chunks that are kept from one run to the next."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import lazyarr
+from lazyarr.testing import Behaviour
+from tests.process.running import run_program
+
+SHAPE = (64, 5000)
+PROGRAM = """
+url, cache, limit, total = sys.argv[1:]
+lazyarr.configure(cache_dir=cache or None, cache_limit=limit)
+x = lazyarr.open(url)["x"]
+x.prefetch()
+assert int(np.asarray(x).sum()) == int(total), "wrong bytes"
+print(lazyarr.stats()["bytes_fetched"])
+"""
+
+
+def numbers(seed):
+    return np.random.default_rng(seed).integers(0, 60000, SHAPE).astype(np.uint16)
+
+
+@pytest.fixture(params=["shards", "objects"])
+def shards(request):
+    return (16, 5000) if request.param == "shards" else None
+
+
+@pytest.fixture
+def run(http_server, tmp_path):
+    """Reads all of an array in a new process, gives the bytes fetched and the ranges asked for."""
+    cache = tmp_path / "cache"
+
+    def run(data, *, limit="1 GiB", cache=str(cache)):
+        http_server.requests()
+        done = run_program(PROGRAM, f"{http_server.url}/a.zarr", cache, limit, int(data.sum()))
+        assert (done.returncode, done.stderr) == (0, "")
+        asked = [r for r in http_server.requests() if "/c/" in r.path]
+        return int(done.stdout), asked
+
+    return run
+
+
+def save(http_server, data, shards):
+    options = {"chunks": (4, SHAPE[1]), "shards": shards, "overwrite": True}
+    lazyarr.save(f"{http_server.directory}/a.zarr", {"x": data}, **options)
+
+
+def files(directory):
+    return [path for path in Path(directory).rglob("*") if path.is_file()]
+
+
+def test_a_second_run_fetches_no_chunk(http_server, run, shards):
+    """It asks for shard indexes, or whether whole objects have changed, and for nothing else."""
+    data = numbers(1)
+    save(http_server, data, shards)
+    nbytes, _ = run(data)
+    assert nbytes > data.nbytes // 2
+    nbytes, asked = run(data)
+    assert nbytes == 0
+    assert len(asked) == (4 if shards else 16)
+    assert all((request.range or "").startswith("bytes=-" if shards else "") for request in asked)
+
+
+def test_what_has_changed_is_fetched_again(http_server, run, shards):
+    """Also where it is as long as it was: the server names another version."""
+    save(http_server, numbers(1), shards)
+    run(numbers(1))
+    save(http_server, numbers(2), shards)
+    nbytes, _ = run(numbers(2))
+    assert nbytes > 0
+    assert run(numbers(2))[0] == 0
+
+
+def test_nothing_is_kept_where_no_directory_is_named_or_no_version(http_server, run, tmp_path):
+    """A server that does not say which version an object is can not be asked about it."""
+    data = numbers(1)
+    save(http_server, data, None)
+    assert run(data, cache="")[0] > 0
+    assert not (tmp_path / "cache").exists()
+    http_server.behave(Behaviour(etags=False))
+    assert run(data)[0] == run(data)[0] > 0
+    assert files(tmp_path / "cache") == []
+
+
+def test_damaged_entries_are_fetched_again(http_server, run, shards, tmp_path):
+    """Changed, cut off or emptied: as if they were not there; and they are mended."""
+    data = numbers(1)
+    save(http_server, data, shards)
+    run(data)
+    entries = sorted(files(tmp_path / "cache"))
+    assert len(entries) == 16
+    for path, damage in zip(entries[:3], (b"\0" * 7, b"", None), strict=True):
+        content = bytearray(path.read_bytes())
+        content[-9:] = content[-9:][::-1]
+        path.write_bytes(content if damage is None else damage)
+    nbytes, _ = run(data)
+    assert 0 < nbytes < data.nbytes // 2
+    assert run(data)[0] == 0
+
+
+def test_the_directory_is_bounded_and_the_users_alone(http_server, run, shards, tmp_path):
+    """Old entries go when there is no room."""
+    data = numbers(1)
+    save(http_server, data, shards)
+    assert run(data, limit="200 kB")[0] > 400_000
+    for path in (tmp_path / "cache").rglob("*"):
+        assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600)
+    kept = files(tmp_path / "cache")
+    assert 100_000 < sum(path.stat().st_size for path in kept) <= 200_000
+
+
+def test_a_directory_that_others_may_write_to_is_not_used(http_server, run, tmp_path):
+    """What they put there would be believed."""
+    data = numbers(1)
+    save(http_server, data, None)
+    (tmp_path / "cache").mkdir()
+    os.chmod(tmp_path / "cache", 0o777)
+    assert run(data)[0] == run(data)[0] > 0
+    assert files(tmp_path / "cache") == []
+
+
+def test_s3_tells_versions_too(s3_server, tmp_path):
+    """Of whole objects and of shards."""
+    url, options = f"s3://{s3_server.make_bucket()}/a.zarr", s3_server.storage_options
+    data = numbers(3)
+    lazyarr.save(url, {"x": data, "y": data}, chunks=(4, 5000), storage_options=options)
+    program = """
+    import json
+    url, cache, options, total = sys.argv[1:]
+    lazyarr.configure(cache_dir=cache)
+    ds = lazyarr.open(url, storage_options=json.loads(options))
+    for x in (ds["x"], ds["y"]):
+        x.prefetch()
+        assert int(np.asarray(x).sum()) == int(total), "wrong bytes"
+    print(lazyarr.stats()["bytes_fetched"])
+    """
+    import json
+
+    found = []
+    for _ in range(2):
+        cache = tmp_path / "cache"
+        done = run_program(program, url, cache, json.dumps(options), int(data.sum()))
+        assert (done.returncode, done.stderr) == (0, "")
+        found.append(int(done.stdout))
+    assert found[0] > 0 == found[1]
