@@ -8,7 +8,7 @@ import queue
 import threading
 import time
 from collections import deque
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from lazyarr import settings
@@ -73,13 +73,21 @@ class Loader:
         with self._lock:
             fetcher = self._fetcher = self._fetcher or self._make_fetcher()
             self._fetching.add(answers)
+
+        def give(answer: Fetched | BaseException) -> None:
+            answers.put(answer)
+            if answers not in self._fetching:
+                _give_back(fetcher, answers)
+
         try:
-            fetcher.submit(source, unit, answers.put, rank=Rank.REQUEST)
+            fetcher.submit(source, unit, give, rank=Rank.REQUEST)
             fetcher.flush()
             answer = answers.get()
         finally:
             with self._lock:
                 self._fetching.discard(answers)
+            # What comes when the wait was interrupted still counts as on its way.
+            _give_back(fetcher, answers)
         if isinstance(answer, BaseException):
             raise answer
         try:
@@ -90,7 +98,11 @@ class Loader:
     def _make_fetcher(self) -> Fetcher:
         from lazyarr.loading.fetching import Fetcher
 
-        return Fetcher(settings.current().connections, failed=self._fail_all)
+        return Fetcher(
+            settings.current().connections,
+            failed=self._fail_all,
+            on_retry=lambda: self.measurements.count("retries", 1),
+        )
 
     def _fail_all(self, error: BaseException) -> None:
         """Tell everybody who waits of what must not happen."""
@@ -158,11 +170,25 @@ class Loader:
             "steps": self.measurements.document(),
         }
 
+    def configure(self, changed: settings.Settings) -> None:
+        """Keep to settings that have changed."""
+        self.cache.trim(changed.memory_limit)
+        if self._fetcher is not None:
+            self._fetcher.resize(changed.connections)
+
     def after_fork_in_child(self) -> None:
         """Begin anew: of all threads of the parent the child has one."""
         self.generation += 1
         self.cache.after_fork_in_child()
         self._renew()
+
+
+def _give_back(fetcher: Fetcher, answers: queue.SimpleQueue[Fetched | BaseException]) -> None:
+    """Let go of an answer that nobody has taken."""
+    with suppress(queue.Empty):
+        answer = answers.get_nowait()
+        if not isinstance(answer, BaseException):
+            fetcher.release(answer)
 
 
 loader = Loader()
@@ -175,7 +201,7 @@ def _after_fork_in_child() -> None:
         janitor.after_fork_in_child()
 
 
-settings.subscribe(lambda changed: loader.cache.trim(changed.memory_limit))
+settings.subscribe(loader.configure)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
         before=loader.cache.before_fork,

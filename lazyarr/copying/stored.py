@@ -112,7 +112,7 @@ class StoredArray:
         begin = time.perf_counter()
         source = self.source()
         nbytes = self.geometry.unit_bytes(unit).size
-        with loader.workspace() as workspace, self._fetched(source, unit) as fetched:
+        with self._fetched(source, unit) as fetched, loader.workspace() as workspace:
             if source.load(unit, workspace, fetched):
                 data = np.frombuffer(workspace.unit.view, np.uint8, nbytes).copy()
             else:
