@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lazyarr.client.hierarchy import Hierarchy
     from lazyarr.client.lazyarray import LazyArray
     from lazyarr.client.node import ArrayNode
+    from lazyarr.errors import KernelUnsupportedError
 
 __all__ = ["Making", "begin_engine", "chosen_engine", "find_making"]
 
@@ -51,6 +52,8 @@ def begin_engine() -> str:
 
     Raises
     ------
+    KernelUnsupportedError
+        When this system can not have the engine that is set.
     PagerError
         When no pager can be started.
     """
@@ -59,9 +62,11 @@ def begin_engine() -> str:
     if chosen == "copy":
         janitor.start()
         return "copy"
-    if chosen is not None or sys.platform == "linux":
+    if sys.platform == "linux":
         # First of all: the pager starts up while this process reads and imports.
         process.begin()
+    elif chosen is not None and (refusal := _refusal()) is not None:
+        raise refusal
     if chosen is None:
         chosen = _automatic = _choose()
     return chosen
@@ -76,16 +81,12 @@ def chosen_engine() -> str | None:
 def _choose() -> str:
     """Return the engine that this system has; say so once if it is not the better one."""
     global _automatic
-    from lazyarr.kernel import probe
-    from lazyarr.kernel.diagnosis import unopenable
-
-    support = probe()
-    if support.usable:
+    refusal = _refusal()
+    if refusal is None:
         return "userfaultfd"
     process.abandon()
     janitor.start()
     _automatic = "copy"
-    refusal = unopenable(support.attempts, support.surroundings)
     warnings.warn(
         "arrays are not memory that fills on touch, each read makes a copy: "
         f"{refusal.message}; to mend it: {refusal.remedy}; to accept it: LAZYARR_ENGINE=copy",
@@ -93,6 +94,15 @@ def _choose() -> str:
         stacklevel=5,
     )
     return "copy"
+
+
+def _refusal() -> KernelUnsupportedError | None:
+    """Return why no userfaultfd opens; None when one does."""
+    from lazyarr.kernel import probe
+    from lazyarr.kernel.diagnosis import unopenable
+
+    support = probe()
+    return None if support.usable else unopenable(support.attempts, support.surroundings)
 
 
 def find_making(engine: str) -> Making:

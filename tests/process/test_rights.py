@@ -83,9 +83,10 @@ REFUSE_USERFAULTFD = """
 
 @needs_root
 def test_a_kernel_that_refuses_is_explained(url):
-    """Where the system call is filtered, the error names what is missing and what to do."""
+    """Where an engine is wanted that can not be had, the error names what is missing, and why."""
     program = f"""
     {REFUSE_USERFAULTFD}
+    lazyarr.configure(engine="userfaultfd")
     try:
         lazyarr.open(sys.argv[1])
     except lazyarr.KernelUnsupportedError as error:
@@ -96,3 +97,38 @@ def test_a_kernel_that_refuses_is_explained(url):
     assert ended.returncode == 0, ended.stderr
     assert "cannot open userfaultfd" in ended.stdout
     assert "lazyarr doctor" in ended.stdout
+
+
+@needs_root
+def test_where_the_kernel_refuses_arrays_copy(url, copy):
+    """Everything can be read, after one warning that says why and what to do; no pager stays."""
+    program = f"""
+    {REFUSE_USERFAULTFD}
+    import pickle, warnings
+    data = np.load(sys.argv[2])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        x = lazyarr.open(sys.argv[1])
+        y = lazyarr.open(sys.argv[1])
+        z = pickle.loads(pickle.dumps(x[3:9]))
+    assert [type(a) for a in (x, y, z)] == [lazyarr.CopyArray] * 3
+    (warning,) = caught
+    assert warning.category is lazyarr.EngineWarning
+    assert warning.filename == "<string>", warning
+    assert (x[[5, 60]] == data[[5, 60]]).all() and (z[2] == data[5]).all()
+    assert (np.asarray(y) == data).all()
+    assert in_child(lambda: None if (lazyarr.open(sys.argv[1])[7] == data[7]).all() else 1 / 0) == 0
+    assert lazyarr.stats()["units_loaded"] > 0
+    assert not lazyarr.doctor().usable
+    try:
+        print(os.wait())
+    except ChildProcessError:
+        print("no children")
+    print(warning.message)
+    """
+    ended = run_program(program, url, copy, wrapper=AS_NOBODY)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    children, message = ended.stdout.splitlines()
+    assert children == "no children"
+    for words in ("cannot open userfaultfd", "lazyarr doctor", "LAZYARR_ENGINE=copy", "--device"):
+        assert words in message
