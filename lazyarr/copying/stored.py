@@ -16,7 +16,6 @@ from lazyarr.copying.phantom import ADDRESS
 from lazyarr.copying.transfers import plan_picked, plan_view
 from lazyarr.loading.source import Source
 from lazyarr.store import RetryingStore
-from lazyarr.store.local import LocalStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,7 +62,8 @@ class StoredArray:
         self._source: tuple[int, Source] | None = None
         self._store = hierarchy.store.inner
         self._policy = hierarchy.store.policy
-        self.is_remote = not isinstance(self._store, LocalStore)
+        # Local files are read by the thread that decodes them, by whatever kind of store.
+        self.is_remote = not self._store.url.startswith("file://")
 
     def __repr__(self) -> str:
         return f"<StoredArray {self.node.metadata.path!r} of {self.node.store_url}>"

@@ -147,7 +147,11 @@ class Fetcher:
         self._reader.submit(lambda: self._begin(function))
 
     def _begin(self, function: Callable[[], None]) -> None:
-        self._loop = event_loop()
+        try:
+            self._loop = event_loop()
+        except BaseException as error:  # noqa: BLE001 - nobody else would hear of it
+            self._failed(error)
+            return
         self._call(function)
 
     def _run(self, function: Callable[[], None]) -> None:

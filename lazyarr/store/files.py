@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
+import operator
 import os
 import stat
 from typing import TYPE_CHECKING, NoReturn
@@ -31,15 +33,18 @@ __all__ = [
 HAS_DIRECTORY_DESCRIPTORS = os.open in os.supports_dir_fd
 """Whether files can be opened relative to an open directory: everywhere but on Windows."""
 
-# Windows has none of these; nothing is opened with them there.
-_CLOEXEC = getattr(os, "O_CLOEXEC", 0)
+
+def _flags(*names: str) -> int:
+    """Return flags for opening; Windows lacks most, and nothing is opened with them there."""
+    return functools.reduce(operator.or_, (getattr(os, name, 0) for name in names))
+
+
 # Without O_NONBLOCK, opening a FIFO that somebody left in the store waits for ever.
 # It means nothing for regular files.
-READ_FLAGS = os.O_RDONLY | _CLOEXEC | getattr(os, "O_NONBLOCK", 0)
-DIRECTORY_FLAGS = os.O_RDONLY | _CLOEXEC | getattr(os, "O_DIRECTORY", 0)
-_CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _CLOEXEC
-
-_LOCK_FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW
+READ_FLAGS = _flags("O_RDONLY", "O_CLOEXEC", "O_NONBLOCK")
+DIRECTORY_FLAGS = _flags("O_RDONLY", "O_CLOEXEC", "O_DIRECTORY")
+_CREATE_FLAGS = _flags("O_WRONLY", "O_CREAT", "O_EXCL", "O_CLOEXEC")
+_LOCK_FLAGS = _flags("O_RDWR", "O_CLOEXEC", "O_NONBLOCK", "O_NOFOLLOW")
 
 TEMPORARY_PREFIX = ".lazyarr-tmp-"
 """Names of files that are being written, or that a dead writer left behind: no objects."""
