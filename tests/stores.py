@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +12,9 @@ import zarr
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["images", "write_zarr"]
+__all__ = ["images", "settle", "write_zarr"]
+
+_CLOCK_REALTIME_COARSE = 5  # linux/time.h: what files are stamped with
 
 
 def images(shape: tuple[int, ...] = (64, 32, 128), dtype: Any = np.uint16) -> np.ndarray:
@@ -27,3 +31,10 @@ def write_zarr(directory: Path, data: np.ndarray, name: str | None = None, **opt
     )
     store[...] = data
     return url
+
+
+def settle(*paths: Path) -> None:
+    """Wait until files that are changed from now on get a later time than these have."""
+    newest = max(path.stat().st_ctime_ns for path in paths)
+    while time.clock_gettime_ns(_CLOCK_REALTIME_COARSE) <= newest:
+        os.sched_yield()

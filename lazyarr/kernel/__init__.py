@@ -3,7 +3,7 @@
 Layers, lowest first: `uapi` the numbers; `outcome` and `events` what the kernel
 answers, as values; `descriptor` and `raw` the calls; `handle` the typed handle.
 Beside them `mapping` and `buffers`, `probe`, `lifeline`,
-`threads`, `holding` and `rename`.
+`threads`, `holding`, `rename` and `status`.
 """
 
 from lazyarr.kernel.buffers import ScratchBuffer, buffer_address, memory_view
@@ -28,6 +28,7 @@ from lazyarr.kernel.mapping import (
 from lazyarr.kernel.outcome import Operation, Outcome, Stop, decode_outcome
 from lazyarr.kernel.probe import KernelSupport, probe
 from lazyarr.kernel.rename import exchange_paths, rename_noreplace
+from lazyarr.kernel.status import Stamp, current_stamp, stamp_of
 from lazyarr.kernel.threads import arm_once, is_armed, read_turns, signal_main_thread
 from lazyarr.kernel.uapi import Features, InstallMode, Ioctls, RegisterMode, WriteProtectMode
 
@@ -74,4 +75,7 @@ __all__ = [
     "signal_main_thread",
     "exchange_paths",
     "rename_noreplace",
+    "Stamp",
+    "current_stamp",
+    "stamp_of",
 ]

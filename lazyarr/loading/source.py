@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 from lazyarr.errors import ChunkError, FormatError, KernelError, LazyarrError, StoreError
 from lazyarr.loading.finding import Finder, IndexRead, Place
 from lazyarr.loading.held import HeldShards, units_per_shard
+from lazyarr.store import is_unchanged
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,6 +105,19 @@ class Source:
     def is_open(self) -> bool:
         """Whether the store is open, so that to ask for it takes no time."""
         return self._opened is not None
+
+    def is_unchanged(self) -> bool:
+        """Return whether a source that is opened now would certainly give the same.
+
+        It would as long as nothing has been read, and where the store can tell that what was
+        read is still what it has.
+
+        Raises
+        ------
+        OSError
+            When the store can not be asked.
+        """
+        return self._opened is None or is_unchanged(self._opened)
 
     def chunks_of(self, unit: int) -> list[tuple[int, ...]]:
         """Return the places in the grid of the chunks of a unit."""

@@ -5,6 +5,7 @@ from lazyarr.store.base import UNCHANGED, Answer, Buffer, Store, StoreReference,
 from lazyarr.store.descriptors import BorrowedFile
 from lazyarr.store.opening import open_reference, open_store, store_reference
 from lazyarr.store.retry import RetryingStore, RetryPolicy
+from lazyarr.store.stamps import is_unchanged
 
 __all__ = [
     "BorrowedFile",
@@ -22,4 +23,5 @@ __all__ = [
     "fetch",
     "Answer",
     "UNCHANGED",
+    "is_unchanged",
 ]

@@ -9,14 +9,17 @@ import stat
 from typing import TYPE_CHECKING, NoReturn
 
 from lazyarr.errors import StoreError
+from lazyarr.kernel import current_stamp
 from lazyarr.store import files
 from lazyarr.store.base import METADATA_NAMES, StoreReference, check_key, check_range
 from lazyarr.store.descriptors import BorrowedFile, DescriptorPool
 from lazyarr.store.directory import HeldDirectory, raise_store_error
+from lazyarr.store.stamps import Stamps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from lazyarr.kernel import Stamp
     from lazyarr.store.base import Buffer
     from lazyarr.store.descriptors import Descriptor
 
@@ -58,6 +61,7 @@ class LocalStore:
         self._root = HeldDirectory(path, identity=identity)
         self._files = DescriptorPool(_KEPT_OPEN)
         self._cleared: set[str] = set()
+        self._stamps = Stamps()
         self.writable = writable
         self.url = self._root.url
 
@@ -132,14 +136,25 @@ class LocalStore:
     def size(self, key: str) -> int | None:
         """Return an object's size in bytes; None when it does not exist."""
         check_key(key, self.url)
-        with self._root.opened() as root:
-            if root is None:
-                return None
-            with self._missing_or_error("look up", key, root):
-                status = os.stat(key, dir_fd=root.fd)
-                self._files.forget_other(key, status)
-                return status.st_size if stat.S_ISREG(status.st_mode) else None
+        with self._root.opened() as root, self._stamps.looking() as look:
+            if root is not None:
+                with self._missing_or_error("look up", key, root):
+                    status = os.stat(key, dir_fd=root.fd)
+                    self._files.forget_other(key, status)
+                    if stat.S_ISREG(status.st_mode):
+                        return status.st_size
+            look.note(key, None)
         return None
+
+    def is_unchanged(self) -> bool:
+        """Return whether every object that was read is certainly what it was, or missing still.
+
+        Raises
+        ------
+        OSError
+            When the file system can not be asked.
+        """
+        return self._stamps.are_current(self._current_stamp)
 
     def list_names(self, prefix: str) -> tuple[str, ...]:
         """Return the sorted names of what lies directly below a prefix."""
@@ -217,22 +232,40 @@ class LocalStore:
 
     def _open(self, key: str) -> Descriptor | None:
         check_key(key, self.url)
-        with self._root.opened() as root:
-            if root is None:
-                return None
+        with self._root.opened() as root, self._stamps.looking() as look:
             fd = -1
-            with self._missing_or_error("open", key, root):
-                fd = os.open(key, files.READ_FLAGS, dir_fd=root.fd)
-        if fd == -1:
+            if root is not None:
+                with self._missing_or_error("open", key, root):
+                    fd = os.open(key, files.READ_FLAGS, dir_fd=root.fd)
+            status = os.fstat(fd) if fd >= 0 else None
+            is_there = status is not None and not stat.S_ISDIR(status.st_mode)
+            look.note(key, status if is_there else None)
+        if status is None:
             return None
-        mode = os.fstat(fd).st_mode
-        if stat.S_ISREG(mode):
+        if stat.S_ISREG(status.st_mode):
             return self._files.lend(key, fd)
         os.close(fd)
-        if stat.S_ISDIR(mode):
+        if stat.S_ISDIR(status.st_mode):
             return None
         message = f"cannot read {key!r} in {self.url}: it is not a regular file; remove it"
         raise StoreError(message, url=self.url, key=key, transient=False)
+
+    def _current_stamp(self, key: str) -> Stamp | None:
+        """Return what an object is like now, found as `_open` finds it."""
+        with self._root.opened() as root:
+            if root is None:
+                return None
+            try:
+                fd = os.open(key, files.READ_FLAGS, dir_fd=root.fd)
+            except OSError as error:
+                if error.errno in files.MISSING_ERRNOS:
+                    return None
+                raise
+        try:
+            stamp = current_stamp(fd)
+        finally:
+            os.close(fd)
+        return None if stat.S_ISDIR(stamp.mode) else stamp
 
     @contextlib.contextmanager
     def _newest(self, key: str) -> Iterator[Descriptor | None]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from lazyarr.errors import StoreError
+from lazyarr.store.stamps import is_unchanged
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -154,6 +155,10 @@ class RetryingStore:
     def borrow(self, key: str) -> BorrowedFile | None:
         """Return an object as a file, if it is one and open already, to be released; else None."""
         return self.inner.borrow(key)
+
+    def is_unchanged(self) -> bool:
+        """Return whether every object that was read is certainly what it was."""
+        return is_unchanged(self.inner)
 
     def write(self, key: str, data: Buffer) -> None:
         """Put a whole object; putting it twice is the same as once."""

@@ -11,6 +11,7 @@ from lazyarr.kernel import PAGE_NBYTES
 from lazyarr.loading.workspace import Workspace
 from lazyarr.testing import FaultyStore, Misbehaviour
 from tests.loading.arrays import CHECKED, KINDS, fetch, load, store_array
+from tests.stores import settle
 
 
 @pytest.fixture
@@ -124,6 +125,31 @@ def test_store_is_opened_when_it_is_needed_and_once(sharded, workspace):
     source.close()
     assert len(opened) == 1
     assert repr(source) == "<Source: array 'group/x' in file:///test>"
+
+
+@pytest.mark.parametrize("kind", ["rows", "shards", "tiles"])
+def test_source_tells_whether_what_it_gave_is_what_is_stored(tmp_path, workspace, kind):
+    """Until a chunk, or a shard, that it has read is another one."""
+    stored = store_array(tmp_path, missing=3, **KINDS[kind])
+    objects = stored.objects()
+    settle(*objects)
+    source = stored.source()
+    assert source.is_unchanged()
+    for unit in range(stored.geometry.n_units):
+        source.load(unit, workspace)
+    assert source.is_unchanged()
+    objects[-1].write_bytes(objects[-1].read_bytes())
+    assert not source.is_unchanged()
+    source.close()
+
+
+def test_source_of_a_store_that_can_not_tell(sharded, workspace):
+    """What was read is believed to have changed; what was not is not."""
+    source = sharded.source(lambda: FaultyStore(sharded.open()))
+    assert source.is_unchanged()
+    source.load(0, workspace)
+    assert not source.is_unchanged()
+    source.close()
 
 
 def test_index_is_read_once_for_all_chunks_of_a_shard(sharded, workspace):
