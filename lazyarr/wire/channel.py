@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import functools
 import os
 import select
 import socket
@@ -140,8 +141,14 @@ class Channel:
         space = socket.CMSG_SPACE((1 + MAX_DESCRIPTORS) * descriptors.itemsize)
         flags = int(socket.MSG_CMSG_CLOEXEC)
         flags |= (socket.MSG_PEEK if peek else 0) | (0 if wait else socket.MSG_DONTWAIT)
+        read = functools.partial(self._socket.recvmsg, MAX_PACKET_NBYTES, space, flags)
         try:
-            packet, ancillary, flags, _ = self._socket.recvmsg(MAX_PACKET_NBYTES, space, flags)
+            try:
+                packet, ancillary, flags, _ = read()
+            except ConnectionResetError:
+                # Said once, before what is still queued: the other side has closed with
+                # something unread (net/unix/af_unix.c).  What it had sent is to be heard.
+                packet, ancillary, flags, _ = read()
         except ConnectionError:
             return None
         except OSError as error:

@@ -349,3 +349,16 @@ def test_detached_descriptor_is_the_callers(channels):
     again.send(SMALL)
     again.close()
     assert there.receive() == (SMALL, ())
+
+
+def test_what_was_sent_is_heard_though_its_sender_closed_with_something_unread():
+    """The kernel reports that before it gives what is queued, and only once."""
+    ours, theirs = channel_pair()
+    ours.send(w.Ping())
+    theirs.send(w.Record(1, {}))
+    theirs.send(w.Pong())
+    theirs.close()
+    assert ours.receive().message == w.Record(1, {})
+    assert ours.receive().message == w.Pong()
+    assert ours.receive() is None
+    ours.close()
