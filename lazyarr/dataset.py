@@ -165,7 +165,7 @@ def open(  # noqa: A001 - numpy, zarr and h5py users look for this name
         True demands consolidated metadata, False ignores it, None takes it where it is.
     memory : {"shared", "private"}, optional
         Whether pages are shared with other processes and can be evicted; by default
-        shared in mode ``"r"``.
+        shared in mode ``"r"``.  Means nothing to arrays that copy.
 
     Returns
     -------

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["LazyArray"]
 
-_ADVICE = ("normal", "sequential", "random")  # lazyarr.plan.readahead.Advice
-
 
 class _NotAsked(enum.Enum):
     """Stands for what nobody has looked for yet."""
@@ -209,8 +207,7 @@ class LazyArray(np.ndarray[Any, Any]):
         the pager's worker dies.  How much is read ahead is set by
         ``lazyarr.configure(readahead=...)``.
         """
-        if advice not in _ADVICE:
-            raise ValueError(f"advice={advice!r:.80} is not one of {', '.join(_ADVICE)}")
+        picking.check_advice(advice)
         region = self._region
         units = self._units(to_load=False)
         if region is not None and units:

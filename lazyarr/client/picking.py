@@ -20,6 +20,7 @@ __all__ = [
     "Holder",
     "absent_units",
     "basic_view",
+    "check_advice",
     "is_basic",
     "is_pick",
     "is_too_much",
@@ -33,6 +34,9 @@ __all__ = [
 # An operation whose operands are larger than this part of the memory limit is not
 # asked for as a whole: what comes first would be evicted before it is used.
 _WHOLE_SHARE = 4
+
+
+_ADVICE = ("normal", "sequential", "random")  # lazyarr.plan.readahead.Advice
 
 
 class Owner(Protocol):
@@ -65,6 +69,12 @@ class Holder(Protocol):
     def owner(self) -> Owner:
         """Who loads units."""
         ...
+
+
+def check_advice(advice: str) -> None:
+    """Raise ValueError for what no array can be advised."""
+    if advice not in _ADVICE:
+        raise ValueError(f"advice={advice!r:.80} is not one of {', '.join(_ADVICE)}")
 
 
 def is_basic(key: Any) -> bool:

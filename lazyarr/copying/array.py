@@ -196,6 +196,10 @@ class CopyArray(NDArrayOperatorsMixin):
         for span in self._units():
             self._stored.evict(span)
 
+    def advise(self, advice: str) -> None:
+        """Take any advice that a `LazyArray` does; nothing is read ahead, so it changes nothing."""
+        picking.check_advice(advice)
+
     def residency(self) -> Residency:
         """Return how much of this array, or of this view, is in memory."""
         return residency_of(self._stored if self._stored.geometry.nbytes else None, self._units())

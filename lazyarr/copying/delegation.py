@@ -83,7 +83,9 @@ def call_function(array: CopyArray, func: Any, args: Any, kwargs: Any) -> Any:
 
 
 def _is_ours(value: Any) -> bool:
-    return hasattr(value, "_phantom")
+    from lazyarr.copying.array import CopyArray
+
+    return isinstance(value, CopyArray)
 
 
 def _changed(array: CopyArray) -> np.ndarray[Any, Any]:

@@ -207,6 +207,18 @@ def test_prefetch_without_waiting_serves_touches(x):
             thread.join()
 
 
+def test_advice_is_one_of_three_words(x):
+    """Of the array and of views, also empty ones; it reads nothing, and changes no data."""
+    for advice in ("sequential", "random", "normal"):
+        x.advise(advice)
+        x[8:2:-1, ::2].advise(advice)
+        x[:0].advise(advice)
+    assert x.residency().resident_units == 0
+    with pytest.raises(ValueError, match=r"advice='backwards' is not one of normal, sequential"):
+        x.advise("backwards")
+    np.testing.assert_array_equal(x[5], DATA[5])
+
+
 @memory_only
 def test_functions_find_memory_by_address(x):
     """prefetch, residency and evict take any view of lazy memory, and nothing else."""
