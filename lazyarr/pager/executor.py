@@ -358,6 +358,8 @@ class Executor:
         begin = time.perf_counter()
         has_bytes = region.source.load(command.unit, workspace, fetched)
         decoded = time.perf_counter()
+        if self.machine.is_dropped(command.region, command.unit):
+            return m.Loaded(command.region, command.unit, command.client, ())
         stop = self._install_body(command, state, workspace if has_bytes else None)
         self.measurements.add_load(decoded - begin, time.perf_counter() - decoded)
         if stop in _GONE:

@@ -159,6 +159,10 @@ class Machine:
             return Vacancy(region, unit, Span(page, page + 1))
         return None if unit in state.loading else Vacancy(region, unit, Span(page, body.stop))
 
+    def is_dropped(self, region: int, unit: int) -> bool:
+        """Return whether a unit was evicted on its way, and need not be installed."""
+        return self._regions[region].loading[unit].is_dropped
+
     # --- the short way: what Faulted, Load and Loaded do for one unit nobody else wants ---
 
     def plan_quick(self, client: int, address: int) -> Quick | None:
@@ -438,7 +442,7 @@ class Machine:
             loading = state.loading[unit] = Loading(client, urgent, mark)
             self._out.append(m.Load(region, unit, client, urgent, page, mark))
         elif urgent and not loading.is_urgent:
-            loading.is_urgent, loading.is_dropped = True, False
+            loading.is_urgent = True
             self._out.append(m.Promote(region, unit))
         return loading
 
@@ -464,11 +468,14 @@ class Machine:
         return state, state.loading.pop(unit)
 
     def _on_loaded(self, event: m.Loaded) -> None:
-        self.counters["units_loaded"] += 1
         state, loading = self._end(event.region, event.unit)
+        if loading.is_dropped:
+            self._start_over(event, state, loading)
+            return
+        self.counters["units_loaded"] += 1
         span = state.geometry.unit_bytes(event.unit)
         self.counters["bytes_installed"] += span.size
-        if state.addresses and not loading.is_dropped:
+        if state.addresses:
             state.resident.add(event.unit)
             if state.shared:
                 self._newest = (event.region, event.unit)
@@ -481,7 +488,7 @@ class Machine:
             self._out.append(m.Publish(event.region, event.unit, resident=True))
             self._serve(event, state, loading)
         else:
-            # Nobody wants it any more, or is left for its shared pages to be installed in.
+            # Nobody is left in whose memory its shared pages could be installed.
             self._punch_body(event.region, state, event.unit)
         for key in loading.requests:
             self._advance(key, None)
@@ -536,6 +543,25 @@ class Machine:
         self._lookahead.remove((event.region, event.unit))
         waiting = [*loading.faults, *loading.requests]
         clients = [c for c, _ in waiting if c != event.client and c in state.addresses]
+        if not clients:
+            self._punch_body(event.region, state, event.unit)
+        self._load_again(event, state, loading, clients)
+
+    def _start_over(self, event: m.Loaded, state: RegionState, loading: Loading) -> None:
+        """Load a unit again that was evicted on its way, for those who came to wait since."""
+        self._punch_body(event.region, state, event.unit)
+        waiting = [*loading.faults, *loading.requests]
+        clients = [client for client, _ in waiting if client in state.addresses]
+        self._load_again(event, state, loading, clients)
+
+    def _load_again(
+        self,
+        event: m.Loaded | m.Stranded,
+        state: RegionState,
+        loading: Loading,
+        clients: list[int],
+    ) -> None:
+        """Begin a load for some of those who waited for one that has ended; forget the others."""
         for key in loading.requests:
             if key[0] not in clients:
                 self._advance(key, None)
@@ -543,8 +569,6 @@ class Machine:
             again = self._begin(event.region, state, event.unit, clients[0], urgent=True)
             again.faults = {f for f in loading.faults if f[0] in clients}
             again.requests = {r for r in loading.requests if r[0] in clients}
-        else:
-            self._punch_body(event.region, state, event.unit)
         self._settle_leaving(event.region, state)
 
     # --- eviction -------------------------------------------------------------

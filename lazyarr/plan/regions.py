@@ -22,7 +22,7 @@ class Loading:
     is_urgent : bool
         Whether somebody waits for it.
     is_dropped : bool
-        Whether it is to be taken out as soon as it has come.
+        Whether it was evicted on its way: what comes is older than that, and not used.
     is_marked : bool
         Whether it goes to the memory object and into nobody's page tables.
     faults : set of (int, int)
