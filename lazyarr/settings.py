@@ -187,15 +187,15 @@ class Settings:
         stuck, is replaced.
     connections : int
         How many requests to remote stores may be under way at once.
-    cache_dir : str or None
-        The directory in which fetched chunks are kept from one run to the next, if any.
-    cache_limit : int
-        How many bytes they may take there.
     engine : str
         How arrays are filled: ``"userfaultfd"``, as memory; ``"copy"``, by copies of what
         is asked for; ``"auto"``, as memory where the kernel allows that.
     readahead : int
         Bytes that may be read at once before they are touched; 0 for none.
+    cache_dir : str or None
+        The directory in which fetched chunks are kept from one run to the next, if any.
+    cache_limit : int
+        How many bytes they may take there.
     """
 
     memory_limit: int
@@ -205,10 +205,10 @@ class Settings:
     on_error: str = "sigbus"
     stop_timeout: float = 10.0
     connections: int = 32
-    cache_dir: str | None = None
-    cache_limit: int = 10 << 30
     engine: str = "auto"
     readahead: int = 32 << 20
+    cache_dir: str | None = None
+    cache_limit: int = 10 << 30
 
     def document(self) -> dict[str, Any]:
         """Return the settings as an object that JSON can hold."""

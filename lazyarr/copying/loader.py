@@ -18,6 +18,7 @@ from lazyarr.copying.crew import Crew
 from lazyarr.loading.lanes import Rank
 from lazyarr.loading.workspace import Workspace
 from lazyarr.pager.measure import Measurements
+from lazyarr.store import store_reference
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from lazyarr.copying.stored import StoredArray
     from lazyarr.loading.fetching import Fetcher
     from lazyarr.loading.source import Fetched, Source
+    from lazyarr.store import Store
+    from lazyarr.store.cache import DiskCache, StoreCache
     from lazyarr.units import Span
 
 __all__ = ["Loader", "loader"]
@@ -57,6 +60,7 @@ class Loader:
         # Appending and popping are atomic.
         self._workspaces: deque[Workspace] = deque()
         self._fetcher: Fetcher | None = None
+        self._disk: DiskCache | None = None
         self._fetching: set[queue.SimpleQueue[Any]] = set()
         self._lock = threading.Lock()
 
@@ -94,6 +98,19 @@ class Loader:
             yield answer
         finally:
             fetcher.release(answer)
+
+    def cache_of(self, store: Store) -> StoreCache | None:
+        """Return what is kept on disk of a store, if a directory is named for that."""
+        current = settings.current()
+        if current.cache_dir is None or not getattr(store, "is_asynchronous", False):
+            return None
+        from lazyarr.store.cache import DiskCache, StoreCache, place_of
+
+        if self._disk is None or self._disk.directory != current.cache_dir:
+            self._disk = DiskCache(current.cache_dir, current.cache_limit)
+        self._disk.limit_nbytes = current.cache_limit
+        description = store_reference(store).description
+        return StoreCache(self._disk, place_of(description["url"], description["storage_options"]))
 
     def _make_fetcher(self) -> Fetcher:
         from lazyarr.loading.fetching import Fetcher

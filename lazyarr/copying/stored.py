@@ -105,6 +105,7 @@ class StoredArray:
             url=self.node.store_url,
             path=self.node.metadata.path,
             count_fetched=lambda nbytes: loader.measurements.count("bytes_fetched", nbytes),
+            cache=loader.cache_of(self._store),
         )
 
     def _decode(self, unit: int) -> Decoded:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import threading
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from lazyarr.loading.finding import IndexRead, Place
     from lazyarr.loading.source import Fetched, Source
 
-__all__ = ["Done", "Lane", "Part", "Rank", "Wanted"]
+__all__ = ["Backlog", "Done", "Lane", "Part", "Rank", "Wanted"]
 
 # What is not wanted is read along where that is cheaper than a request of its own:
 # a request takes half a millisecond of the processor, as long as copying this twice.
@@ -86,3 +87,44 @@ class Lane:
 
     def __repr__(self) -> str:
         return f"<Lane: {len(self.indexes)} indexes, {len(self.alone)} alone, {self.ranges!r}>"
+
+
+class Backlog:
+    """How much was handed out and has not been decoded yet.
+
+    Parameters
+    ----------
+    limit_nbytes : int
+        More than that and no more is asked for.
+    """
+
+    def __init__(self, limit_nbytes: int) -> None:
+        self._limit_nbytes = limit_nbytes
+        self._lock = threading.Lock()
+        self._handed_nbytes = 0
+        self._released_nbytes = 0
+        self._is_full = False
+
+    def __repr__(self) -> str:
+        return f"<Backlog: {self._handed_nbytes - self._released_nbytes} bytes>"
+
+    def hand_over(self, fetched: Fetched) -> None:
+        """Take down what is handed out; in one thread only."""
+        self._handed_nbytes += _nbytes(fetched)
+
+    def release(self, fetched: Fetched) -> bool:
+        """Take down what is decoded, in any thread; return whether somebody held back for it."""
+        with self._lock:
+            self._released_nbytes += _nbytes(fetched)
+        return self._is_full
+
+    def is_full(self) -> bool:
+        """Return whether to hold back; then `release` will say so."""
+        # Written down before looking, so that what is released after that is heard of.
+        self._is_full = True
+        self._is_full = self._handed_nbytes - self._released_nbytes > self._limit_nbytes
+        return self._is_full
+
+
+def _nbytes(fetched: Fetched) -> int:
+    return sum(len(data) for data in fetched if data is not None)

@@ -188,6 +188,37 @@ def test_urgent_units_go_first(http_server, make_asker):
     assert asker.is_right(found)
 
 
+@pytest.mark.parametrize("kind", [OBJECTS, SHARDS], ids=["objects", "shards"])
+def test_a_unit_that_is_hastened_goes_first(http_server, make_asker, kind):
+    """Wherever it waits, for an index or for its bytes; and it comes once."""
+    asker = make_asker(kind, connections=1)
+    http_server.behave(Behaviour(hold=True))
+    asker.ask(0, 17, 20, 5, rank=Rank.READAHEAD)
+    assert http_server.wait_for_held(1) == 1
+    asker.fetcher.hasten(asker.source, 20)
+    asker.fetcher.hasten(asker.source, 20)
+    http_server.let_go(100)
+    found = asker.get(4)
+    # The first was under way already; in shards only its index was.
+    assert list(found).index(20) <= 1
+    assert asker.is_right(found)
+    assert len(http_server.requests()) == (4 if kind is OBJECTS else 6)
+
+
+def test_an_index_that_is_waited_for_overtakes_what_is_read_ahead(http_server, make_asker):
+    """Also if it was queued for nobody in particular first: three indexes, four chunks."""
+    asker = make_asker(SHARDS, connections=1)
+    http_server.behave(Behaviour(hold=True))
+    asker.ask(0, 20, 40, rank=Rank.READAHEAD)
+    assert http_server.wait_for_held(1) == 1
+    asker.ask(41)
+    http_server.let_go(100)
+    found = asker.get(4)
+    assert next(iter(found)) == 41
+    assert asker.is_right(found)
+    assert len(http_server.requests()) == 7
+
+
 def test_a_stalled_read_holds_up_nothing_else(http_server, make_asker):
     """All other units come while one waits."""
     asker = make_asker(OBJECTS)

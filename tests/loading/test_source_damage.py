@@ -13,20 +13,21 @@ from hypothesis import strategies as st
 from lazyarr.errors import ChunkError
 from lazyarr.format.checksum import crc32c
 from lazyarr.loading.workspace import Workspace
-from tests.loading.arrays import CHECKED, KINDS, Stored, load, store_array
+from tests.loading.arrays import CHECKED, KINDS, Stored, fetch, load, store_array
 
 DAMAGE = settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
-def loaded(stored: Stored) -> list[bytes | None]:
+def loaded(stored: Stored, *, is_remote: bool = False) -> list[bytes | None]:
     """Return every unit; None for one that can not be had."""
     workspace, source = Workspace(), stored.source()
     found: list[bytes | None] = []
     for unit in range(stored.geometry.n_units):
         try:
-            found.append(load(source, stored, unit, workspace))
+            fetched = fetch(source, unit) if is_remote else None
+            found.append(load(source, stored, unit, workspace, fetched=fetched))
         except ChunkError:
             found.append(None)
     source.close()
@@ -45,9 +46,10 @@ def checked(request, tmp_path_factory):
     return store_array(tmp_path_factory.mktemp("store"), **KINDS[request.param])
 
 
-@given(st.data())
+@pytest.mark.parametrize("is_remote", [False, True])
+@given(data=st.data())
 @DAMAGE
-def test_no_changed_byte_goes_unnoticed(checked, data):
+def test_no_changed_byte_goes_unnoticed(checked, is_remote, data):
     """Wherever it lies: in a chunk, in an index, in an index of an index."""
     path = data.draw(st.sampled_from(checked.objects()))
     good = path.read_bytes()
@@ -56,7 +58,7 @@ def test_no_changed_byte_goes_unnoticed(checked, data):
         bad[data.draw(st.integers(0, len(bad) - 1))] ^= data.draw(st.integers(1, 255))
     path.write_bytes(bad)
     try:
-        found = loaded(checked)
+        found = loaded(checked, is_remote=is_remote)
     finally:
         path.write_bytes(good)
     assert all(a in (b, None) for a, b in zip(found, units(checked), strict=True))
@@ -65,15 +67,16 @@ def test_no_changed_byte_goes_unnoticed(checked, data):
     assert loaded(checked) == units(checked)
 
 
-@given(st.data())
+@pytest.mark.parametrize("is_remote", [False, True])
+@given(data=st.data())
 @DAMAGE
-def test_no_missing_byte_goes_unnoticed(checked, data):
+def test_no_missing_byte_goes_unnoticed(checked, is_remote, data):
     """An upload that was broken off gives errors, not fill values."""
     path = data.draw(st.sampled_from(checked.objects()))
     good = path.read_bytes()
     path.write_bytes(good[: data.draw(st.integers(0, len(good) - 1))])
     try:
-        found = loaded(checked)
+        found = loaded(checked, is_remote=is_remote)
     finally:
         path.write_bytes(good)
     assert all(a in (b, None) for a, b in zip(found, units(checked), strict=True))

@@ -15,8 +15,8 @@ from tests.process.running import run_program
 
 SHAPE = (64, 5000)
 PROGRAM = """
-url, cache, limit, total = sys.argv[1:]
-lazyarr.configure(cache_dir=cache or None, cache_limit=limit)
+url, cache, limit, engine, total = sys.argv[1:]
+lazyarr.configure(cache_dir=cache or None, cache_limit=limit, engine=engine)
 x = lazyarr.open(url)["x"]
 x.prefetch()
 assert int(np.asarray(x).sum()) == int(total), "wrong bytes"
@@ -38,9 +38,11 @@ def run(http_server, tmp_path):
     """Reads all of an array in a new process, gives the bytes fetched and the ranges asked for."""
     cache = tmp_path / "cache"
 
-    def run(data, *, limit="1 GiB", cache=str(cache)):
+    def run(data, *, limit="1 GiB", cache=str(cache), engine="auto"):
         http_server.requests()
-        done = run_program(PROGRAM, f"{http_server.url}/a.zarr", cache, limit, int(data.sum()))
+        done = run_program(
+            PROGRAM, f"{http_server.url}/a.zarr", cache, limit, engine, int(data.sum())
+        )
         assert (done.returncode, done.stderr) == (0, "")
         asked = [r for r in http_server.requests() if "/c/" in r.path]
         return int(done.stdout), asked
@@ -67,6 +69,15 @@ def test_a_second_run_fetches_no_chunk(http_server, run, shards):
     assert nbytes == 0
     assert len(asked) == (4 if shards else 16)
     assert all((request.range or "").startswith("bytes=-" if shards else "") for request in asked)
+
+
+def test_the_engine_that_copies_keeps_and_finds_the_same(http_server, run, shards):
+    """What one engine has fetched the other need not."""
+    data = numbers(1)
+    save(http_server, data, shards)
+    assert run(data, engine="copy")[0] > 0
+    assert run(data, engine="userfaultfd")[0] == 0
+    assert run(data, engine="copy")[0] == 0
 
 
 def test_what_has_changed_is_fetched_again(http_server, run, shards):
