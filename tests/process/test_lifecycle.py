@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from lazyarr.testing import Behaviour
 from tests.process.running import ended_by, pagers, run_program, start_program, wait_until
 from tests.stores import images, write_zarr
 
@@ -54,6 +56,26 @@ def test_the_pager_ends_with_its_client(url, ending, code):
     )
     assert ended_by(ended) == code
     assert ended.stdout == f"{DATA[5, 0, 1]} {DATA[50, 0, 1]}\n"
+
+
+@pytest.mark.parametrize("way", ["requests", "faults"])
+def test_the_pager_does_not_wait_for_what_nobody_wants_any_more(http_server, way):
+    """A client that ends while a store stalls leaves nothing either; run_program checks that."""
+    write_zarr(Path(http_server.directory) / "x.zarr", DATA, chunks=(4, 32, 128))
+    http_server.behave(Behaviour(delay_seconds=20), path="/x.zarr/c/9/0/0")
+    program = """
+    x = lazyarr.open(sys.argv[1])
+    print(x[5, 0, 1], flush=True)
+    address, before = np.asarray(x)[38].ctypes.data, lazyarr.stats()[sys.argv[2]]
+    libc = ctypes.CDLL(None)  # calls without the GIL
+    touch = lambda: libc.memcmp(ctypes.c_void_p(address), b"", 1)
+    ask = lambda: x[38]
+    threading.Thread(target=touch if sys.argv[2] == "faults" else ask, daemon=True).start()
+    while lazyarr.stats()[sys.argv[2]] == before: pass
+    os.kill(os.getpid(), signal.SIGKILL)
+    """
+    ended = run_program(program, f"{http_server.url}/x.zarr", way)
+    assert (ended_by(ended), ended.stdout) == ("SIGKILL", f"{DATA[5, 0, 1]}\n")
 
 
 def test_exec_into_something_that_lives_on(url):
