@@ -231,8 +231,9 @@ class Excuses:
             return main.n_repeats < _MAX_REPEATS and _show_zeros(client, (zeros,))
         main.n_repeats = 0
         # An instruction may need two pages at once.
-        is_there = last is not None and self._zeros_at(client, last.address) == last
-        return _show_zeros(client, (zeros, last) if last is not None and is_there else (zeros,))
+        if last is None or _overlap(last, zeros) or self._zeros_at(client, last.address) != last:
+            return _show_zeros(client, (zeros,))
+        return _show_zeros(client, (zeros, last))
 
     def _zeros_at(self, client: Client, address: int) -> _Zeros | None:
         place = self._machine.find_vacancy(client.number, address)
@@ -242,6 +243,10 @@ class Excuses:
         offset = backing.offset + place.pages.start * PAGE_NBYTES
         nbytes = min(place.pages.size, _MAX_PAGES) * PAGE_NBYTES
         return _Zeros(address, nbytes, backing._replace(offset=offset))
+
+
+def _overlap(one: _Zeros, other: _Zeros) -> bool:
+    return one.address < other.address + other.nbytes and other.address < one.address + one.nbytes
 
 
 def _is_raising(client: Client) -> bool:
