@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 FUZZ_SECONDS ?= 120
 FUZZ_TARGETS = document_v3 document_v2 chunk shard_index shard message channel ledger reference
 
-.PHONY: demo test soak lint bench fuzz clean
+.PHONY: demo test test-unprivileged soak lint bench fuzz clean
 
 demo: $(VENV)/.use
 	$(BIN)/lazyarr demo
@@ -17,6 +17,10 @@ test: $(VENV)/.develop
 # Ten minutes of readers while workers are killed and chunks are damaged.
 soak: $(VENV)/.develop
 	$(BIN)/python -m tests.process.soak --seconds 600
+
+# What depends on rights, as nobody when this is root.
+test-unprivileged: $(VENV)/.develop
+	.ci/unprivileged $(BIN)/python
 
 lint: $(VENV)/.develop
 	$(BIN)/ruff check .

@@ -57,6 +57,14 @@ def test_a_user_without_rights_reads_everything(url, copy):
         np.save(file, x)
         assert file.tell() == 2 * x.nbytes + 128
     x.evict()
+    import socket
+    x.prefetch(slice(9, 12))
+    here, there = socket.socketpair()
+    with here, there:
+        here.sendall(x[9:12])
+        received = there.recv(x[9:12].nbytes, socket.MSG_WAITALL)
+    assert received == data[9:12].tobytes()
+    x.evict()
     with tempfile.TemporaryFile(buffering=0) as file:
         try:
             os.write(file.fileno(), np.asarray(x)[9:12])
