@@ -43,7 +43,7 @@ class _Request:
     """A request under way: how many units it waits for, how long all of them are, what failed."""
 
     remaining: int
-    failures: list[m.Failure]
+    failures: dict[int, m.Failure]
     nbytes: int = 0
 
 
@@ -393,7 +393,7 @@ class Machine:
         self.counters["requests"] += 1
         state = self._regions.get(event.region)
         key = (event.client, event.ticket)
-        request = self._requests[key] = _Request(1, [])
+        request = self._requests[key] = _Request(1, {})
         if state is not None and event.client in state.addresses:
             spans = [span & Span(0, state.geometry.n_units) for span in event.units]
             is_lost = any(state.is_absent(unit) for span in spans for unit in range(*span))
@@ -446,18 +446,21 @@ class Machine:
             self._out.append(m.Promote(region, unit))
         return loading
 
-    def _advance(self, key: tuple[int, int], failure: m.Failure | None) -> None:
-        """Take one unit off a request, and answer it when that was the last."""
+    def _advance(
+        self, key: tuple[int, int], failure: m.Failure | None, unit: int | None = None
+    ) -> None:
+        """Take one unit off a request; after the last, answer it with failures in order."""
         request = self._requests.get(key)
         if request is None:
             return
         request.remaining -= 1
-        if failure is not None:
-            request.failures.append(failure)
+        if failure is not None and unit is not None:
+            request.failures[unit] = failure
         if request.remaining == 0:
             del self._requests[key]
             self._asked_nbytes -= request.nbytes
-            self._out.append(m.Answer(*key, tuple(request.failures)))
+            failures = tuple(request.failures[unit] for unit in sorted(request.failures))
+            self._out.append(m.Answer(*key, failures))
 
     # --- loads end ------------------------------------------------------------
 
@@ -534,7 +537,7 @@ class Machine:
             self._out.append(m.Poison(event.region, client, pages, event.failure))
         state.poison(loading.faults)
         for key in loading.requests:
-            self._advance(key, event.failure)
+            self._advance(key, event.failure, event.unit)
         self._settle_leaving(event.region, state)
 
     def _on_stranded(self, event: m.Stranded) -> None:

@@ -182,6 +182,19 @@ def test_request_for_an_unknown_region_is_answered_at_once():
     assert machine.handle(m.Detached(1, 5, 9)) == [m.Answer(1, 9)]
 
 
+def test_failures_are_in_the_order_of_units():
+    """Which of them is raised must not depend on which thread was first."""
+    world, (client,), region = world_with(PAGES)
+    world.request(client, region, Span(0, 4))
+    failures = [m.Failure(f"chunk {unit}", {}) for unit in range(4)]
+    world.finish(region, 1)
+    for unit in (3, 0, 2):
+        del world.loads[region, unit]
+        world.do(m.LoadFailed(region, unit, client, failures[unit]))
+    (answer,) = commands(world, m.Answer)
+    assert answer.failures == (failures[0], failures[2], failures[3])
+
+
 def test_answer_names_every_failure():
     """Units that could be had are there all the same."""
     world, (client,), region = world_with(PAGES)
