@@ -20,14 +20,17 @@ from lazyarr.units import Span
 __all__ = ["Advice", "Ahead", "Readahead"]
 
 # Readers of one array that are told apart, and accesses that belong to none of them and may
-# be where one begins.
+# be where one begins: the fewer the fewer units there are, for then they are neighbours by
+# chance more often.
 _MAX_STREAMS = 16
 _MAX_STRAYS = 8
+_MIN_STRAYS = 4
+_UNITS_PER_STRAY = 128
 # Units between the places of a strided reader; farther apart it is chance more often.
 _MAX_STRIDE = 256
 # A reader that has not been heard of while so many others were is none, or has gone; one with
 # a window is not heard of until it has come to the next.
-_STRAYS_TO_FORGET = 16
+_STRAYS_TO_FORGET = 8
 _STRAYS_PER_PLACE = 8
 _MAX_ADVICE = 64
 
@@ -128,7 +131,8 @@ class Readahead:
     def __init__(self, n_units: int) -> None:
         self._n_units = n_units
         self._streams: deque[_Stream] = deque(maxlen=_MAX_STREAMS)
-        self._strays: deque[Span] = deque(maxlen=_MAX_STRAYS)
+        n_strays = max(_MIN_STRAYS, min(_MAX_STRAYS, n_units // _UNITS_PER_STRAY))
+        self._strays: deque[Span] = deque(maxlen=n_strays)
         self._n_strays = 0
         self._advice: deque[tuple[Span, Advice]] = deque(maxlen=_MAX_ADVICE)
 

@@ -29,10 +29,14 @@ class Simulator:
         Whether the first touch of a mark is heard of; else it is not read ahead.
     n_room : int
         How many units there is memory for.
+    n_units : int
+        How many units the array has.
     """
 
-    def __init__(self, *, can_mark: bool = True, n_room: int = 10**6) -> None:
-        self.policy = Readahead(N_UNITS)
+    def __init__(
+        self, *, can_mark: bool = True, n_room: int = 10**6, n_units: int = N_UNITS
+    ) -> None:
+        self.policy = Readahead(n_units)
         self.n_waits = self.n_loads = self.n_ahead = self.n_evicted_unread = 0
         self._can_mark = can_mark
         self._n_room = n_room
@@ -160,6 +164,14 @@ def test_random_reader_has_hardly_anything_read_ahead():
     chance = random.Random(1)
     simulator = Simulator(n_room=100).run(chance.randrange(N_UNITS) for _ in range(3000))
     assert simulator.n_ahead < 0.08 * simulator.n_loads
+
+
+def test_random_readers_of_few_units_have_hardly_anything_read_ahead():
+    """Where two of a few units are neighbours more often than of many."""
+    chance = random.Random(1)
+    readers = [[chance.randrange(320) for _ in range(1000)] for _ in range(4)]
+    simulator = Simulator(n_room=28, n_units=320).run(*readers)
+    assert simulator.n_ahead < 0.06 * simulator.n_loads
 
 
 def test_window_of_a_reader_that_stops_is_all_that_is_lost():
