@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import sys
 import warnings
 from typing import TYPE_CHECKING, Protocol, cast
@@ -25,6 +26,7 @@ __all__ = ["Making", "begin_engine", "chosen_engine", "find_making"]
 _MAKINGS = {"userfaultfd": "lazyarr.client.making", "copy": "lazyarr.copying.making"}
 
 _automatic: str | None = None
+_n_warnings = itertools.count()  # asking for the next one is atomic
 
 
 class Making(Protocol):
@@ -87,12 +89,13 @@ def _choose() -> str:
     process.abandon()
     janitor.start()
     _automatic = "copy"
-    warnings.warn(
-        "arrays are not memory that fills on touch, each read makes a copy: "
-        f"{refusal.message}; to mend it: {refusal.remedy}; to accept it: LAZYARR_ENGINE=copy",
-        EngineWarning,
-        stacklevel=5,
-    )
+    if next(_n_warnings) == 0:
+        warnings.warn(
+            "arrays are not memory that fills on touch, each read makes a copy: "
+            f"{refusal.message}; to mend it: {refusal.remedy}; to accept it: LAZYARR_ENGINE=copy",
+            EngineWarning,
+            stacklevel=5,
+        )
     return "copy"
 
 

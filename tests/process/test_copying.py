@@ -317,3 +317,29 @@ def test_interrupting_a_read(http_server):
         process.wait()
     assert stdout.split() == [str(DATA[i, 0, 1]) for i in (8, 44, 20)]
     assert stderr == ""
+
+
+def test_the_end_waits_for_nothing(http_server):
+    """A process ends at once, whatever its helpers are waiting for."""
+    lazyarr.save(f"{http_server.directory}/x.zarr", DATA, chunks=(4, 32, 128))
+    program = """
+    x = lazyarr.open(sys.argv[1])
+    x[5]
+    print("ready", flush=True)
+    sys.stdin.readline()
+    x.prefetch(wait=False)
+    sys.stdin.readline()
+    """
+    process, _ = start_program(program, f"{http_server.url}/x.zarr")
+    try:
+        assert process.stdout.readline() == "ready\n"
+        http_server.requests()
+        http_server.behave(Behaviour(delay_seconds=60), path="/c/")
+        process.stdin.write("\n")
+        process.stdin.flush()
+        assert wait_until(http_server.requests)
+        stdout, stderr = process.communicate("\n", timeout=20)
+    finally:
+        process.kill()
+        process.wait()
+    assert (process.returncode, stdout, stderr) == (0, "", "")
