@@ -95,7 +95,8 @@ def test_environment_overrides_defaults(monkeypatch):
     monkeypatch.setenv("LAZYARR_CONNECTIONS", "7")
     monkeypatch.setenv("LAZYARR_ENGINE", "copy")
     monkeypatch.setenv("LAZYARR_READAHEAD", "1 MiB")
-    assert settings.current() == Settings(3 << 30, 5, 0.5, 0, "sigbus", 2.5, 7, "copy", 1 << 20)
+    expected = Settings(3 << 30, 5, 0.5, 0, "sigbus", 2.5, 7, engine="copy", readahead=1 << 20)
+    assert settings.current() == expected
 
 
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Settings)])

@@ -42,12 +42,13 @@ class Loader:
     ----------
     generation : int
         Goes up with each fork: what has locks and was made before is not to be used.
+    lock : threading.Lock
+        For what is made when it is first needed; never held for long.
     """
 
     def __init__(self) -> None:
         self.cache = UnitCache()
         self.generation = 0
-        self._n_requests = itertools.count()
         self._begin = time.monotonic()
         self._renew()
 
@@ -62,7 +63,7 @@ class Loader:
         self._fetcher: Fetcher | None = None
         self._disk: DiskCache | None = None
         self._fetching: set[queue.SimpleQueue[Any]] = set()
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
 
     @contextmanager
     def fetched(self, source: Source, unit: int) -> Iterator[Fetched]:
@@ -74,7 +75,7 @@ class Loader:
             When one of them can not be had.
         """
         answers: queue.SimpleQueue[Fetched | BaseException] = queue.SimpleQueue()
-        with self._lock:
+        with self.lock:
             fetcher = self._fetcher = self._fetcher or self._make_fetcher()
             self._fetching.add(answers)
 
@@ -88,7 +89,7 @@ class Loader:
             fetcher.flush()
             answer = answers.get()
         finally:
-            with self._lock:
+            with self.lock:
                 self._fetching.discard(answers)
             # What comes when the wait was interrupted still counts as on its way.
             _give_back(fetcher, answers)
@@ -104,6 +105,8 @@ class Loader:
         current = settings.current()
         if current.cache_dir is None or not getattr(store, "is_asynchronous", False):
             return None
+        if not hasattr(os, "geteuid"):
+            return None  # on Windows nobody can tell whether a directory is the user's alone
         from lazyarr.store.cache import DiskCache, StoreCache, place_of
 
         if self._disk is None or self._disk.directory != current.cache_dir:
@@ -123,7 +126,7 @@ class Loader:
 
     def _fail_all(self, error: BaseException) -> None:
         """Tell everybody who waits of what must not happen."""
-        with self._lock:
+        with self.lock:
             for answers in self._fetching:
                 answers.put(error)
 

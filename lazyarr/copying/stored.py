@@ -89,7 +89,10 @@ class StoredArray:
         """Return the source of the units, made anew after a fork."""
         known = self._source
         if known is None or known[0] != loader.generation:
-            known = self._source = (loader.generation, self._make_source())
+            with loader.lock:
+                known = self._source
+                if known is None or known[0] != loader.generation:
+                    known = self._source = (loader.generation, self._make_source())
         return known[1]
 
     def _make_source(self) -> Source:

@@ -33,6 +33,12 @@ def shards(request):
     return (16, 5000) if request.param == "shards" else None
 
 
+@pytest.fixture(params=["userfaultfd", "copy"], autouse=True)
+def engine_of_processes(request, monkeypatch):
+    """Have each engine in turn in the processes that are started."""
+    monkeypatch.setenv("LAZYARR_ENGINE", request.param)
+
+
 @pytest.fixture
 def run(http_server, tmp_path):
     """Reads all of an array in a new process, gives the bytes fetched and the ranges asked for."""
