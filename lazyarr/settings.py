@@ -13,7 +13,7 @@ from typing import Any
 
 from lazyarr.cgroups import memory_nbytes
 
-__all__ = ["Settings", "current", "parse_nbytes", "replace", "subscribe"]
+__all__ = ["Settings", "adopt", "current", "parse_nbytes", "replace", "subscribe"]
 
 _UNITS = {
     "": 1, "b": 1,
@@ -163,6 +163,10 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
 }
 
 
+# What each process decides for itself; the pager goes by the rest, for all its clients.
+_OWN = ("on_error", "engine")
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Settings:
     """What holds for this process.
@@ -262,6 +266,22 @@ def replace(**changes: Any) -> Settings:
     for listener in _listeners:
         listener(_current)
     return before
+
+
+def adopt(document: dict[str, Any]) -> None:
+    """Let what holds in a pager that this process joins hold here too; nobody is told.
+
+    How this process fills arrays, and what it does about errors, stays its own.
+
+    Raises
+    ------
+    ValueError
+        For a value that a setting can not take.
+    """
+    global _current
+    names = (_CHECKS.keys() & document.keys()) - set(_OWN)
+    values = {name: _CHECKS[name](document[name]) for name in names}
+    _current = dataclasses.replace(current(), **values)
 
 
 def subscribe(listener: Callable[[Settings], None]) -> None:

@@ -341,10 +341,12 @@ class LazyArray(np.ndarray[Any, Any]):
         if self._node is None:
             return np.asarray(self).__reduce__()
         from lazyarr.client.opening import reduce_view
+        from lazyarr.client.origin import origin_of
 
         region = self._region
         start = 0 if region is None else self.__array_interface__["data"][0] - region.address
-        return reduce_view(self._source, start, self.dtype, self.shape, self.strides)
+        origin = None if region is None else origin_of(region, self._source)
+        return reduce_view(self._source, start, self.dtype, self.shape, self.strides, origin)
 
     def __deepcopy__(self, _: Any) -> np.ndarray[Any, Any]:  # type: ignore[override]
         """Return a plain copy."""

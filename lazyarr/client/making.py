@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lazyarr.client.lazyarray import LazyArray
+from lazyarr.client.origin import attach
 
 if TYPE_CHECKING:
     from lazyarr.client.hierarchy import Hierarchy
     from lazyarr.client.node import ArrayNode
+    from lazyarr.client.origin import Origin, Place
     from lazyarr.client.region import Memory
 
-__all__ = ["make_array", "restride"]
+__all__ = ["attach_array", "make_array", "restride"]
 
 
 def make_array(node: ArrayNode, hierarchy: Hierarchy) -> LazyArray:
@@ -27,6 +29,12 @@ def make_array(node: ArrayNode, hierarchy: Hierarchy) -> LazyArray:
         flat.flags.writeable = False
     inverse = sorted(range(len(layout.axes)), key=layout.axes.__getitem__)
     return _tie(flat.reshape(layout.shape).transpose(inverse), node, memory)
+
+
+def attach_array(place: Place, origin: Origin) -> LazyArray | None:
+    """Return an array, flat, on the pages that another process has; None when it can not be."""
+    found = attach(place, origin)
+    return None if found is None else _tie(np.asarray(found[1]), *found)
 
 
 def _tie(plain: np.ndarray[Any, Any], node: ArrayNode | None, memory: Memory | None) -> LazyArray:

@@ -93,6 +93,8 @@ class ArrayNode:
             "store": reference.description,
             "is_remote": reference.description["kind"] not in _LOCAL_KINDS,
         }
-        return session().open_region(
+        memory = session().open_region(
             geometry, private=self.is_private, array=array, descriptors=reference.descriptors
         )
+        memory.region.node = memory.region.node or self
+        return memory

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from lazyarr.client.lazyarray import LazyArray
     from lazyarr.client.node import ArrayNode
+    from lazyarr.client.origin import Origin, Place
 
 __all__ = ["Opening", "begin_opening", "open_array", "reduce_view", "reopen_view"]
 
@@ -89,13 +90,14 @@ def open_array(opening: Opening, metadata: ArrayMetadata) -> LazyArray:
 
 
 def reopen_view(
-    place: tuple[str, Mapping[str, Any] | None, str, str, str | None],
+    place: Place,
     start: int,
     dtype: np.dtype[Any],
     shape: tuple[int, ...],
     strides: tuple[int, ...],
+    origin: Origin | None = None,
 ) -> LazyArray:
-    """Return a view that was pickled as a reference, opened in this process.
+    """Return a view that was pickled as a reference: on the same pages, or else opened anew.
 
     Parameters
     ----------
@@ -105,12 +107,20 @@ def reopen_view(
         Where the view begins in the memory of the array, in bytes.
     dtype, shape, strides
         Of the view.
+    origin : Origin, optional
+        Where the pages are.
 
     Raises
     ------
     FormatError
         When there is a group in its place now.
     """
+    if origin is not None and settings.current().engine != "copy":
+        from lazyarr.client.making import attach_array, restride
+
+        shared = attach_array(place, origin)
+        if shared is not None:
+            return restride(shared, start, dtype, shape, strides)
     url, storage_options, path, mode, memory = place
     opening = begin_opening(
         url, mode, storage_options=storage_options, use_consolidated=None, memory=memory
@@ -128,10 +138,11 @@ def reduce_view(
     dtype: np.dtype[Any],
     shape: tuple[int, ...],
     strides: tuple[int, ...],
+    origin: Origin | None = None,
 ) -> tuple[Any, ...]:
     """Return how a view is pickled: of which stored array, and where in it; see `reopen_view`."""
     place = (node.url, node.storage_options, node.metadata.path, node.mode, node.memory)
-    return reopen_view, (place, start, dtype, shape, strides)
+    return reopen_view, (place, start, dtype, shape, strides, origin)
 
 
 def _check_mode(mode: str, memory: str | None) -> None:

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 from lazyarr import settings
 from lazyarr.client import janitor
 from lazyarr.client.launch import launch_pager
+from lazyarr.errors import LazyarrError
 
 if TYPE_CHECKING:
     from lazyarr.client.launch import Launched
     from lazyarr.client.session import Session
 
-__all__ = ["abandon", "begin", "current_session", "session"]
+__all__ = ["abandon", "begin", "current_session", "session", "session_at"]
 
 _lock = threading.Lock()
 _launched: Launched | None = None
@@ -63,16 +64,50 @@ def session() -> Session:
         if _session is None or not _session.is_usable():
             from lazyarr.client.session import Session
             from lazyarr.wire.channel import Channel
+            from lazyarr.wire.meeting import new_name
 
             launched, _launched = _launched, None
             assert launched is not None
             control = Channel.from_descriptor(launched.descriptor)
-            _session = Session(control)
+            _session = Session(control, new_name(), is_alone=True)
             janitor.defer(lambda: _wait_for(launched.starter_pid))
             _install_hooks()
         found = _session
     found.renew()
     return found
+
+
+def session_at(name: str) -> Session | None:
+    """Return this process's session if it is with the pager of a name.
+
+    A process that has none joins that pager, if it can; one that has another one's, or
+    has started one, stays with it.
+    """
+    global _session
+    with _lock:
+        if _session is None or not _session.is_usable():
+            joined = None if _launched is not None else _join(name)
+            if joined is None:
+                return None
+            _session = joined
+            janitor.start()
+            _install_hooks()
+        return _session if _session.name == name else None
+
+
+def _join(name: str) -> Session | None:
+    """Begin a session with a pager that another process has started; None when that fails."""
+    from lazyarr.client.joining import join_pager
+    from lazyarr.client.session import Session
+
+    try:
+        joined = join_pager(name)
+        if joined is None:
+            return None
+        settings.adopt(joined.settings)
+        return Session(joined.control, name, is_alone=False)
+    except (LazyarrError, ValueError):
+        return None
 
 
 def _wait_for(pid: int) -> None:

@@ -21,6 +21,7 @@ from lazyarr.kernel import (
 )
 
 if TYPE_CHECKING:
+    from lazyarr.client.node import ArrayNode
     from lazyarr.client.session import Session
     from lazyarr.plan.geometry import Geometry
 
@@ -52,7 +53,8 @@ class Region:
     memfd, offset : int
         The memory object and where the array begins in it; -1 for private memory.
     map_memfd, map_offset : int
-        Where its residency map lies, one byte per unit.
+        Where its residency map lies, one byte per unit.  Of a region that another process
+        has opened the descriptors are closed once it is mapped.
     address : int
         Where it is mapped here.
     residency : memoryview
@@ -62,6 +64,10 @@ class Region:
         private memory.
     descriptors : tuple of int
         The store's descriptors that went with it.
+    n_users : int
+        How many `Memory` objects refer to it.
+    node : ArrayNode or None
+        The array as it was opened here first.
     """
 
     owner: Session
@@ -76,6 +82,8 @@ class Region:
     address: int = 0
     map_address: int = 0
     residency: memoryview = field(default_factory=lambda: memoryview(b""))
+    n_users: int = 0
+    node: ArrayNode | None = None
 
     @property
     def is_shared(self) -> bool:
@@ -158,11 +166,13 @@ class Memory:
 
     NumPy makes it the base of the arrays on the region.  Its end takes no lock
     and makes no call, since it may come at any moment in any thread: it puts the
-    region in a queue.
+    region in a queue.  A region that is opened again gets another one of these, made
+    under the session's lock: to bring one back that is about to end would be too late.
     """
 
     def __init__(self, region: Region) -> None:
         self.region = region
+        region.n_users += 1
 
     def __repr__(self) -> str:
         return f"<Memory: {self.region.memory_nbytes} bytes at {self.region.address:#x}>"

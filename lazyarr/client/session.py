@@ -9,10 +9,10 @@ import signal
 import socket
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from lazyarr import settings
-from lazyarr.client import janitor
+from lazyarr.client import janitor, sharing
 from lazyarr.client.arena import Arena
 from lazyarr.client.channels import ChannelPool
 from lazyarr.client.failures import raise_first
@@ -38,7 +38,8 @@ from lazyarr.kernel import (
     unmap,
 )
 from lazyarr.wire import messages as w
-from lazyarr.wire.channel import Channel, channel_pair
+from lazyarr.wire.channel import Channel, Received, channel_pair
+from lazyarr.wire.meeting import listen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,7 +52,7 @@ __all__ = ["Session"]
 _MAX_RANGES = 4096
 _SHARING = Features.MISSING_SHMEM | Features.MINOR_SHMEM
 _USED = _SHARING | Features.POISON | Features.THREAD_ID
-_M = TypeVar("_M", w.Done, w.Statistics)
+_M = TypeVar("_M", w.Done, w.Statistics, w.Found)
 
 
 class Session:
@@ -63,9 +64,17 @@ class Session:
     ----------
     control : Channel
         To the pager, which may still be starting: what is sent waits for it.
+    name : str
+        The pager's, by which processes that were not forked can find it.
+    is_alone : bool
+        Whether no other process can have regions in the pager.
     """
 
-    def __init__(self, control: Channel) -> None:
+    def __init__(self, control: Channel, name: str, *, is_alone: bool) -> None:
+        self.name = name
+        self.is_alone = is_alone
+        self._is_listening = False
+        self._sharing = threading.Lock()
         self._control = control
         self._raise_signal = 0
         self._lock = threading.Lock()
@@ -154,6 +163,20 @@ class Session:
             What the store's reference speaks of.
         """
         is_shared = self.can_share and not private
+        if not is_shared or descriptors:
+            return self._open_region(geometry, array, descriptors, is_shared=is_shared)
+        with self._sharing:
+            found = sharing.find(self, geometry, array)
+            return found or self._open_region(geometry, array, descriptors, is_shared=True)
+
+    def _open_region(
+        self,
+        geometry: Geometry,
+        array: dict[str, Any],
+        descriptors: Sequence[int],
+        *,
+        is_shared: bool,
+    ) -> Memory:
         with self._lock:
             region = Region(
                 owner=self,
@@ -182,6 +205,49 @@ class Session:
         self._control.send(message, region.descriptors)
         self._regions[region.number] = region
 
+    def attach(self, number: int, geometry: Geometry, array: dict[str, Any]) -> Memory | None:
+        """Return memory on a region of another process of this pager; None when it is gone."""
+        if not self.can_share:
+            return None
+        with self._sharing:
+            return self.memory_of(number) or sharing.attach(self, number, geometry, array)
+
+    def take_on(self, region: Region) -> Memory:
+        """Map a region that was promised to this process."""
+        try:
+            with self._lock:
+                map_region(region, self._uffd)
+                self._control.send(w.AttachRegion(region.number, region.address))
+                self._regions[region.number] = region
+                return Memory(region)
+        except BaseException:
+            with suppress(PagerError):
+                self._ask(w.CloseRegion(self.new_ticket(), region.number), w.Done)
+            raise
+
+    def memory_of(self, number: int) -> Memory | None:
+        """Return memory on a region that is mapped here; None when it is not."""
+        with self._lock:
+            region = self._regions.get(number)
+            return None if region is None else Memory(region)
+
+    def has_region_of(self, array: dict[str, Any]) -> bool:
+        """Return whether memory for an array is mapped here that others could use too."""
+        regions = tuple(self._regions.values())
+        return any(region.is_shared and region.array == array for region in regions)
+
+    def invite(self) -> str:
+        """Return the name by which other processes find the pager, after letting them in."""
+        with self._lock:
+            if not self._is_listening:
+                listener = listen(self.name)
+                if listener is not None:
+                    with listener:
+                        self._control.send(w.Listen(), (listener.fileno(),))
+                self._is_listening = True
+            self.is_alone = False
+        return self.name
+
     def find(self, address: int) -> Region | None:
         """Return the region that an address lies in."""
         for region in tuple(self._regions.values()):
@@ -190,7 +256,7 @@ class Session:
         return None
 
     def let_go(self, region: Region) -> None:
-        """Unmap a region once nothing is on its way into it.
+        """Have one user of a region less; unmap it after the last, once nothing is on its way.
 
         Its addresses mean something else after that, and an install that came
         late would land there.
@@ -198,11 +264,12 @@ class Session:
         if self._is_leaving:
             return
         with self._lock:
+            region.n_users -= 1
             # Nothing refers to it any more: a child that is forked meanwhile goes without.
-            if self._regions.pop(region.number, None) is None:
+            if region.n_users or self._regions.pop(region.number, None) is None:
                 return
         with suppress(PagerError):
-            self._ask(w.CloseRegion(next(self._tickets), region.number), w.Done)
+            self._ask(w.CloseRegion(self.new_ticket(), region.number), w.Done)
         unmap_region(region)
         for descriptor in region.descriptors:
             os.close(descriptor)
@@ -233,31 +300,39 @@ class Session:
             return
         for start in range(0, len(units), _MAX_RANGES):
             ranges = [list(span) for span in units[start : start + _MAX_RANGES]]
-            request = w.Request(next(self._tickets), region.number, ranges)
+            request = w.Request(self.new_ticket(), region.number, ranges)
             raise_first(self._ask(request, w.Done).failures)
 
     def evict(self, region: Region, units: Span) -> None:
         """Have units taken out of memory."""
         if self._is_leaving:
             return
-        self._ask(w.Evict(next(self._tickets), region.number, units.start, units.stop), w.Done)
+        self._ask(w.Evict(self.new_ticket(), region.number, units.start, units.stop), w.Done)
 
     def advise(self, region: Region, units: Span, advice: str) -> None:
         """Say how units will be read."""
         if self._is_leaving:
             return
-        message = w.Advise(next(self._tickets), region.number, units.start, units.stop, advice)
+        message = w.Advise(self.new_ticket(), region.number, units.start, units.stop, advice)
         self._ask(message, w.Done)
 
     def statistics(self) -> dict[str, Any]:
         """Return what the pager has counted."""
-        return self._ask(w.WantStatistics(next(self._tickets)), w.Statistics).document
+        return self._ask(w.WantStatistics(self.new_ticket()), w.Statistics).document
 
     def configure(self) -> None:
         """Tell the pager what holds now."""
-        self._ask(w.Configure(next(self._tickets), self._settings()), w.Done)
+        self._ask(w.Configure(self.new_ticket(), self._settings()), w.Done)
+
+    def new_ticket(self) -> int:
+        """Return a number that no other question of this process has."""
+        return next(self._tickets)
 
     def _ask(self, message: w.Message, answer: type[_M]) -> _M:
+        """Return the answer to a message; see `exchange`."""
+        return cast("_M", self.exchange(message, answer).message)
+
+    def exchange(self, message: w.Message, answer: type[_M]) -> Received:
         """Send a message on a channel of its own and wait for the answer.
 
         A channel that ends was that of a worker that has died.  Another takes over, and
@@ -278,7 +353,7 @@ class Session:
             self.is_broken = True
         return not self.is_broken
 
-    def _exchange(self, message: w.Message, answer: type[_M]) -> _M:
+    def _exchange(self, message: w.Message, answer: type[_M]) -> Received:
         with self._channels.lend() as channel:
             try:
                 channel.send(message)
@@ -289,7 +364,7 @@ class Session:
                 raise _HungUpError
             if not isinstance(received.message, answer):
                 raise PagerError(f"expected {answer.__name__}, found {received.message!r:.80}")
-            return received.message
+            return received
 
     # --- fork -----------------------------------------------------------------------
 
@@ -300,6 +375,7 @@ class Session:
         forgotten that the child has and has not spoken of yet.
         """
         self._lock.acquire()
+        self.is_alone = False
         ours, theirs = channel_pair()
         with suppress(PagerError):
             self._control.send(w.Join(list(self._regions)), (theirs.fileno(),))
@@ -326,7 +402,8 @@ class Session:
             self._channels.close()
             self._lifeline.close()
             self._uffd.close()
-            session = Session(self._for_child)
+            session = Session(self._for_child, self.name, is_alone=False)
+            session._is_listening = self._is_listening
             for region in self._regions.values():
                 session.adopt(region)
         except BaseException:

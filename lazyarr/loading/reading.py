@@ -52,7 +52,7 @@ class Reader:
 
     async def open(self, source: Source) -> None:
         """Open a source's store; raises what that raises."""
-        await event_loop().run_in_executor(self._threads, lambda: source.store)
+        await event_loop().run_in_executor(self._threads, source.open)
 
     async def fetch(
         self, source: Source, place: Place, *, retry: bool = True, unless: str | None = None

@@ -73,6 +73,7 @@ class Source:
         self._share = share or _do_alone
         self._open_store = open_store
         self._opened: Store | None = None
+        self._is_used = False
         self._opening = threading.Lock()
         self._layout = layout
         self._geometry = geometry
@@ -95,6 +96,11 @@ class Source:
     @property
     def store(self) -> Store:
         """The store, opened when it is first needed, which may take its time."""
+        self._is_used = True
+        return self.open()
+
+    def open(self) -> Store:
+        """Return the store, of which nothing is read."""
         if self._opened is None:
             with self._opening:
                 if self._opened is None:
@@ -117,7 +123,7 @@ class Source:
         OSError
             When the store can not be asked.
         """
-        return self._opened is None or is_unchanged(self._opened)
+        return not self._is_used or (self._opened is not None and is_unchanged(self._opened))
 
     def chunks_of(self, unit: int) -> list[tuple[int, ...]]:
         """Return the places in the grid of the chunks of a unit."""

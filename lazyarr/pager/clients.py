@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lazyarr.loading.source import Source
     from lazyarr.pager.installer import Backing
     from lazyarr.wire.channel import Channel
+    from lazyarr.wire.messages import OpenRegion
 
 __all__ = ["Arena", "Client", "Region"]
 
@@ -116,6 +117,8 @@ class Region:
 
     Attributes
     ----------
+    message : OpenRegion
+        What the client said of it that opened it.
     source : Source
         Gives decoded units.
     backing : Backing or None
@@ -134,10 +137,13 @@ class Region:
         How long its memory and each unit of it are.
     n_units : int
         How many units it has.
+    limits : tuple
+        Under which settings its source was made: time-out, retries, cache.
     published, published_at : memoryview or None, int
         The residency map in this process's memory, once it has been written to.
     """
 
+    message: OpenRegion
     source: Source
     backing: Backing | None
     residency: Backing
@@ -148,6 +154,7 @@ class Region:
     memory_nbytes: int
     unit_nbytes: int
     n_units: int
+    limits: tuple[object, ...]
     published: memoryview | None = None
     published_at: int = 0
 

@@ -508,12 +508,17 @@ class Executor:
         failures = [_document(failure) for failure in command.failures]
         self.answer(command.client, w.Done(command.ticket, failures))
 
-    def answer(self, client: int, message: w.Done | w.Statistics) -> None:
+    def answer(
+        self,
+        client: int,
+        message: w.Done | w.Statistics | w.Found,
+        descriptors: Sequence[int] = (),
+    ) -> None:
         """Send an answer, unless whoever asked has hung up."""
         channel = self._waiting.pop((client, message.ticket), None)
         if channel is not None and channel.fileno() >= 0:
             try:
-                channel.send(message, wait=False)
+                channel.send(message, descriptors, wait=False)
             except PagerError:
                 # Not closed: it is watched under its number, which the next file would get.
                 channel.hang_up()

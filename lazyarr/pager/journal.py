@@ -10,14 +10,23 @@ from lazyarr.errors import PagerError
 from lazyarr.pager.checking import check_hello
 from lazyarr.wire.channel import Channel
 from lazyarr.wire.ledger import record_of
-from lazyarr.wire.messages import AttachRegion, Hello, Join, Message, OpenRegion, Ping, Pong
+from lazyarr.wire.messages import (
+    AttachRegion,
+    Hello,
+    Join,
+    Listen,
+    Message,
+    OpenRegion,
+    Ping,
+    Pong,
+)
 
 if TYPE_CHECKING:
     from lazyarr.wire.ledger import Ledger
 
 __all__ = ["Journal"]
 
-_ENTERED = (Hello, OpenRegion, AttachRegion)
+_ENTERED = (Hello, Listen, OpenRegion, AttachRegion)
 
 
 class Journal:
@@ -78,12 +87,13 @@ class Journal:
             if isinstance(received.message, _ENTERED):
                 self.enter(client, received.message, received.descriptors)
             elif isinstance(received.message, Join):
-                self._enter_join(received.message, received.descriptors[0])
+                self.enter_join(received.message, received.descriptors[0])
         finally:
             for descriptor in received.descriptors:
                 os.close(descriptor)
 
-    def _enter_join(self, message: Join, socket: int) -> None:
+    def enter_join(self, message: Join, socket: int) -> None:
+        """Enter somebody who will be a client, unless that was done before."""
         Channel.from_descriptor(os.dup(socket)).close()  # refuses what is none
         inode = _inode(socket)
         if inode not in self._numbers:

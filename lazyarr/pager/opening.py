@@ -85,6 +85,7 @@ def open_region(
         return RetryingStore(store, policy, on_retry=lambda *_: count("retries", 1))
 
     region = Region(
+        message=message,
         source=Source(
             open_store,
             layout,
@@ -104,6 +105,7 @@ def open_region(
         memory_nbytes=geometry.n_pages * PAGE_NBYTES,
         unit_nbytes=max(geometry.unit_nbytes, layout.chunk_nbytes),
         n_units=geometry.n_units,
+        limits=(timeout_seconds, retries, cache),
     )
     return region, geometry
 

@@ -19,6 +19,8 @@ from lazyarr.pager.journal import Journal
 from lazyarr.pager.log import report
 from lazyarr.pager.measure import Measurements
 from lazyarr.pager.opening import open_region
+from lazyarr.pager.rendezvous import Rendezvous
+from lazyarr.pager.sharing import Sharing
 from lazyarr.plan import messages as m
 from lazyarr.plan.machine import Machine
 from lazyarr.plan.readahead import Advice
@@ -83,6 +85,8 @@ class Pager:
         self._measurements = Measurements()
         self._executor = Executor(Machine(0), self._measurements, board=board, doomed=doomed)
         self._journal = Journal(supervisor, ledger)
+        self._sharing = Sharing(self._executor, self._journal)
+        self._rendezvous: Rendezvous | None = None
         self._welcomed: set[int] = set()
         self._n_deaths = board.n_deaths
         self._epoll = select.epoll()
@@ -90,14 +94,18 @@ class Pager:
         self._n_joining = 0
         self._timeout_seconds = 60.0
         self._retries = 0
+        self._settings: dict[str, Any] = {}
         self._cache: DiskCache | None = None
         self._begin = time.monotonic()
         self._handlers: dict[type, Callable[[Client, Channel, Received], None]] = {
             w.Hello: self._on_repeated,
             w.Join: self._on_join,
+            w.Listen: self._on_listen,
             w.OpenChannel: self._on_open_channel,
             w.OpenRegion: self._on_open_region,
             w.AttachRegion: self._on_attach_region,
+            w.WantRegion: self._on_want_region,
+            w.FindRegion: self._on_find_region,
             w.CloseRegion: self._on_close_region,
             w.Request: self._on_request,
             w.Evict: self._on_evict,
@@ -113,6 +121,7 @@ class Pager:
             1, failed=_die, on_retry=lambda: self._measurements.count("retries", 1)
         )
         self._watch(supervisor.fileno(), _Rank.MESSAGE, self._on_supervisor)
+        self._watch(self._sharing.fileno(), _Rank.MESSAGE, self._sharing.give_answers)
         self._take_over(ledger)
         self._maybe_stop()  # everybody may have ended while there was no worker
         self._journal.say_ready()
@@ -168,6 +177,8 @@ class Pager:
             self._take_over_client(number, record)
         for number, found in ledger.regions.items():
             self._take_over_region(number, found)
+        if ledger.listener is not None:
+            self._receive_at(ledger.listener)
 
     def _take_over_client(self, number: int, record: ClientRecord) -> None:
         channel = Channel.from_descriptor(record.control)
@@ -253,6 +264,7 @@ class Pager:
         )
         self._executor.add_client(client)
         self._apply(limits, client)
+        self._settings = hello.settings
         self._watch(client.pidfd, _Rank.EXIT, lambda: self._on_exit(client))
         self._watch(uffd, _Rank.FAULT, lambda: self._on_faults(client))
         self._add_channel(client, channel)
@@ -329,13 +341,39 @@ class Pager:
     def _on_join(self, _: Client, __: Channel, received: Received) -> None:
         message, (descriptor,) = received
         assert isinstance(message, w.Join)
+        self._join(descriptor, tuple(message.regions))
+
+    def _join(self, descriptor: int, regions: tuple[int, ...]) -> None:
+        """Await a client whose channel has been entered, unless that is so already."""
         channel = Channel.from_descriptor(descriptor)
         number = self._journal.number_of(descriptor)
         if number in self._welcomed:
             channel.close()
             return
-        self._executor.handle([m.Reserved(number, tuple(message.regions))])
+        self._executor.handle([m.Reserved(number, regions)])
         self._welcome(number, channel)
+
+    def _on_listen(self, _: Client, __: Channel, received: Received) -> None:
+        (descriptor,) = received.descriptors
+        if self._rendezvous is None:
+            self._receive_at(descriptor)
+        else:
+            os.close(descriptor)
+
+    def _receive_at(self, listener: int) -> None:
+        """Take on processes that come to a socket."""
+
+        def join(descriptor: int) -> None:
+            self._journal.enter_join(w.Join([]), descriptor)
+            self._join(descriptor, ())
+
+        self._rendezvous = Rendezvous(
+            listener,
+            watch=lambda fd, handler: self._watch(fd, _Rank.MESSAGE, handler),
+            unwatch=self._unwatch,
+            join=join,
+            settings=lambda: self._settings,
+        )
 
     def _on_open_channel(self, client: Client, _: Channel, received: Received) -> None:
         self._add_channel(client, Channel.from_descriptor(received.descriptors[0]))
@@ -382,6 +420,19 @@ class Pager:
             region = self._executor.regions[message.region]
             self._attach(client.number, message.region, message.address, state.geometry, region)
 
+    def _on_want_region(self, client: Client, channel: Channel, received: Received) -> None:
+        message = received.message
+        assert isinstance(message, w.WantRegion)
+        self._expect(client, channel, message.ticket)
+        self._sharing.on_want_region(client, message)
+
+    def _on_find_region(self, client: Client, channel: Channel, received: Received) -> None:
+        message = received.message
+        assert isinstance(message, w.FindRegion)
+        self._expect(client, channel, message.ticket)
+        limits = (self._timeout_seconds, self._retries, self._cache)
+        self._sharing.on_find_region(client, message, limits)
+
     def _hear_first(self, client: Client, channel: Channel) -> None:
         """Handle what a client has said on its first channel before it said something here.
 
@@ -393,9 +444,13 @@ class Pager:
 
     def _ask(self, client: Client, channel: Channel, ticket: int, event: m.Event) -> None:
         """Give the machine an event that it will answer on a channel."""
+        self._expect(client, channel, ticket)
+        self._executor.handle([event])
+
+    def _expect(self, client: Client, channel: Channel, ticket: int) -> None:
+        """Take down where a ticket is to be answered."""
         self._hear_first(client, channel)
         self._executor.expect(client.number, ticket, channel)
-        self._executor.handle([event])
 
     def _on_close_region(self, client: Client, channel: Channel, received: Received) -> None:
         message = received.message
@@ -430,6 +485,7 @@ class Pager:
         message = received.message
         assert isinstance(message, w.Configure)
         self._apply(read_settings(message.settings), client)
+        self._settings = message.settings
         self._journal.enter(client.number, message)
         self._executor.expect(client.number, message.ticket, channel)
         self._executor.answer(client.number, w.Done(message.ticket, []))

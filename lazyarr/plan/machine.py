@@ -261,6 +261,9 @@ class Machine:
         state = self._regions.get(event.region)
         if state is None or event.client not in state.addresses:
             self._out.append(m.Answer(event.client, event.ticket))
+            if state is not None and event.client in state.reserved:
+                state.reserved.discard(event.client)
+                self._settle_leaving(event.region, state)
             return
         address = state.addresses.pop(event.client)
         self._tables[event.client].remove(address)

@@ -79,7 +79,7 @@ class Opened(NamedTuple):
 
 
 class Reserved(NamedTuple):
-    """A client that is not there yet will have these regions."""
+    """A client that is not there yet, or has not mapped them yet, will have these regions."""
 
     client: int
     regions: tuple[int, ...]

@@ -14,9 +14,11 @@ from lazyarr.wire.messages import (
     Configure,
     Hello,
     Join,
+    Listen,
     Message,
     OpenRegion,
     Record,
+    Reserve,
     carried_by,
     document_of,
     message_of,
@@ -68,11 +70,21 @@ class Ledger:
     """The supervisor's copy of what the worker has been told.
 
     It owns the descriptors in it.
+
+    Attributes
+    ----------
+    clients : dict of int to ClientRecord
+        Every client, by its number.
+    regions : dict of int to RegionRecord
+        Every region, by its number.
+    listener : int or None
+        The socket at which other processes come.
     """
 
     def __init__(self) -> None:
         self.clients: dict[int, ClientRecord] = {}
         self.regions: dict[int, RegionRecord] = {}
+        self.listener: int | None = None
 
     def __repr__(self) -> str:
         return f"<Ledger: {len(self.clients)} clients, {len(self.regions)} regions>"
@@ -115,6 +127,9 @@ class Ledger:
                 self.clients[client].hello = message
                 self.clients[client].descriptors = descriptors
                 return True
+            case Listen() if self.listener is None:
+                (self.listener,) = descriptors
+                return True
             case Configure():
                 known = self.clients[client].hello
                 if known is not None:
@@ -124,9 +139,11 @@ class Ledger:
                 return True
             case AttachRegion() if message.region in self.regions:
                 self.regions[message.region].addresses[client] = message.address
+            case Reserve() if message.region in self.regions:
+                self.regions[message.region].addresses.setdefault(client, None)
             case CloseRegion():
                 self._detach(message.region, client)
-            case Join() | Hello() | OpenRegion():
+            case Join() | Hello() | Listen() | OpenRegion():
                 return False  # what the worker before this one has entered
             case _:
                 raise PagerError(f"a ledger holds no {type(message).__name__}")

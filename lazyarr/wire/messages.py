@@ -21,19 +21,27 @@ __all__ = [
     "Configure",
     "Done",
     "Evict",
+    "FindRegion",
+    "Found",
     "Hello",
     "Join",
+    "Knock",
+    "Listen",
     "Message",
     "OpenChannel",
     "OpenRegion",
     "Ping",
     "Pong",
     "Record",
+    "Refused",
     "Request",
+    "Reserve",
     "Statistics",
     "VERSION",
     "WantFailure",
+    "WantRegion",
     "WantStatistics",
+    "Welcome",
     "carried_by",
     "decode",
     "document_of",
@@ -67,6 +75,40 @@ class Join(NamedTuple):
     regions: list[int]
 
 
+class Listen(NamedTuple):
+    """A client gives the pager a socket at which processes that it did not fork can come.
+
+    Carries the socket, which listens already.  A second one is not used.
+    """
+
+
+class Knock(NamedTuple):
+    """A process that was not forked wants to be a client; said to the listening socket.
+
+    `namespace` is the inode of its namespace of process ids: only in the same one do both
+    mean the same process by a number.  Carries the far end of the channel that it will
+    speak on; may be said again, with the same end, when no answer came.
+    """
+
+    version: int
+    namespace: int
+
+
+class Welcome(NamedTuple):
+    """The answer to `Knock`: the process may say `Hello` on its channel.
+
+    `settings` are those that hold in the pager, and hold for the process from now on.
+    """
+
+    settings: dict[str, Any]
+
+
+class Refused(NamedTuple):
+    """The other answer to `Knock`."""
+
+    reason: str
+
+
 class OpenChannel(NamedTuple):
     """A client wants to speak on one more channel; carries its far end."""
 
@@ -96,6 +138,43 @@ class AttachRegion(NamedTuple):
 
     region: int
     address: int
+
+
+class WantRegion(NamedTuple):
+    """A client wants to have a region that another client has; it knows what array it is."""
+
+    ticket: int
+    region: int
+    document: str
+
+
+class FindRegion(NamedTuple):
+    """A client opens an array, and wants to have a region of it that others have.
+
+    Only if whatever was read for it is certainly still what is stored.  The fields are
+    those of `OpenRegion`.
+    """
+
+    ticket: int
+    url: str
+    path: str
+    document: str
+    zarr_format: int
+    store: dict[str, Any]
+
+
+class Found(NamedTuple):
+    """The answer to `WantRegion` and `FindRegion`; `region` is -1 when there is none.
+
+    Carries the memory objects of the array and of its residency map, in which it lies at
+    `offset` and `map_offset`; the client must attach the region or close it, and until then it
+    is not forgotten.  Carries nothing when the client has the region already.
+    """
+
+    ticket: int
+    region: int
+    offset: int
+    map_offset: int
 
 
 class CloseRegion(NamedTuple):
@@ -162,6 +241,12 @@ class Record(NamedTuple):
     body: dict[str, Any]
 
 
+class Reserve(NamedTuple):
+    """The worker has promised a client a region; only in a record."""
+
+    region: int
+
+
 class Ping(NamedTuple):
     """The supervisor wants to know whether the worker still answers."""
 
@@ -187,9 +272,16 @@ class Statistics(NamedTuple):
 Message: TypeAlias = (
     Hello
     | Join
+    | Listen
+    | Knock
+    | Welcome
+    | Refused
     | OpenChannel
     | OpenRegion
     | AttachRegion
+    | WantRegion
+    | FindRegion
+    | Found
     | CloseRegion
     | Request
     | Evict
@@ -198,6 +290,7 @@ Message: TypeAlias = (
     | WantFailure
     | WantStatistics
     | Record
+    | Reserve
     | Ping
     | Pong
     | Done
@@ -207,9 +300,10 @@ Message: TypeAlias = (
 _KINDS: dict[str, type[Message]] = {
     kind.__name__: kind
     for kind in (
-        Hello, Join, OpenChannel, OpenRegion, AttachRegion, CloseRegion,
+        Hello, Join, Listen, Knock, Welcome, Refused, OpenChannel,
+        OpenRegion, AttachRegion, WantRegion, FindRegion, Found, CloseRegion,
         Request, Evict, Advise, Configure, WantFailure, WantStatistics,
-        Record, Ping, Pong, Done, Statistics,
+        Record, Reserve, Ping, Pong, Done, Statistics,
     )
 }  # fmt: skip
 MAX_DESCRIPTORS = 8
@@ -219,6 +313,9 @@ MAX_DESCRIPTORS = 8
 _CARRIED: dict[type[Message], range] = {
     Hello: range(4, 5),
     Join: range(1, 2),
+    Listen: range(1, 2),
+    Knock: range(1, 2),
+    Found: range(0, 3, 2),
     OpenChannel: range(1, 2),
     OpenRegion: range(MAX_DESCRIPTORS + 1),
     Record: range(MAX_DESCRIPTORS + 1),

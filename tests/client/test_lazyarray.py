@@ -28,7 +28,10 @@ def url(tmp_path_factory):
 
 @pytest.fixture
 def x(url, engine):
-    return lazyarr.open(url)
+    # A test that has just ended may have left its array alive, whose pages this one shares.
+    x = lazyarr.open(url)
+    x.evict()
+    return x
 
 
 def is_plain(value):

@@ -149,6 +149,16 @@ class World:
         self.do(m.Reserved(child, regions))
         return child
 
+    def promise(self, client: int, region: int) -> None:
+        """Promise a client a region that another one has."""
+        self.reserved.add((client, region))
+        self.do(m.Reserved(client, (region,)))
+
+    def decline(self, client: int, region: int) -> tuple[int, int]:
+        """Have a client say that it does not take what it was promised."""
+        self.reserved.discard((client, region))
+        return self.detach(client, region)
+
     def attach(self, client: int, region: int) -> None:
         """Have a client map a region, register it and say so."""
         self.reserved.discard((client, region))

@@ -102,6 +102,17 @@ def test_region_that_nobody_has_yet_is_kept_for_a_child():
     assert heir.handle(m.ClientLeft(child)) == [m.Forget(region + 100)]
 
 
+def test_region_waits_for_a_client_that_it_was_promised_to():
+    """Until that has mapped it, or does not want it after all."""
+    world, (first,), region = world_with(PAGES)
+    second = world.add_client()
+    world.promise(second, region)
+    world.detach(first, region)
+    assert world.machine.region(region) is not None
+    assert world.answers[world.decline(second, region)] == ()
+    assert world.machine.region(region) is None
+
+
 def test_region_does_not_wait_for_a_child_that_never_came():
     """The fork has failed, or the child has died at once."""
     world, (parent,), region = world_with(PAGES)

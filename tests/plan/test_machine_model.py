@@ -103,6 +103,26 @@ class MemoryMachine(RuleBasedStateMachine):
                 self.world.attach(client, region)
 
     @rule(pick=PICK)
+    def promise(self, pick: int) -> None:
+        """Promise a region to a process that does not have it, and is not leaving it."""
+        world = self.world
+        leaving = {(k[0], where) for k, (where, what) in world.tickets.items() if what == "detach"}
+        wanted = {
+            (client, region)
+            for client in world.alive
+            for region, memory in world.memories.items()
+            if memory.shared and any(key[1] == region for key in world.attached | world.reserved)
+        }
+        if choice := sorted(wanted - world.attached - leaving):
+            world.promise(*choice[pick % len(choice)])
+
+    @rule(pick=PICK)
+    def decline(self, pick: int) -> None:
+        """Have a process not take what it was promised."""
+        if choice := sorted(key for key in self.world.reserved if key[0] in self.world.alive):
+            self.world.decline(*choice[pick % len(choice)])
+
+    @rule(pick=PICK)
     def detach(self, pick: int) -> None:
         if chosen := self.mapped(pick):
             self.world.detach(*chosen)

@@ -1,0 +1,118 @@
+"""Where a pickled array's pages are: which pager has them, and for which array."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+from lazyarr.client import process
+from lazyarr.client.node import ArrayNode
+from lazyarr.errors import LazyarrError
+from lazyarr.format import ArrayMetadata, parse_node, parse_v2_array
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lazyarr.client.region import Memory, Region
+
+__all__ = ["Origin", "Place", "attach", "origin_of"]
+
+Place: TypeAlias = "tuple[str, Mapping[str, Any] | None, str, str, str | None]"
+"""URL, storage options, path, mode and kind of memory: what opens an array anew."""
+
+
+class Origin(NamedTuple):
+    """What a process needs to have the same pages as the one that pickled an array.
+
+    Attributes
+    ----------
+    pager : str
+        The pager's name.
+    region : int
+        What it calls the array's memory.
+    store_url : str
+        The store, without credentials.
+    zarr_format : int
+        Of the array's metadata.
+    document : str
+        The array's metadata when it was opened, as JSON without the attributes.
+    attributes : dict
+        The array's attributes.
+    """
+
+    pager: str
+    region: int
+    store_url: str
+    zarr_format: int
+    document: str
+    attributes: dict[str, Any]
+
+
+def origin_of(region: Region, node: ArrayNode) -> Origin | None:
+    """Return where an array's pages are; None when other processes can not have them."""
+    if not region.is_shared or region.owner is not process.current_session():
+        return None
+    try:
+        pager = region.owner.invite()
+    except (LazyarrError, OSError):
+        return None
+    return Origin(
+        pager,
+        region.number,
+        node.store_url,
+        node.metadata.zarr_format,
+        region.array["document"],
+        node.metadata.attributes,
+    )
+
+
+def attach(place: Place, origin: Origin) -> tuple[ArrayNode, Memory] | None:
+    """Return the array of an origin on the pages that it has there.
+
+    None when this process can not have them: the pager or the pages are gone, it is
+    another user's, this process has a pager of its own.
+    """
+    session = process.session_at(origin.pager)
+    if session is None:
+        return None
+    try:
+        memory = session.memory_of(origin.region)
+        node = _known_node(memory, origin) or _node(place, origin)
+        if memory is None:
+            array = {"document": origin.document}
+            memory = session.attach(origin.region, node.geometry(), array)
+    except LazyarrError:
+        return None
+    if memory is None:
+        return None
+    memory.region.node = memory.region.node or node
+    return node, memory
+
+
+def _known_node(memory: Memory | None, origin: Origin) -> ArrayNode | None:
+    """Return the array that was opened here on some memory, if it is the same in all."""
+    node = memory.region.node if memory is not None else None
+    return node if node is not None and node.metadata.attributes == origin.attributes else None
+
+
+def _node(place: Place, origin: Origin) -> ArrayNode:
+    url, storage_options, path, mode, memory = place
+    return ArrayNode(
+        store_url=origin.store_url,
+        url=url,
+        storage_options=storage_options,
+        metadata=_metadata(path, origin),
+        mode=mode,
+        memory=memory,
+    )
+
+
+def _metadata(path: str, origin: Origin) -> ArrayMetadata:
+    """Return the metadata as it was when the array was opened: its pages are of that time."""
+    if origin.zarr_format == 2:
+        attributes = json.dumps(origin.attributes).encode()
+        return parse_v2_array(origin.document.encode(), attributes, path=path)
+    document = {**json.loads(origin.document), "attributes": origin.attributes}
+    node = parse_node(json.dumps(document).encode(), path=path)
+    assert isinstance(node, ArrayMetadata)
+    return node
