@@ -236,6 +236,8 @@ class Pager:
             if received is not None:
                 self._admit(number, channel, received)
                 return
+        except KernelError:
+            pass  # it has ended already
         except _REFUSED as error:
             report(f"cannot take on a client: {error}")
         channel.close()
