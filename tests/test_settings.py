@@ -194,3 +194,17 @@ def test_listeners_are_told_in_order():
     settings.replace(threads=7)
     assert told == [("first", settings.current()), ("second", settings.current())]
     assert settings.current().threads == 7
+
+
+def test_settings_of_a_pager_hold_without_anybody_being_told():
+    """Who joins one goes by what is set there, but for what each process decides for itself."""
+    told: list[Settings] = []
+    settings.subscribe(told.append)
+    theirs = {"memory_limit": 5, "threads": 3, "timeout": 2.5, "retries": 1, "on_error": "else"}
+    settings.adopt({**theirs, "unknown": 1})
+    assert settings.current() == Settings(5, 3, 2.5, 1)
+    settings.adopt({"retries": 2})
+    assert settings.current() == Settings(5, 3, 2.5, 2)
+    with pytest.raises(ValueError, match="threads"):
+        settings.adopt({"threads": 0})
+    assert told == []

@@ -113,8 +113,10 @@ def reopen_view(
     Raises
     ------
     FormatError
-        When there is a group in its place now.
+        When there is a group in its place now, or an array of other rows.
     """
+    from lazyarr.client.origin import require_same_rows
+
     if origin is not None and settings.current().engine != "copy":
         from lazyarr.client.making import attach_array, restride
 
@@ -128,6 +130,8 @@ def reopen_view(
     metadata = opening.hierarchy.node(path)
     if not isinstance(metadata, ArrayMetadata):
         raise FormatError(f"expected an array at {path!r} of {url}, found a group", path=path)
+    if origin is not None:
+        require_same_rows(origin, metadata)
     array = open_array(opening, metadata)
     return find_making(opening.engine).restride(array, start, dtype, shape, strides)
 

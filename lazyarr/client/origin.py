@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from lazyarr.client import process
 from lazyarr.client.node import ArrayNode
-from lazyarr.errors import LazyarrError
+from lazyarr.errors import FormatError, LazyarrError
 from lazyarr.format import ArrayMetadata, parse_node, parse_v2_array
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from lazyarr.client.region import Memory, Region
 
-__all__ = ["Origin", "Place", "attach", "origin_of"]
+__all__ = ["Origin", "Place", "attach", "origin_of", "require_same_rows"]
 
 Place: TypeAlias = "tuple[str, Mapping[str, Any] | None, str, str, str | None]"
 """URL, storage options, path, mode and kind of memory: what opens an array anew."""
@@ -87,6 +87,29 @@ def attach(place: Place, origin: Origin) -> tuple[ArrayNode, Memory] | None:
         return None
     memory.region.node = memory.region.node or node
     return node, memory
+
+
+def require_same_rows(origin: Origin, now: ArrayMetadata) -> None:
+    """Raise unless a place in the memory of the array of then is the same place now.
+
+    Rows may have been added.
+
+    Raises
+    ------
+    FormatError
+        When a view that was pickled would show other elements.
+    """
+    then = _metadata(now.path, origin)
+    old, new = then.layout(), now.layout()
+    rows = [(how.axes, how.shape[1:]) for how in (old, new)]
+    is_same = rows[0] == rows[1] and then.dtype.to_numpy() == now.dtype.to_numpy()
+    if not is_same or old.shape[:1] > new.shape[:1]:
+        raise FormatError(
+            f"cannot open what was pickled of array {now.path!r} in {origin.store_url}: it had shape "
+            f"{then.shape} and dtype {then.dtype.to_numpy()}, now {now.shape} and "
+            f"{now.dtype.to_numpy()}; open it and pickle it again",
+            path=now.path,
+        )
 
 
 def _known_node(memory: Memory | None, origin: Origin) -> ArrayNode | None:

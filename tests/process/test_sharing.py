@@ -270,6 +270,30 @@ def test_the_pages_are_those_that_were_pickled(tmp_path, copy, reader):
     run_right(program, tmp_path / "x.zarr", copy, reader())
 
 
+def test_an_array_that_has_become_another_one(tmp_path):
+    """A place in its memory would show other elements; more rows do no harm."""
+    program = """
+    from lazyarr.errors import FormatError
+    data = np.arange(60).reshape(10, 6)
+    lazyarr.save(sys.argv[1], data)
+    x, keep = lazyarr.open(sys.argv[1])[2:4], lazyarr.open(sys.argv[1], mode="c")
+    pickled = pickle.dumps(x)
+    del x
+    while lazyarr.stats()["regions"] > 1: os.sched_yield()
+    with lazyarr.writer.open_writer(sys.argv[1]) as writer: writer[""].append(data)
+    assert (np.asarray(pickle.loads(pickled)) == data[2:4]).all()
+    while lazyarr.stats()["regions"] > 1: os.sched_yield()
+    for other in (data.reshape(6, 10), data.astype("f8"), data[:3]):
+        lazyarr.save(sys.argv[1], other, overwrite=True)
+        try:
+            print(pickle.loads(pickled))
+        except FormatError as error:
+            print(str(error).partition("in file")[0])
+    """
+    told = "cannot open what was pickled of array '' \n"
+    assert run_right(program, tmp_path / "x.zarr") == told * 3
+
+
 # --- when it can not be -------------------------------------------------------------------
 
 

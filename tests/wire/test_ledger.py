@@ -61,6 +61,34 @@ def test_a_region_lives_as_long_as_somebody_has_it(ledger):
     assert not ledger.clients
 
 
+def test_a_region_stays_for_who_was_promised_it(ledger):
+    """Until that attaches it, or does not want it; a promise takes nothing away."""
+    enter(ledger, 1, w.Join([]), 1)
+    enter(ledger, 1, HELLO, 4)
+    enter(ledger, 1, w.Reserve(7))
+    enter(ledger, 0, w.CloseRegion(5, 7))
+    assert ledger.regions[7].addresses == {1: None}
+    enter(ledger, 1, w.AttachRegion(7, 8192))
+    enter(ledger, 1, w.Reserve(7))
+    assert ledger.regions[7].addresses == {1: 8192}
+    enter(ledger, 1, w.CloseRegion(6, 7))
+    assert not ledger.regions
+    enter(ledger, 0, None)
+    enter(ledger, 1, None)
+
+
+def test_one_listening_socket_is_kept(ledger):
+    """It outlives whoever gave it; another one is closed."""
+    enter(ledger, 0, w.Listen(), 1)
+    first = ledger.listener
+    before = set(os.listdir("/proc/self/fd"))
+    enter(ledger, 0, w.Listen(), 1)
+    assert ledger.listener == first
+    assert set(os.listdir("/proc/self/fd")) == before
+    enter(ledger, 0, None)
+    os.close(first)
+
+
 def test_entering_twice_does_no_harm(ledger):
     """What two workers have entered is there once."""
     enter(ledger, 0, HELLO, 4)
