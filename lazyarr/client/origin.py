@@ -105,8 +105,8 @@ def require_same_rows(origin: Origin, now: ArrayMetadata) -> None:
     is_same = rows[0] == rows[1] and then.dtype.to_numpy() == now.dtype.to_numpy()
     if not is_same or old.shape[:1] > new.shape[:1]:
         raise FormatError(
-            f"cannot open what was pickled of array {now.path!r} in {origin.store_url}: it had shape "
-            f"{then.shape} and dtype {then.dtype.to_numpy()}, now {now.shape} and "
+            f"cannot open what was pickled of array {now.path!r} in {origin.store_url}: it had "
+            f"shape {then.shape} and dtype {then.dtype.to_numpy()}, now {now.shape} and "
             f"{now.dtype.to_numpy()}; open it and pickle it again",
             path=now.path,
         )

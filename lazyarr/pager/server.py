@@ -175,6 +175,8 @@ class Pager:
         """
         for number, record in ledger.clients.items():
             self._take_over_client(number, record)
+        if ledger.settings:
+            self._go_by(ledger.settings)
         for number, found in ledger.regions.items():
             self._take_over_region(number, found)
         if ledger.listener is not None:
@@ -248,7 +250,7 @@ class Pager:
     def _admit(self, number: int, channel: Channel, received: Received) -> None:
         """Begin to serve a client; raise KernelError when it has ended, PagerError when none."""
         try:
-            limits = check_hello(received)
+            check_hello(received)
             hello = received.message
             assert isinstance(hello, w.Hello)
             pidfd = pidfd_open(hello.pid)
@@ -265,8 +267,7 @@ class Pager:
             lifeline=lifeline,
         )
         self._executor.add_client(client)
-        self._apply(limits, client)
-        self._settings = hello.settings
+        client.main.signal = self._go_by(hello.settings).raise_signal
         self._watch(client.pidfd, _Rank.EXIT, lambda: self._on_exit(client))
         self._watch(uffd, _Rank.FAULT, lambda: self._on_faults(client))
         self._add_channel(client, channel)
@@ -486,8 +487,7 @@ class Pager:
     def _on_configure(self, client: Client, channel: Channel, received: Received) -> None:
         message = received.message
         assert isinstance(message, w.Configure)
-        self._apply(read_settings(message.settings), client)
-        self._settings = message.settings
+        client.main.signal = self._go_by(message.settings).raise_signal
         self._journal.enter(client.number, message)
         self._executor.expect(client.number, message.ticket, channel)
         self._executor.answer(client.number, w.Done(message.ticket, []))
@@ -506,8 +506,10 @@ class Pager:
 
     # --- settings and statistics ----------------------------------------------------
 
-    def _apply(self, limits: Limits, client: Client) -> None:
-        client.main.signal = limits.raise_signal
+    def _go_by(self, settings: dict[str, Any]) -> Limits:
+        """Let settings hold for all clients from now on; return them, checked."""
+        limits = read_settings(settings)
+        self._settings = settings
         self._timeout_seconds = limits.timeout_seconds
         self._retries = limits.retries
         limit = m.LimitChanged(limits.memory_limit)
@@ -523,6 +525,7 @@ class Pager:
             if self._cache is None or self._cache.directory != limits.cache_dir:
                 self._cache = DiskCache(limits.cache_dir, limits.cache_limit)
             self._cache.limit_nbytes = limits.cache_limit
+        return limits
 
     def _statistics(self) -> dict[str, Any]:
         machine = self._executor.machine

@@ -79,12 +79,15 @@ class Ledger:
         Every region, by its number.
     listener : int or None
         The socket at which other processes come.
+    settings : dict
+        What was set last, by whomever.
     """
 
     def __init__(self) -> None:
         self.clients: dict[int, ClientRecord] = {}
         self.regions: dict[int, RegionRecord] = {}
         self.listener: int | None = None
+        self.settings: dict[str, Any] = {}
 
     def __repr__(self) -> str:
         return f"<Ledger: {len(self.clients)} clients, {len(self.regions)} regions>"
@@ -126,11 +129,13 @@ class Ledger:
             case Hello() if self.clients[client].hello is None:
                 self.clients[client].hello = message
                 self.clients[client].descriptors = descriptors
+                self.settings = message.settings
                 return True
             case Listen() if self.listener is None:
                 (self.listener,) = descriptors
                 return True
             case Configure():
+                self.settings = message.settings
                 known = self.clients[client].hello
                 if known is not None:
                     self.clients[client].hello = known._replace(settings=message.settings)

@@ -104,6 +104,24 @@ def test_settings_outlive_a_worker(url):
     assert (ended.returncode, ended.stdout) == (0, f"{3 << 20} 1\n"), ended.stderr
 
 
+def test_settings_of_several_processes_outlive_a_worker(url):
+    """What was configured last holds, also where others have come with other settings since."""
+    program = """
+    x = lazyarr.open(sys.argv[1])
+    x[0]
+    ours, theirs = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(theirs); os.read(ours, 1); os._exit(0)
+    lazyarr.configure(memory_limit="3 MiB")
+    os.kill(lazyarr.stats()["pid"], signal.SIGKILL)
+    print(lazyarr.stats()["memory_limit"], lazyarr.stats()["clients"])
+    os.close(theirs); os.waitpid(pid, 0)
+    """
+    ended = run_program(program, url)
+    assert (ended.returncode, ended.stdout) == (0, f"{3 << 20} 2\n"), ended.stderr
+
+
 def test_a_worker_that_is_stopped_is_replaced(url, copy):
     """A worker that does not answer for ten seconds is killed, and another takes over."""
     program = """

@@ -77,6 +77,18 @@ def test_a_region_stays_for_who_was_promised_it(ledger):
     enter(ledger, 1, None)
 
 
+def test_what_was_set_last_holds(ledger):
+    """Whoever has set it, and though others say hello again."""
+    enter(ledger, 0, w.Configure(1, {"threads": 3}))
+    enter(ledger, 0, HELLO, 4)
+    assert ledger.settings == {"threads": 3}
+    enter(ledger, 1, w.Join([]), 1)
+    enter(ledger, 1, HELLO._replace(settings={"threads": 4}), 4)
+    assert ledger.settings == {"threads": 4}
+    enter(ledger, 1, None)
+    enter(ledger, 0, None)
+
+
 def test_one_listening_socket_is_kept(ledger):
     """It outlives whoever gave it; another one is closed."""
     enter(ledger, 0, w.Listen(), 1)
