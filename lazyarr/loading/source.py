@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lazyarr.format import Layout, ShardIndex
+    from lazyarr.loading.rotation import Rotation
     from lazyarr.loading.workspace import Workspace
     from lazyarr.plan.geometry import Geometry
     from lazyarr.store import BorrowedFile, Store
@@ -54,6 +55,8 @@ class Source:
         Does the parts of a load, by several threads where it can.
     cache : StoreCache, optional
         Keeps what was fetched of the store from one run to the next.
+    rotation : Rotation, optional
+        Says when to let go of descriptors.
     """
 
     def __init__(
@@ -67,8 +70,11 @@ class Source:
         count_fetched: Callable[[int], None] = lambda _: None,
         share: Share | None = None,
         cache: StoreCache | None = None,
+        rotation: Rotation | None = None,
     ) -> None:
         self.cache = cache
+        self._rotation = rotation
+        self._is_entered = False
         self.count_fetched = count_fetched
         self._share = share or _do_alone
         self._open_store = open_store
@@ -88,6 +94,8 @@ class Source:
 
     def close(self) -> None:
         """Let go of the store."""
+        if self._rotation is not None:
+            self._rotation.leave(self)
         if self._held is not None:
             self._held.release()
         if self._opened is not None:
@@ -97,7 +105,18 @@ class Source:
     def store(self) -> Store:
         """The store, opened when it is first needed, which may take its time."""
         self._is_used = True
+        if self._rotation is not None and not self._is_entered:
+            self._is_entered = True
+            self._rotation.enter(self)
         return self.open()
+
+    def rest(self) -> None:
+        """Let go of descriptors until they are needed again."""
+        self._is_entered = False
+        if self._held is not None:
+            self._held.release()
+        if self._opened is not None:
+            self._opened.rest()
 
     def open(self) -> Store:
         """Return the store, of which nothing is read."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from lazyarr.format import ArrayMetadata
+    from lazyarr.loading.rotation import Rotation
     from lazyarr.loading.source import Share
     from lazyarr.store import Store
     from lazyarr.store.cache import DiskCache, StoreCache
@@ -36,6 +37,7 @@ def open_region(
     retries: int,
     count: Callable[[str, int], None],
     share: Share,
+    rotation: Rotation,
     cache: DiskCache | None = None,
 ) -> tuple[Region, Geometry]:
     """Return a region and the arithmetic of its array.
@@ -59,6 +61,8 @@ def open_region(
         Adds to a counter of the statistics.
     share : callable
         Does the parts of a load by several threads.
+    rotation : Rotation
+        Says which sources may hold descriptors.
     cache : DiskCache, optional
         Keeps what is fetched of remote stores.
 
@@ -94,6 +98,7 @@ def open_region(
             path=message.path,
             count_fetched=lambda nbytes: count("bytes_fetched", nbytes),
             share=share,
+            rotation=rotation,
             cache=_cache_of(message, cache) if cache is not None else None,
         ),
         backing=Backing(arena.memfd, message.offset) if message.offset >= 0 else None,

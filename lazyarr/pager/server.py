@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from lazyarr.errors import KernelError, LazyarrError, PagerError
 from lazyarr.kernel import Features, Userfaultfd, pidfd_open
 from lazyarr.loading.fetching import Fetcher
+from lazyarr.loading.rotation import Rotation
 from lazyarr.pager.checking import Limits, check_hello, read_settings
 from lazyarr.pager.clients import Arena, Client, Region
 from lazyarr.pager.crew import Crew
@@ -89,6 +90,7 @@ class Pager:
         self._rendezvous: Rendezvous | None = None
         self._welcomed: set[int] = set()
         self._n_deaths = board.n_deaths
+        self._rotation = Rotation()
         self._epoll = select.epoll()
         self._watched: dict[int, _Watched] = {}
         self._n_joining = 0
@@ -177,8 +179,14 @@ class Pager:
             self._take_over_client(number, record)
         if ledger.settings:
             self._go_by(ledger.settings)
+        arenas: dict[int, Arena] = {}
         for number, found in ledger.regions.items():
-            self._take_over_region(number, found)
+            objects = found.objects
+            if id(objects) not in arenas:
+                arenas[id(objects)] = Arena(objects.memfd, objects.map_memfd)
+            self._take_over_region(number, found, arenas[id(objects)])
+        for arena in arenas.values():
+            arena.release()
         if ledger.listener is not None:
             self._receive_at(ledger.listener)
 
@@ -194,18 +202,15 @@ class Pager:
             # It has ended while there was no worker to see it, or is none.
             self._journal.enter(number, None)
 
-    def _take_over_region(self, number: int, record: RegionRecord) -> None:
-        arena = Arena(*record.descriptors[:2])
+    def _take_over_region(self, number: int, record: RegionRecord, arena: Arena) -> None:
         try:
-            region, geometry = self._open_region(record.message, record.descriptors[2:], arena)
+            region, geometry = self._open_region(record.message, record.descriptors, arena)
         except _REFUSED as error:
             report(f"cannot take over region {number}: {error}")
             for name in record.addresses:
                 if name in self._executor.clients:
                     self._on_exit(self._executor.clients[name])
             return
-        finally:
-            arena.release()
         region.wipe()
         self._executor.add_region(number, region)
         for name, address in record.addresses.items():
@@ -404,6 +409,7 @@ class Pager:
             retries=self._retries,
             count=self._measurements.count,
             share=self._executor.share,
+            rotation=self._rotation,
             cache=self._cache,
         )
 

@@ -122,6 +122,10 @@ class Store(Protocol):
         """Return an object as a file, if it is one and open already, to be released; else None."""
         ...
 
+    def rest(self) -> None:
+        """Let go of what can be opened again when it is needed: descriptors."""
+        ...
+
     def close(self) -> None:
         """Let go of descriptors and connections; the store is not to be used after that."""
         ...

@@ -81,6 +81,10 @@ class HeldDirectory:
         if not is_same:
             self._raise_replaced(key)
 
+    def rest(self) -> None:
+        """Let go of the directory; the next use opens it again, if it is still the same."""
+        self._pool.forget("")
+
     def close(self) -> None:
         """Close the directory, when no other thread uses it any more."""
         self._pool.close()

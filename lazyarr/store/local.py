@@ -115,6 +115,11 @@ class LocalStore:
         found = self._files.borrow(key)
         return None if found is None else BorrowedFile(self._files, found)
 
+    def rest(self) -> None:
+        """Let go of the directory and of the files; they are opened again when needed."""
+        self._files.forget_below("")
+        self._root.rest()
+
     def forget(self, key: str) -> None:
         """Read an object from now on as it is now, if it has been replaced."""
         self._files.forget(key)

@@ -120,6 +120,9 @@ class PackedStore:
             self._pool.give_back(held)
         return StoreReference({"kind": "packed", "url": self.url, "index": index}, (fd,))
 
+    def rest(self) -> None:
+        """Do nothing: there are no descriptors that could be opened again."""
+
     def borrow(self, key: str) -> None:
         """Return None: an object is no open file here."""
 

@@ -176,6 +176,9 @@ class FsspecStore:
         paths = self._change("list", prefix, lambda path: self._fs.find(path)) or ()
         return tuple(sorted(str(p).strip("/")[skip:] for p in paths))
 
+    def rest(self) -> None:
+        """Do nothing: there are no descriptors that could be opened again."""
+
     def borrow(self, key: str) -> None:
         """Return None: an object is no open file here."""
 

@@ -152,6 +152,10 @@ class RetryingStore:
         """Return the sorted names of what lies directly below a prefix."""
         return self._call(lambda: self.inner.list_names(prefix))
 
+    def rest(self) -> None:
+        """Let go of what can be opened again when it is needed: descriptors."""
+        self.inner.rest()
+
     def borrow(self, key: str) -> BorrowedFile | None:
         """Return an object as a file, if it is one and open already, to be released; else None."""
         return self.inner.borrow(key)

@@ -170,6 +170,10 @@ class FaultyStore:
         how = self._begin("list_names", prefix)
         return () if how is Misbehaviour.MISSING else self.inner.list_names(prefix)
 
+    def rest(self) -> None:
+        """Let go of what can be opened again when it is needed."""
+        self.inner.rest()
+
     def borrow(self, key: str) -> None:
         """Return None: an object is no open file here."""
 

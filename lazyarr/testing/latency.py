@@ -79,6 +79,10 @@ class LatencyStore:
         self._sleep(self.seconds)
         return self.inner.list_names(prefix)
 
+    def rest(self) -> None:
+        """Let go of what can be opened again when it is needed."""
+        self.inner.rest()
+
     def borrow(self, key: str) -> None:
         """Return None: an object is no open file here."""
 

@@ -24,7 +24,24 @@ from lazyarr.wire.messages import (
     message_of,
 )
 
-__all__ = ["ClientRecord", "Ledger", "RegionRecord", "record_of"]
+__all__ = ["ClientRecord", "Ledger", "Objects", "RegionRecord", "record_of"]
+
+
+@dataclass(slots=True)
+class Objects:
+    """The memory objects of a client, in which its regions lie; they may outlive it.
+
+    Attributes
+    ----------
+    memfd, map_memfd : int
+        Of arrays and of residency maps; closed with the last region.
+    n_regions : int
+        How many there are.
+    """
+
+    memfd: int
+    map_memfd: int
+    n_regions: int = 0
 
 
 @dataclass(slots=True)
@@ -40,11 +57,14 @@ class ClientRecord:
         said anything yet.
     descriptors : tuple of int
         What came with that.
+    objects : Objects or None
+        The ledger's own copies of its memory objects, for its regions.
     """
 
     control: int
     hello: Hello | None = None
     descriptors: tuple[int, ...] = ()
+    objects: Objects | None = None
 
 
 @dataclass(slots=True)
@@ -55,13 +75,16 @@ class RegionRecord:
     ----------
     message : OpenRegion
         What its first client said of it.
+    objects : Objects
+        What it lies in: the first client's.
     descriptors : tuple of int
-        Two of the first client's memory objects, then those of its store.
+        Those of its store.
     addresses : dict of int to (int or None)
         Where each client has mapped it; None for one that will.
     """
 
     message: OpenRegion
+    objects: Objects
     descriptors: tuple[int, ...]
     addresses: dict[int, int | None] = field(default_factory=dict)
 
@@ -157,9 +180,12 @@ class Ledger:
     def _region(
         self, client: int, message: OpenRegion, descriptors: tuple[int, ...]
     ) -> RegionRecord:
-        _, memfd, map_memfd, _ = self.clients[client].descriptors
-        arena = (os.dup(memfd), os.dup(map_memfd))
-        return RegionRecord(message, (*arena, *descriptors), {client: message.address})
+        record = self.clients[client]
+        if record.objects is None or not record.objects.n_regions:
+            _, memfd, map_memfd, _ = record.descriptors
+            record.objects = Objects(os.dup(memfd), os.dup(map_memfd))
+        record.objects.n_regions += 1
+        return RegionRecord(message, record.objects, descriptors, {client: message.address})
 
     def _remove(self, client: int) -> None:
         """Take out a client that is gone."""
@@ -176,6 +202,10 @@ class Ledger:
             if not record.addresses:
                 del self.regions[region]
                 _close_all(record.descriptors)
+                objects = record.objects
+                objects.n_regions -= 1
+                if not objects.n_regions:
+                    _close_all((objects.memfd, objects.map_memfd))
 
 
 def record_of(client: int, message: Message | None) -> Record:
