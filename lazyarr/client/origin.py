@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from lazyarr.client import process
 from lazyarr.client.node import ArrayNode
+from lazyarr.client.region import Memory
 from lazyarr.errors import FormatError, LazyarrError
 from lazyarr.format import ArrayMetadata, parse_node, parse_v2_array
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lazyarr.client.region import Memory, Region
+    from lazyarr.client.region import Region
 
 __all__ = ["Origin", "Place", "attach", "origin_of", "require_same_rows"]
 
@@ -76,7 +77,8 @@ def attach(place: Place, origin: Origin) -> tuple[ArrayNode, Memory] | None:
     if session is None:
         return None
     try:
-        memory = session.memory_of(origin.region)
+        here = session.memory_of(origin.region)
+        memory = here if isinstance(here, Memory) else None
         node = _known_node(memory, origin) or _node(place, origin)
         if memory is None:
             array = {"document": origin.document}

@@ -50,6 +50,8 @@ if TYPE_CHECKING:
 __all__ = ["Session"]
 
 _MAX_RANGES = 4096
+# How often memory that is being unmapped is waited for before other memory is opened.
+_MAX_TRIES = 16
 _SHARING = Features.MISSING_SHMEM | Features.MINOR_SHMEM
 _USED = _SHARING | Features.POISON | Features.THREAD_ID
 _M = TypeVar("_M", w.Done, w.Statistics, w.Found)
@@ -81,6 +83,7 @@ class Session:
         self._channels = ChannelPool(control)
         self._tickets = itertools.count(1)
         self._regions: dict[int, Region] = {}
+        self._leaving: dict[int, threading.Event] = {}
         self.is_broken = False
         self._is_leaving = False
         self._for_child = control
@@ -165,9 +168,15 @@ class Session:
         is_shared = self.can_share and not private
         if not is_shared or descriptors:
             return self._open_region(geometry, array, descriptors, is_shared=is_shared)
-        with self._sharing:
-            found = sharing.find(self, geometry, array)
-            return found or self._open_region(geometry, array, descriptors, is_shared=True)
+        for _ in range(_MAX_TRIES):
+            with self._sharing:
+                found = sharing.find(self, geometry, array)
+                if found is None:
+                    return self._open_region(geometry, array, descriptors, is_shared=True)
+            if isinstance(found, Memory):
+                return found
+            found.wait()
+        return self._open_region(geometry, array, descriptors, is_shared=True)
 
     def _open_region(
         self,
@@ -207,10 +216,15 @@ class Session:
 
     def attach(self, number: int, geometry: Geometry, array: dict[str, Any]) -> Memory | None:
         """Return memory on a region of another process of this pager; None when it is gone."""
-        if not self.can_share:
-            return None
-        with self._sharing:
-            return self.memory_of(number) or sharing.attach(self, number, geometry, array)
+        for _ in range(_MAX_TRIES if self.can_share else 0):
+            with self._sharing:
+                found = self.memory_of(number)
+                if found is None:
+                    found = sharing.attach(self, number, geometry, array)
+            if not isinstance(found, threading.Event):
+                return found
+            found.wait()
+        return None
 
     def take_on(self, region: Region) -> Memory:
         """Map a region that was promised to this process."""
@@ -225,11 +239,15 @@ class Session:
                 self._ask(w.CloseRegion(self.new_ticket(), region.number), w.Done)
             raise
 
-    def memory_of(self, number: int) -> Memory | None:
-        """Return memory on a region that is mapped here; None when it is not."""
+    def memory_of(self, number: int) -> Memory | threading.Event | None:
+        """Return memory on a region that is mapped here; None when it is not.
+
+        One that is about to be unmapped can not be had before that is done, which is
+        waited for with what is returned then.
+        """
         with self._lock:
             region = self._regions.get(number)
-            return None if region is None else Memory(region)
+            return self._leaving.get(number) if region is None else Memory(region)
 
     def has_region_of(self, array: dict[str, Any]) -> bool:
         """Return whether memory for an array is mapped here that others could use too."""
@@ -268,8 +286,13 @@ class Session:
             # Nothing refers to it any more: a child that is forked meanwhile goes without.
             if region.n_users or self._regions.pop(region.number, None) is None:
                 return
-        with suppress(PagerError):
-            self._ask(w.CloseRegion(self.new_ticket(), region.number), w.Done)
+            left = self._leaving[region.number] = threading.Event()
+        try:
+            with suppress(PagerError):
+                self._ask(w.CloseRegion(self.new_ticket(), region.number), w.Done)
+        finally:
+            del self._leaving[region.number]
+            left.set()
         unmap_region(region)
         for descriptor in region.descriptors:
             os.close(descriptor)

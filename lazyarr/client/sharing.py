@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from typing import TYPE_CHECKING, Any
 
 from lazyarr.client.region import Region
@@ -18,8 +19,10 @@ __all__ = ["attach", "find"]
 
 def attach(
     session: Session, number: int, geometry: Geometry, array: dict[str, Any]
-) -> Memory | None:
+) -> Memory | threading.Event | None:
     """Return memory on a region that another process has; None when it is gone.
+
+    While this process itself is about to unmap it, what to wait for before asking again.
 
     Parameters
     ----------
@@ -36,11 +39,13 @@ def attach(
     return _take(session, want, geometry, array)
 
 
-def find(session: Session, geometry: Geometry, array: dict[str, Any]) -> Memory | None:
+def find(
+    session: Session, geometry: Geometry, array: dict[str, Any]
+) -> Memory | threading.Event | None:
     """Return memory on a region of an array, if one is alive that is still true; else None.
 
     The pager is asked only if there can be one, for an array that is opened first should
-    wait for nothing.  Parameters are those of `attach`.
+    wait for nothing.  As `attach` otherwise.
     """
     if session.is_alone and not session.has_region_of(array):
         return None
@@ -48,20 +53,28 @@ def find(session: Session, geometry: Geometry, array: dict[str, Any]) -> Memory 
     return _take(session, w.FindRegion(session.new_ticket(), **fields), geometry, array)
 
 
+def _passed() -> threading.Event:
+    event = threading.Event()
+    event.set()
+    return event
+
+
 def _take(
     session: Session,
     message: w.WantRegion | w.FindRegion,
     geometry: Geometry,
     array: dict[str, Any],
-) -> Memory | None:
+) -> Memory | threading.Event | None:
     """Ask for a region and map it, or find where it is mapped."""
     received = session.exchange(message, w.Found)
     found, descriptors = received
     assert isinstance(found, w.Found)
     try:
+        if found.region < 0:
+            return None
         if not descriptors:
-            # Let go of since the pager looked, it is not here: that is as if it were gone.
-            return session.memory_of(found.region)
+            # It has been unmapped since the pager looked: the pager knows by now.
+            return session.memory_of(found.region) or _passed()
         region = Region(
             owner=session,
             number=found.region,

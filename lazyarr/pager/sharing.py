@@ -99,22 +99,16 @@ class Sharing:
     def _offer(self, client: Client, ticket: int, number: int) -> None:
         """Promise a client a region, or tell it that it has it, or that there is none.
 
-        Only one that the ledger has too: mapped by somebody, or promised.  Nor one that
-        this client is about to unmap: who leaves and who comes would have one name.
+        Only one that the ledger has too: mapped by somebody, or promised.  One that it is
+        about to unmap it has still: who leaves and who comes would have one name.
         """
         state = self._executor.machine.region(number)
-        is_offered = (
-            state is not None
-            and state.shared
-            and bool(state.addresses or state.reserved)
-            and client.number not in state.leaving
-        )
-        if state is None or not is_offered:
+        if state is None or not state.shared or not (state.addresses or state.reserved):
             self._executor.answer(client.number, w.Found(ticket, -1, 0, 0))
             return
         region = self._executor.regions[number]
         found = w.Found(ticket, number, region.message.offset, region.message.map_offset)
-        if client.number in state.addresses:
+        if client.number in state.addresses or client.number in state.leaving:
             self._executor.answer(client.number, found)
             return
         self._journal.enter(client.number, w.Reserve(number))

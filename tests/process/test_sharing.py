@@ -354,7 +354,7 @@ def test_another_user_is_turned_away(url):
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
             sock.connect(f"\\0lazyarr-{name}")
             os.seteuid(0)
-            if packet: sock.send(packet)
+            if packet: socket.send_fds(sock, [packet], [sock.fileno()] * (b"Knock" in packet))
             try: return sock.recv(1000)
             except ConnectionResetError: return b""
     print(come(uid=65534), come(b"nonsense"))
