@@ -151,6 +151,20 @@ def test_generations(url, copy):
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
+def test_children_that_end_at_once(url, copy):
+    """Nobody is told of children that are gone before the pager hears of them."""
+    program = """
+    x, data = lazyarr.open(sys.argv[1]), np.load(sys.argv[2])
+    x[0]
+    for _ in range(100):
+        if os.fork() == 0: os._exit(0)
+        os.wait()
+    assert read_all(x) == data.tobytes()
+    """
+    ended = run_program(program, url, copy)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
 def test_a_storm_of_children(url, copy):
     """A hundred children that begin at once all read right, in time, and nothing is left."""
     program = """
