@@ -339,6 +339,7 @@ def test_a_parent_finds_what_its_child_has_opened(quiet):
     assert int(np.asarray(y).sum(dtype="u8")) == total
     print(lazyarr.stats()["units_loaded"], lazyarr.stats()["regions"])
     os.kill(lazyarr.stats()["pid"], signal.SIGKILL)
+    while not lazyarr.stats()["workers_lost"]: os.sched_yield()
     z = lazyarr.open(sys.argv[1])
     assert z._region is y._region
     assert int(np.asarray(z).sum(dtype="u8")) == total
