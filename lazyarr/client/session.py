@@ -83,6 +83,7 @@ class Session:
         self._channels = ChannelPool(control)
         self._tickets = itertools.count(1)
         self._regions: dict[int, Region] = {}
+        self._numbers: dict[tuple[str, str], set[int]] = {}  # of regions, by store and path
         self._leaving: dict[int, threading.Event] = {}
         self.is_broken = False
         self._is_leaving = False
@@ -212,7 +213,7 @@ class Session:
             **region.array,
         )
         self._control.send(message, region.descriptors)
-        self._regions[region.number] = region
+        self._enter(region)
 
     def attach(self, number: int, geometry: Geometry, array: dict[str, Any]) -> Memory | None:
         """Return memory on a region of another process of this pager; None when it is gone."""
@@ -232,7 +233,7 @@ class Session:
             with self._lock:
                 map_region(region, self._uffd)
                 self._control.send(w.AttachRegion(region.number, region.address))
-                self._regions[region.number] = region
+                self._enter(region)
                 return Memory(region)
         except BaseException:
             with suppress(PagerError):
@@ -251,8 +252,24 @@ class Session:
 
     def has_region_of(self, array: dict[str, Any]) -> bool:
         """Return whether memory for an array is mapped here that others could use too."""
-        regions = tuple(self._regions.values())
+        with self._lock:
+            numbers = tuple(self._numbers.get(_place(array), ()))
+            regions = [self._regions[number] for number in numbers]
         return any(region.is_shared and region.array == array for region in regions)
+
+    def _enter(self, region: Region) -> None:
+        self._regions[region.number] = region
+        self._numbers.setdefault(_place(region.array), set()).add(region.number)
+
+    def _take_out(self, region: Region) -> bool:
+        """Take out a region; return whether it was there."""
+        if self._regions.pop(region.number, None) is None:
+            return False
+        numbers = self._numbers[_place(region.array)]
+        numbers.discard(region.number)
+        if not numbers:
+            del self._numbers[_place(region.array)]
+        return True
 
     def invite(self) -> str:
         """Return the name by which other processes find the pager, after letting them in."""
@@ -284,7 +301,7 @@ class Session:
         with self._lock:
             region.n_users -= 1
             # Nothing refers to it any more: a child that is forked meanwhile goes without.
-            if region.n_users or self._regions.pop(region.number, None) is None:
+            if region.n_users or not self._take_out(region):
                 return
             left = self._leaving[region.number] = threading.Event()
         try:
@@ -441,7 +458,7 @@ class Session:
         region.owner = self
         if region.is_shared:
             self._control.send(w.AttachRegion(region.number, region.address))
-            self._regions[region.number] = region
+            self._enter(region)
             return
         region.number = _new_number()
         region.map_memfd = self._maps.memfd
@@ -449,6 +466,11 @@ class Session:
         unmap(region.map_address, region.map_nbytes)
         map_residency(region)
         self._announce(region)
+
+
+def _place(array: dict[str, Any]) -> tuple[str, str]:
+    """Return what finds the regions of an array among many."""
+    return array["url"], array["path"]
 
 
 class _HungUpError(Exception):
