@@ -332,6 +332,13 @@ class LazyArray(np.ndarray[Any, Any]):
             return super().ravel(order)
         return self._loaded().ravel(order)
 
+    def __buffer__(self, flags: int, /) -> memoryview:
+        """Give the bytes to C code after asking for them: a system call may not wait for them.
+
+        Called by Python 3.12 and later (PEP 688).
+        """
+        return np.ndarray.__buffer__(self._loaded(), flags)  # type: ignore[attr-defined,no-any-return,unused-ignore]
+
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Pickle as a reference: store, array and selection, never the data."""
         return self.__reduce__()

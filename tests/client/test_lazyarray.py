@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import pickle
+import sys
 import threading
 
 import numpy as np
@@ -315,3 +316,15 @@ def test_a_unit_larger_than_the_limit_is_refused(url):
         pytest.raises(lazyarr.FormatError, match="32768 bytes, the memory limit is 1000"),
     ):
         lazyarr.open(url)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="PEP 688 is of Python 3.12")
+def test_who_takes_the_buffer_gets_what_is_loaded(url):
+    """A system call could not wait for it."""
+    x = lazyarr.open(url)
+    before = lazyarr.stats()["faults"]
+    view = memoryview(x[5:9])
+    assert view.nbytes == x[5:9].nbytes
+    assert x.residency().resident_units == 2
+    assert view.tobytes() == DATA[5:9].tobytes()
+    assert lazyarr.stats()["faults"] == before

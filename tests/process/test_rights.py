@@ -58,7 +58,8 @@ def test_a_user_without_rights_reads_everything(url, copy):
         assert file.tell() == 2 * x.nbytes + 128
     x.evict()
     import socket
-    x.prefetch(slice(9, 12))
+    if sys.version_info < (3, 12):
+        x.prefetch(slice(9, 12))  # nobody asks an array of Python 3.11 before it is sent
     here, there = socket.socketpair()
     with here, there:
         here.sendall(x[9:12])
