@@ -74,6 +74,7 @@ class DiskCache:
         self._lock = threading.Lock()
         self._nbytes = 0
         self._uncounted_nbytes = float("inf")
+        self._unwritten_nbytes = 0
 
     def __repr__(self) -> str:
         return f"<DiskCache: {self.directory!r}, limit {self.limit_nbytes} bytes>"
@@ -109,15 +110,13 @@ class DiskCache:
         try:
             if not self._may_use() or not self._make_room(nbytes):
                 return False
-            os.makedirs(parent, mode=0o700, exist_ok=True)
-            temporary = os.path.join(parent, f"{_TEMPORARY}{os.getpid()}-{os.urandom(4).hex()}")
             try:
-                _write(temporary, content)
-                os.rename(temporary, path)
-            except OSError:
-                with contextlib.suppress(OSError):
-                    os.unlink(temporary)
-                raise
+                os.makedirs(parent, mode=0o700, exist_ok=True)
+                temporary = os.path.join(parent, f"{_TEMPORARY}{os.getpid()}-{os.urandom(4).hex()}")
+                _write_and_rename(temporary, path, content)
+            finally:
+                with self._lock:
+                    self._unwritten_nbytes -= nbytes
         except OSError:
             # No room, no right: what is fetched is given all the same.
             return False
@@ -151,12 +150,14 @@ class DiskCache:
                 self._count(nbytes)
             self._nbytes += nbytes
             self._uncounted_nbytes += nbytes
+            self._unwritten_nbytes += nbytes
             return True
 
     def _count(self, nbytes: int) -> None:
         """Look at what is there, and let the least recently used go if there is no room."""
         entries = sorted(self._entries())
-        total = sum(size for _, size, _ in entries)
+        # What other threads are about to write may not be there yet.
+        total = sum(size for _, size, _ in entries) + self._unwritten_nbytes
         if total + nbytes > self.limit_nbytes:
             allowed = min(self.limit_nbytes * _KEPT_SHARE, self.limit_nbytes - nbytes)
             for _, size, path in entries:
@@ -273,6 +274,16 @@ def _decode(content: memoryview) -> Kept | None:
     if crc32c(label) ^ crc32c(data) != checksum:
         return None
     return Kept(data, str(label, "utf-8", "replace"))
+
+
+def _write_and_rename(temporary: str, path: str, content: tuple[bytes, bytes, memoryview]) -> None:
+    try:
+        _write(temporary, content)
+        os.rename(temporary, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
 
 
 def _write(path: str, content: tuple[bytes, bytes, memoryview]) -> None:

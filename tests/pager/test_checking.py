@@ -81,6 +81,7 @@ def open_it(message: w.OpenRegion) -> None:
             timeout_seconds=1,
             retries=0,
             count=lambda *_: None,
+            share=lambda *_: None,
         )
         region.close()
     finally:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -66,6 +67,14 @@ def test_what_other_processes_write_counts(disk):
     ]
     assert [writer.wait(60) for writer in writers] == [0, 0]
     assert size(disk) <= 10_000 * (1 + 2 / 16) + 600
+
+
+def test_threads_that_write_at_once_keep_to_the_limit(disk):
+    """What each of them is about to write counts for the others."""
+    with ThreadPoolExecutor(16) as pool:
+        for _ in range(5):
+            assert all(pool.map(lambda name: disk.put(name, os.urandom(900), "v"), NAMES))
+            assert size(disk) <= 10_000
 
 
 def test_what_is_larger_than_the_limit_is_not_kept(disk):
