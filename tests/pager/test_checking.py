@@ -11,6 +11,7 @@ from lazyarr import settings
 from lazyarr.errors import PagerError
 from lazyarr.format import array_document, parse_data_type
 from lazyarr.kernel import PAGE_NBYTES, Features, Userfaultfd, create_memfd
+from lazyarr.loading.rotation import Rotation
 from lazyarr.pager.checking import check_hello, read_settings
 from lazyarr.pager.clients import Arena
 from lazyarr.pager.opening import open_region
@@ -82,6 +83,7 @@ def open_it(message: w.OpenRegion) -> None:
             retries=0,
             count=lambda *_: None,
             share=lambda *_: None,
+            rotation=Rotation(),
         )
         region.close()
     finally:
