@@ -13,6 +13,9 @@ SHARD_NBYTES = 64 * 2**20
 """What a shard holds in memory: an object that remote stores take in one request."""
 
 
+_MAX_SHARD_CHUNKS = 1 << 16
+
+
 def default_chunks(
     shape: tuple[int, ...], itemsize: int, page_nbytes: int = 4096
 ) -> tuple[int, ...]:
@@ -95,6 +98,8 @@ def default_shards(
     True
     """
     room = max(1, SHARD_NBYTES // max(1, math.prod(chunks) * itemsize))
+    # The index is read whole: one of more entries would be larger than what it saves.
+    room = min(room, _MAX_SHARD_CHUNKS)
     shards = list(chunks)
     for axis in reversed(range(len(shape))):
         # An array that will grow along its leading axis may need any number.

@@ -26,7 +26,12 @@ from lazyarr.wire.messages import Ping, Pong, Record
 __all__ = ["DEADLY", "Supervisor"]
 
 DEADLY = 3
-"""A unit that was on its way in this many deaths in a row is not loaded again at once."""
+"""A unit that was on its way in this many crashes in a row is not loaded again at once."""
+
+# Who kills workers from outside, or a machine short of memory, says less of what they were
+# at than a crash does.
+_KILLS_PER_CRASH = 4
+_KILLED = (-signal.SIGKILL, -signal.SIGTERM)
 
 _STOP_SECONDS = 10.0  # until a client says otherwise
 _START_SECONDS = 10.0
@@ -58,6 +63,7 @@ class Supervisor:
         self._work = work
         self._keep_watch = keep_watch
         self._deaths: Counter[tuple[int, int]] = Counter()
+        self._is_stuck = False
         self._sentinel: Channel | None = None
         self._stop_seconds = _STOP_SECONDS
 
@@ -68,7 +74,9 @@ class Supervisor:
         """Return when the last client is gone, or when no worker can be kept alive."""
         n_fruitless = 0
         while n_fruitless < _MAX_FRUITLESS:
-            doomed = {unit for unit, count in self._deaths.items() if count >= DEADLY}
+            doomed = {
+                unit for unit, count in self._deaths.items() if count >= DEADLY * _KILLS_PER_CRASH
+            }
             self._board.clear()
             pid, channel = self._fork(partial(self._run_worker, doomed))
             was_useful = self._watch(channel, pid)
@@ -78,7 +86,9 @@ class Supervisor:
                 return
             n_fruitless = 0 if was_useful else n_fruitless + 1
             self._board.n_deaths += 1
-            self._deaths = Counter({u: self._deaths[u] + 1 for u in self._board.read()})
+            was_killed = status in _KILLED and not self._is_stuck
+            weight = 1 if was_killed else _KILLS_PER_CRASH
+            self._deaths = Counter({u: self._deaths[u] + weight for u in self._board.read()})
             report(f"the pager's worker {_describe(status)}; another takes over")
         report(f"the pager gives up: {n_fruitless} workers died before they could work")
 
@@ -113,12 +123,13 @@ class Supervisor:
         """
         poll = select.poll()
         poll.register(channel.fileno(), select.POLLIN)
-        has_answered, n_missed = False, 0
+        has_answered, n_missed, self._is_stuck = False, 0, False
         while True:
             least_seconds = 0.0 if has_answered else _START_SECONDS
             if not poll.poll(max(self._stop_seconds, least_seconds) / _MAX_MISSED * 1000):
                 n_missed += 1
                 if n_missed > _MAX_MISSED:
+                    self._is_stuck = True
                     os.kill(pid, signal.SIGKILL)
                 self._ping(channel)
                 continue
