@@ -7,13 +7,12 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from lazyarr.client.hierarchy import join_path
-from lazyarr.client.opening import Opening, begin_opening, open_array
 from lazyarr.errors import FormatError
-from lazyarr.format import ArrayMetadata, GroupMetadata
 
 if TYPE_CHECKING:
     from lazyarr.client.lazyarray import LazyArray
+    from lazyarr.client.opening import Opening
+    from lazyarr.format import ArrayMetadata, GroupMetadata
 
 __all__ = ["Dataset", "open"]
 
@@ -63,6 +62,8 @@ class Dataset(Mapping[str, Any]):
     @property
     def nbytes(self) -> int:
         """Bytes of all arrays below, as they lie in memory once they are read."""
+        from lazyarr.format import ArrayMetadata
+
         return sum(array.nbytes for _, array in self._walk() if isinstance(array, ArrayMetadata))
 
     @property
@@ -85,6 +86,9 @@ class Dataset(Mapping[str, Any]):
 
     def _walk(self) -> Iterator[tuple[str, ArrayMetadata | GroupMetadata | FormatError]]:
         """Give path and metadata of every node below, parents first."""
+        from lazyarr.client.hierarchy import join_path
+        from lazyarr.format import GroupMetadata
+
         waiting = [join_path(self.path, name) for name in reversed(tuple(self))]
         while waiting:
             path = waiting.pop()
@@ -108,6 +112,8 @@ class Dataset(Mapping[str, Any]):
         FormatError
             When lazyarr can not map it.
         """
+        from lazyarr.client.hierarchy import join_path
+
         path = join_path(self.path, name)
         with self._lock:
             if self._is_closed:
@@ -199,6 +205,14 @@ def open(  # noqa: A001 - numpy, zarr and h5py users look for this name
     [2.0, 3.0]
     >>> directory.cleanup()
     """
+    from lazyarr.client.engines import begin_engine
+
+    # First of all: the pager starts up while this process imports and reads.
+    if mode in ("r", "c"):
+        begin_engine()
+    from lazyarr.client.hierarchy import join_path
+    from lazyarr.client.opening import begin_opening
+
     opening = begin_opening(
         url,
         mode,
@@ -210,6 +224,9 @@ def open(  # noqa: A001 - numpy, zarr and h5py users look for this name
 
 
 def _open_node(opening: Opening, path: str) -> LazyArray | Dataset:
+    from lazyarr.client.opening import open_array
+    from lazyarr.format import GroupMetadata
+
     metadata = opening.hierarchy.node(path)
     if isinstance(metadata, GroupMetadata):
         return Dataset(opening, metadata)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
-from pathlib import Path
 from typing import NamedTuple
 
 from lazyarr.errors import PagerError
-from lazyarr.wire.channel import channel_pair
 
 __all__ = ["Launched", "launch_pager"]
 
@@ -40,10 +39,11 @@ def launch_pager() -> Launched:
     PagerError
         When no process can be started.
     """
-    ours, theirs = channel_pair()
-    package = Path(__file__).resolve().parent.parent
-    script = str(package / "pager" / "__main__.py")
-    paths = [path for path in (*sys.path, str(package.parent)) if path]
+    # No channels yet: importing what they need can wait until the pager is on its way.
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    package = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+    script = os.path.join(package, "pager", "__main__.py")
+    paths = [path for path in (*sys.path, os.path.dirname(package)) if path]
     arguments = [sys.executable, "-I", "-S", script, str(_CHANNEL_IN_PAGER), *paths]
     null = os.devnull
     try:

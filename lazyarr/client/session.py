@@ -83,7 +83,9 @@ class Session:
         self._channels = ChannelPool(control)
         self._tickets = itertools.count(1)
         self._regions: dict[int, Region] = {}
-        self._numbers: dict[tuple[str, str], set[int]] = {}  # of regions, by store and path
+        self._numbers: dict[
+            tuple[str | None, str | None], set[int]
+        ] = {}  # of regions, by store and path
         self._leaving: dict[int, threading.Event] = {}
         self.is_broken = False
         self._is_leaving = False
@@ -468,9 +470,9 @@ class Session:
         self._announce(region)
 
 
-def _place(array: dict[str, Any]) -> tuple[str, str]:
+def _place(array: dict[str, Any]) -> tuple[str | None, str | None]:
     """Return what finds the regions of an array among many."""
-    return array["url"], array["path"]
+    return array.get("url"), array.get("path")
 
 
 class _HungUpError(Exception):

@@ -2,35 +2,39 @@
 
 Layers, lowest first: `uapi` the numbers; `outcome` and `events` what the kernel
 answers, as values; `descriptor` and `raw` the calls; `handle` the typed handle.
-Beside them `mapping` and `buffers`, `probe`, `lifeline`,
+Beside them `mapping` and `buffers`, `probing`, `lifeline`,
 `threads`, `holding`, `rename` and `status`.
 """
 
-from lazyarr.kernel.buffers import ScratchBuffer, buffer_address, memory_view
-from lazyarr.kernel.diagnosis import Attempt, Surroundings, feature_names
-from lazyarr.kernel.events import Fault
-from lazyarr.kernel.handle import Userfaultfd
-from lazyarr.kernel.holding import allow_holding, hold_still, must_allow_holding
-from lazyarr.kernel.lifeline import arm_lifeline, disarm_lifeline, pidfd_open
-from lazyarr.kernel.mapping import (
-    PAGE_NBYTES,
-    Advice,
-    Protection,
-    create_memfd,
-    madvise,
-    map_private,
-    map_shared,
-    protect,
-    punch_hole,
-    reserve,
-    unmap,
-)
-from lazyarr.kernel.outcome import Operation, Outcome, Stop, decode_outcome
-from lazyarr.kernel.probe import KernelSupport, probe
-from lazyarr.kernel.rename import exchange_paths, rename_noreplace
-from lazyarr.kernel.status import Stamp, current_stamp, stamp_of
-from lazyarr.kernel.threads import arm_once, is_armed, read_turns, signal_main_thread
-from lazyarr.kernel.uapi import Features, InstallMode, Ioctls, RegisterMode, WriteProtectMode
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lazyarr.kernel.buffers import ScratchBuffer, buffer_address, memory_view
+    from lazyarr.kernel.diagnosis import Attempt, Surroundings, feature_names
+    from lazyarr.kernel.events import Fault
+    from lazyarr.kernel.handle import Userfaultfd
+    from lazyarr.kernel.holding import allow_holding, hold_still, must_allow_holding
+    from lazyarr.kernel.lifeline import arm_lifeline, disarm_lifeline, pidfd_open
+    from lazyarr.kernel.mapping import (
+        PAGE_NBYTES,
+        Advice,
+        Protection,
+        create_memfd,
+        madvise,
+        map_private,
+        map_shared,
+        protect,
+        punch_hole,
+        reserve,
+        unmap,
+    )
+    from lazyarr.kernel.outcome import Operation, Outcome, Stop, decode_outcome
+    from lazyarr.kernel.probing import KernelSupport, probe
+    from lazyarr.kernel.rename import exchange_paths, rename_noreplace
+    from lazyarr.kernel.status import Stamp, current_stamp, stamp_of
+    from lazyarr.kernel.threads import arm_once, is_armed, read_turns, signal_main_thread
+    from lazyarr.kernel.uapi import Features, InstallMode, Ioctls, RegisterMode, WriteProtectMode
 
 __all__ = [
     "Userfaultfd",
@@ -79,3 +83,31 @@ __all__ = [
     "current_stamp",
     "stamp_of",
 ]
+
+_NAMES = {
+    "buffers": "ScratchBuffer buffer_address memory_view",
+    "diagnosis": "Attempt Surroundings feature_names",
+    "events": "Fault",
+    "handle": "Userfaultfd",
+    "holding": "allow_holding hold_still must_allow_holding",
+    "lifeline": "arm_lifeline disarm_lifeline pidfd_open",
+    "mapping": "PAGE_NBYTES Advice Protection create_memfd madvise map_private map_shared"
+    " protect punch_hole reserve unmap",
+    "outcome": "Operation Outcome Stop decode_outcome",
+    "probing": "KernelSupport probe",
+    "rename": "exchange_paths rename_noreplace",
+    "status": "Stamp current_stamp stamp_of",
+    "threads": "arm_once is_armed read_turns signal_main_thread",
+    "uapi": "Features InstallMode Ioctls RegisterMode WriteProtectMode",
+}
+_HOMES = {name: home for home, names in _NAMES.items() for name in names.split()}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a part when a name of it is first used: starting must not wait for all (PEP 562)."""
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'lazyarr.kernel' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"lazyarr.kernel.{home}"), name)
+    globals()[name] = value
+    return value

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from lazyarr.errors import ChunkError, LazyarrError, PagerError
 from lazyarr.kernel import PAGE_NBYTES, Features, ScratchBuffer, Stop, punch_hole
-from lazyarr.loading.fetching import Fetcher, Rank
 from lazyarr.loading.workspace import Workspace
 from lazyarr.pager import installer
 from lazyarr.pager.clients import Client, Region
@@ -27,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from lazyarr.kernel import Fault
+    from lazyarr.loading.fetching import Fetcher
+    from lazyarr.loading.lanes import Rank
     from lazyarr.loading.source import Fetched
     from lazyarr.pager.board import Board
     from lazyarr.pager.crew import Crew, Job
@@ -80,7 +81,8 @@ class Executor:
         self.clients: dict[int, Client] = {}
         self.regions: dict[int, Region] = {}
         self.crew: Crew
-        self.fetcher: Fetcher
+        self.make_fetcher: Callable[[], Fetcher]
+        self._fetcher: Fetcher | None = None
         self._lock = threading.Lock()
         self._events: deque[m.Event] = deque()
         self._waiting: dict[tuple[int, int], Channel] = {}
@@ -116,7 +118,20 @@ class Executor:
         self._events.extend(events)
         while self._events:
             self._carry_out(self.machine.handle(self._events.popleft()))
-        self.fetcher.flush()
+        if self._fetcher is not None:
+            self._fetcher.flush()
+
+    @property
+    def fetcher(self) -> Fetcher:
+        """What fetches from remote stores; made for the first of them."""
+        if self._fetcher is None:
+            self._fetcher = self.make_fetcher()
+        return self._fetcher
+
+    def resize_fetcher(self, connections: int) -> None:
+        """Have another number of requests under way at once, if any are."""
+        if self._fetcher is not None:
+            self._fetcher.resize(connections)
 
     def _carry_out(self, commands: Iterable[m.Command]) -> None:
         for command in commands:
@@ -532,6 +547,8 @@ def _document(failure: m.Failure) -> dict[str, Any]:
 
 
 def _rank(command: m.Load) -> Rank:
+    from lazyarr.loading.lanes import Rank
+
     if command.page is not None:
         return Rank.FAULT
     return Rank.REQUEST if command.urgent else Rank.READAHEAD

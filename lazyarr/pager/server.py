@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lazyarr.errors import KernelError, LazyarrError, PagerError
 from lazyarr.kernel import Features, Userfaultfd, pidfd_open
-from lazyarr.loading.fetching import Fetcher
 from lazyarr.loading.rotation import Rotation
 from lazyarr.pager.checking import Limits, check_hello, read_settings
 from lazyarr.pager.clients import Arena, Client, Region
@@ -32,6 +31,7 @@ from lazyarr.wire.channel import Channel, Received
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from lazyarr.loading.fetching import Fetcher
     from lazyarr.pager.board import Board
     from lazyarr.plan.geometry import Geometry
     from lazyarr.store.cache import DiskCache
@@ -91,6 +91,7 @@ class Pager:
         self._welcomed: set[int] = set()
         self._n_deaths = board.n_deaths
         self._rotation = Rotation()
+        self._connections = 1
         self._epoll = select.epoll()
         self._watched: dict[int, _Watched] = {}
         self._n_joining = 0
@@ -119,9 +120,7 @@ class Pager:
         self._crew = self._executor.crew = Crew(
             1, ears=self._epoll.fileno(), listen=self._listen, failed=_die
         )
-        self._executor.fetcher = Fetcher(
-            1, failed=_die, on_retry=lambda: self._measurements.count("retries", 1)
-        )
+        self._executor.make_fetcher = self._make_fetcher
         self._watch(supervisor.fileno(), _Rank.MESSAGE, self._on_supervisor)
         self._watch(self._sharing.fileno(), _Rank.MESSAGE, self._sharing.give_answers)
         self._take_over(ledger)
@@ -137,6 +136,15 @@ class Pager:
         self._maybe_stop()
         self._crew.start()
         self._crew.join()
+
+    def _make_fetcher(self) -> Fetcher:
+        # Not at the top: the first fault of a local array would wait for it.
+        from lazyarr.loading.fetching import Fetcher
+
+        def count() -> None:
+            self._measurements.count("retries", 1)
+
+        return Fetcher(self._connections, failed=_die, on_retry=count)
 
     def _listen(self) -> None:
         """Wait for events and handle all that have come.
@@ -521,7 +529,8 @@ class Pager:
         limit = m.LimitChanged(limits.memory_limit)
         self._executor.handle([limit, m.ReadaheadChanged(limits.readahead)])
         self._crew.resize(limits.threads)
-        self._executor.fetcher.resize(limits.connections)
+        self._connections = limits.connections
+        self._executor.resize_fetcher(limits.connections)
         if limits.cache_dir is None:
             self._cache = None
         else:

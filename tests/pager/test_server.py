@@ -38,6 +38,7 @@ def served():
         pager._executor.clients[0].close()
         pager._crew.close()
         pager._epoll.close()
+        os.close(pager._sharing.fileno())
         for descriptor in (*memfds, board._memfd):
             os.close(descriptor)
     for channel in (supervisor, to_supervisor, control, side, side_in_pager):
