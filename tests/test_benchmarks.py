@@ -70,3 +70,14 @@ def test_small_benchmarks_run(module):
     )
     for compressor in ("zstd", "blosc", "none"):
         assert f"| {compressor} |" in result.stdout
+
+
+def test_remote_contestants_read_the_same_rows():
+    """Over HTTP and S3; who reads something else makes the run fail."""
+    command = [sys.executable, "-m", "benchmarks.remote", "--quick"]
+    done = subprocess.run(
+        command, cwd=ROOT, check=True, timeout=280, capture_output=True, text=True
+    )
+    assert done.stdout.count("| lazyarr |") == done.stdout.count("| TensorStore |") == 2
+    assert "### HTTP" in done.stdout
+    assert "### S3" in done.stdout
