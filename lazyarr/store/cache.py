@@ -106,21 +106,32 @@ class DiskCache:
         content = _encode(data, version)
         nbytes = sum(len(part) for part in content)
         path = self._path(name)
-        parent = os.path.dirname(path)
         try:
             if not self._may_use() or not self._make_room(nbytes):
                 return False
-            try:
-                os.makedirs(parent, mode=0o700, exist_ok=True)
-                temporary = os.path.join(parent, f"{_TEMPORARY}{os.getpid()}-{os.urandom(4).hex()}")
-                _write_and_rename(temporary, path, content)
-            finally:
-                with self._lock:
-                    self._unwritten_nbytes -= nbytes
+            self._write(nbytes, content, path)
         except OSError:
             # No room, no right: what is fetched is given all the same.
             return False
         return True
+
+    def _write(self, nbytes: int, content: tuple[bytes, bytes, memoryview], path: str) -> None:
+        """Write an entry that there is room for, and put it in its place."""
+        parent = os.path.dirname(path)
+        temporary = os.path.join(parent, f"{_TEMPORARY}{os.getpid()}-{os.urandom(4).hex()}")
+        try:
+            os.makedirs(parent, mode=0o700, exist_ok=True)
+            _write_file(temporary, content)
+        except OSError:
+            with self._lock:
+                self._unwritten_nbytes -= nbytes
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
+        # Who counts finds an entry, or knows that it is about to come, and never both.
+        with self._lock:
+            self._unwritten_nbytes -= nbytes
+            os.rename(temporary, path)
 
     def drop(self, name: str) -> None:
         """Take an entry away."""
@@ -135,7 +146,7 @@ class DiskCache:
         try:
             status = os.stat(self.directory)
         except FileNotFoundError:
-            os.makedirs(self.directory, mode=0o700)
+            os.makedirs(self.directory, mode=0o700, exist_ok=True)
             status = os.stat(self.directory)
         is_ours = status.st_uid == os.geteuid()
         return is_ours and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
@@ -148,6 +159,8 @@ class DiskCache:
             is_counted = self._uncounted_nbytes < self.limit_nbytes * _COUNTED_SHARE
             if not is_counted or self._nbytes + nbytes > self.limit_nbytes:
                 self._count(nbytes)
+            if self._nbytes + nbytes > self.limit_nbytes:
+                return False  # other threads are about to write that much
             self._nbytes += nbytes
             self._uncounted_nbytes += nbytes
             self._unwritten_nbytes += nbytes
@@ -178,10 +191,11 @@ class DiskCache:
                     age = time.time() - status.st_mtime
                     if name.startswith(_TEMPORARY) and age > _ABANDONED_SECONDS:
                         os.unlink(path)
-                        continue
                 except OSError:
                     continue
-                yield status.st_mtime, status.st_size, path
+                # One that is being written is none yet: its writer must find it.
+                if not name.startswith(_TEMPORARY):
+                    yield status.st_mtime, status.st_size, path
 
 
 class StoreCache:
@@ -276,17 +290,7 @@ def _decode(content: memoryview) -> Kept | None:
     return Kept(data, str(label, "utf-8", "replace"))
 
 
-def _write_and_rename(temporary: str, path: str, content: tuple[bytes, bytes, memoryview]) -> None:
-    try:
-        _write(temporary, content)
-        os.rename(temporary, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
-
-
-def _write(path: str, content: tuple[bytes, bytes, memoryview]) -> None:
+def _write_file(path: str, content: tuple[bytes, bytes, memoryview]) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         rest = memoryview(b"".join(content))

@@ -73,8 +73,9 @@ def test_threads_that_write_at_once_keep_to_the_limit(disk):
     """What each of them is about to write counts for the others."""
     with ThreadPoolExecutor(16) as pool:
         for _ in range(5):
-            assert all(pool.map(lambda name: disk.put(name, os.urandom(900), "v"), NAMES))
-            assert size(disk) <= 10_000
+            kept = list(pool.map(lambda name: disk.put(name, os.urandom(900), "v"), NAMES))
+            assert any(kept)
+            assert 0 < size(disk) <= 10_000
 
 
 def test_what_is_larger_than_the_limit_is_not_kept(disk):
