@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from benchmarks import faults, peers
+from benchmarks import faults, others, peers
 from benchmarks.report import render_faults, render_header, render_peers
 
 _HERE = Path(__file__).parent
@@ -21,7 +21,7 @@ _T = TypeVar("_T", faults.Latency, peers.PeerResult)
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--only", choices=("faults", "peers"), help="one part alone")
+    parser.add_argument("--only", choices=("faults", "peers", *others.PARTS), help="one part alone")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: shows that it works")
     parser.add_argument("--data", type=Path, help="where the data is kept; benchmarks/data")
     parser.add_argument("--repeats", type=int, help="how often each figure is measured")
@@ -54,18 +54,24 @@ def _measure(options: argparse.Namespace, data: Path) -> tuple[list[str], dict[s
     data.mkdir(parents=True, exist_ok=True)
     sections = []
     document: dict[str, Any] = {}
-    if options.only != "peers":
+    if options.only in (None, "faults"):
         plan = faults.QUICK if options.quick else faults.FULL
         plan = dataclasses.replace(plan, repeats=options.repeats or plan.repeats)
         latencies = list(_shown(faults.measure_faults(data, plan), 5))
         sections.append(render_faults(latencies))
         document["faults"] = [latency._asdict() for latency in latencies]
-    if options.only != "faults":
+    if options.only in (None, "peers"):
         peer_plan = peers.QUICK if options.quick else peers.FULL
         peer_plan = dataclasses.replace(peer_plan, repeats=options.repeats or peer_plan.repeats)
         results = list(_shown(peers.measure_peers(data, peer_plan), 2))
         sections.append(render_peers(results, peer_plan))
         document["peers"] = [result._asdict() for result in results]
+    other_plan = others.QUICK if options.quick else others.FULL
+    other_plan = dataclasses.replace(other_plan, repeats=options.repeats or other_plan.repeats)
+    names = [name for name in others.PARTS if options.only in (None, name)]
+    for name, found, text in others.measure(names, data, other_plan):
+        sections.append(text)
+        document[name] = [item._asdict() for item in found]
     return sections, document
 
 

@@ -9,7 +9,7 @@ from benchmarks.faults import Latency
 from benchmarks.machine import describe_machine, describe_versions
 from benchmarks.peers import FIGURES, PeerPlan, PeerResult
 
-__all__ = ["Goal", "fault_goals", "render_faults", "render_header", "render_peers"]
+__all__ = ["Goal", "fault_goals", "render_faults", "render_header", "render_peers", "table"]
 
 _FAULT_LEGEND = """\
 Medians and, in brackets, 90th percentiles in microseconds, from before one element is read to after
@@ -146,6 +146,11 @@ def _seconds(value: float | None, limit: float | None) -> str:
         return "-"
     text = f"{value:.2g}" if value < 0.1 else f"{value:.3f}"
     return text if limit is None else f"{text} ({value / limit:.2f})"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
+    """Return the lines of a table."""
+    return [*_table_head(head), *(_line([str(cell) for cell in row]) for row in rows)]
 
 
 def _table_head(names: Sequence[str]) -> list[str]:

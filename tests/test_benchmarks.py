@@ -81,3 +81,14 @@ def test_remote_contestants_read_the_same_rows():
     assert done.stdout.count("| lazyarr |") == done.stdout.count("| TensorStore |") == 2
     assert "### HTTP" in done.stdout
     assert "### S3" in done.stdout
+
+
+def test_epochs_slabs_and_memory_are_measured(results):
+    """Every chunk is decompressed once however many workers read it; all have read the same."""
+    epochs = {epoch["contestant"]: epoch for epoch in results["epochs"]}
+    assert epochs["lazyarr"]["decoded_per_chunk"] == 1
+    assert len({epoch["checksum"] for epoch in epochs.values()}) == 1
+    assert len({slab["checksum"] for slab in results["slabs"]}) == 1
+    assert all(peak["nbytes"] >= peak["before_nbytes"] > 0 for peak in results["memory"])
+    for title in ("A shuffled epoch", "Thick slabs and thin ones", "Memory"):
+        assert f"## {title}" in results["markdown"]
