@@ -13,6 +13,7 @@ from lazyarr.client import janitor, process
 from lazyarr.errors import EngineWarning
 
 if TYPE_CHECKING:
+    from types import FrameType
     from typing import Any
 
     from lazyarr.client.hierarchy import Hierarchy
@@ -94,9 +95,18 @@ def _choose() -> str:
             "arrays are not memory that fills on touch, each read makes a copy: "
             f"{refusal.message}; to mend it: {refusal.remedy}; to accept it: LAZYARR_ENGINE=copy",
             EngineWarning,
-            stacklevel=5,
+            stacklevel=_depth(),
         )
     return "copy"
+
+
+def _depth() -> int:
+    """Return how many frames of lazyarr's lie above the caller's, itself included, and one more."""
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - as the warnings module does
+    depth = 1
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("lazyarr."):
+        frame, depth = frame.f_back, depth + 1
+    return depth
 
 
 def _refusal() -> KernelUnsupportedError | None:

@@ -27,7 +27,14 @@ from tests.fuzz.mutation import mutate_input
 
 _FEATURES = Features.MISSING_SHMEM | Features.MINOR_SHMEM
 _NBYTES = 16 * PAGE_NBYTES
-_SETTINGS = {"memory_limit": 1 << 28, "threads": 2, "timeout": 1.5, "retries": 1}
+_SETTINGS = {
+    "memory_limit": 1 << 28,
+    "threads": 2,
+    "timeout": 1.5,
+    "retries": 1,
+    "connections": 4,
+    "readahead": 1 << 20,
+}
 _DOCUMENT = {
     "zarr_format": 3,
     "node_type": "array",
