@@ -18,6 +18,7 @@ PRELUDE = """
 import faulthandler; faulthandler.enable(); faulthandler.dump_traceback_later(60, exit=True)
 import ctypes, os, signal, sys, threading, time
 import numpy as np, lazyarr
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, where a shell's job says so
 def read_all(array):
     "Return the bytes through a raw pointer, with no lazyarr in the way."
     raw = np.asarray(array)
