@@ -286,7 +286,7 @@ class Source:
             except (FormatError, StoreError) as error:
                 if not (isinstance(error, FormatError) or self._is_suspect(chunk, error)):
                     raise
-                self._look_again(chunk)
+                self.distrust(chunk)
                 return step()
         except (LazyarrError, MemoryError) as error:
             raise self.chunk_error(chunk, error) from error
@@ -299,21 +299,18 @@ class Source:
         has_index = bool(self._layout.levels) and self._known_range(chunk) is not None
         return has_index and not error.transient
 
-    def _look_again(self, chunk: tuple[int, ...]) -> None:
-        """Keep neither indexes nor the object's open file: it may be another one now."""
-        self.finder.forget()
-        if self._held is not None:
-            self._held.release()
-        forget = getattr(getattr(self.store, "inner", self.store), "forget", None)
-        if forget is not None:
-            forget(self.finder.key(chunk))
-
     def distrust(self, chunk: tuple[int, ...]) -> None:
-        """Forget where a chunk is said to lie, and what was kept of it: something is wrong."""
+        """Forget all that was kept of a chunk's object, and where it is said to lie.
+
+        Something is wrong with it; or it is another object by now.
+        """
         place = self.finder.find(chunk)
         if self.cache is not None and isinstance(place, Place):
             self.cache.drop(*place)
         self.finder.forget()
+        if self._held is not None:
+            self._held.release()
+        self.store.forget(self.finder.key(chunk))
 
     def _read(
         self,

@@ -122,6 +122,10 @@ class Store(Protocol):
         """Return an object as a file, if it is one and open already, to be released; else None."""
         ...
 
+    def forget(self, key: str) -> None:
+        """Read an object from now on as it is now, if it has been replaced."""
+        ...
+
     def rest(self) -> None:
         """Let go of what can be opened again when it is needed: descriptors."""
         ...

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from typing import TYPE_CHECKING, NoReturn
 
 from lazyarr.errors import StoreError
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from lazyarr.store.descriptors import Descriptor
 
-__all__ = ["HeldDirectory", "raise_store_error"]
+__all__ = ["HeldDirectory", "hold_directory", "raise_store_error"]
 
 
 class HeldDirectory:
@@ -43,6 +44,7 @@ class HeldDirectory:
         self.identity = identity
         # A pool of one: it knows how to close what other threads are using.
         self._pool = DescriptorPool(1, keep_in_child=True)
+        self._n_users = 1
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[Descriptor | None]:
@@ -81,12 +83,19 @@ class HeldDirectory:
         if not is_same:
             self._raise_replaced(key)
 
-    def rest(self) -> None:
-        """Let go of the directory; the next use opens it again, if it is still the same."""
-        self._pool.forget("")
+    def share(self) -> HeldDirectory:
+        """Return the directory with one more user."""
+        self._n_users += 1
+        return self
 
     def close(self) -> None:
-        """Close the directory, when no other thread uses it any more."""
+        """Have one user less; the last one closes it, when no other thread uses it any more."""
+        with _sharing:
+            self._n_users -= 1
+            if self._n_users:
+                return
+            if _shared.get((self.path, self.identity)) is self:
+                del _shared[self.path, self.identity]
         self._pool.close()
 
     def _open(self) -> Descriptor | None:
@@ -121,6 +130,37 @@ class HeldDirectory:
             f"was opened; open the store again"
         )
         raise StoreError(message, url=self.url, key=key, transient=False)
+
+
+def hold_directory(path: str, identity: tuple[int, int] | None) -> HeldDirectory:
+    """Return a directory, the same one for all who know its identity, to be closed by each.
+
+    Ten thousand arrays of a store need one descriptor for it, which is never let go
+    while one of them is open: an inode's number can be another directory's after that.
+    """
+    if identity is None:
+        return HeldDirectory(path)
+    key = (os.path.abspath(path), identity)
+    with _sharing:
+        held = _shared.get(key)
+        if held is None:
+            held = _shared[key] = HeldDirectory(path, identity=identity)
+            return held
+        return held.share()
+
+
+_sharing = threading.Lock()
+_shared: dict[tuple[str, tuple[int, int] | None], HeldDirectory] = {}
+
+
+def _start_anew() -> None:
+    # Another thread may have held the lock at the fork.
+    global _sharing
+    _sharing = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_anew)
 
 
 def raise_store_error(error: OSError, action: str, key: str | None, url: str) -> NoReturn:

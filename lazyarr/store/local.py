@@ -13,7 +13,7 @@ from lazyarr.kernel import current_stamp
 from lazyarr.store import files
 from lazyarr.store.base import METADATA_NAMES, StoreReference, check_key, check_range
 from lazyarr.store.descriptors import BorrowedFile, DescriptorPool
-from lazyarr.store.directory import HeldDirectory, raise_store_error
+from lazyarr.store.directory import hold_directory, raise_store_error
 from lazyarr.store.stamps import Stamps
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class LocalStore:
     def __init__(
         self, path: str, *, writable: bool = False, identity: tuple[int, int] | None = None
     ) -> None:
-        self._root = HeldDirectory(path, identity=identity)
+        self._root = hold_directory(path, identity)
         self._files = DescriptorPool(_KEPT_OPEN)
         self._cleared: set[str] = set()
         self._stamps = Stamps()
@@ -116,9 +116,11 @@ class LocalStore:
         return None if found is None else BorrowedFile(self._files, found)
 
     def rest(self) -> None:
-        """Let go of the directory and of the files; they are opened again when needed."""
+        """Let go of the files; they are opened again when needed.
+
+        Not of the directory, which must stay the same one.
+        """
         self._files.forget_below("")
-        self._root.rest()
 
     def forget(self, key: str) -> None:
         """Read an object from now on as it is now, if it has been replaced."""

@@ -120,6 +120,9 @@ class PackedStore:
             self._pool.give_back(held)
         return StoreReference({"kind": "packed", "url": self.url, "index": index}, (fd,))
 
+    def forget(self, key: str) -> None:
+        """Do nothing: nothing is kept of an object."""
+
     def rest(self) -> None:
         """Do nothing: there are no descriptors that could be opened again."""
 

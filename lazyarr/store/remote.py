@@ -176,6 +176,9 @@ class FsspecStore:
         paths = self._change("list", prefix, lambda path: self._fs.find(path)) or ()
         return tuple(sorted(str(p).strip("/")[skip:] for p in paths))
 
+    def forget(self, key: str) -> None:
+        """Do nothing: nothing is kept of an object."""
+
     def rest(self) -> None:
         """Do nothing: there are no descriptors that could be opened again."""
 

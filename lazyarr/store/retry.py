@@ -152,6 +152,10 @@ class RetryingStore:
         """Return the sorted names of what lies directly below a prefix."""
         return self._call(lambda: self.inner.list_names(prefix))
 
+    def forget(self, key: str) -> None:
+        """Read an object from now on as it is now, if it has been replaced."""
+        self.inner.forget(key)
+
     def rest(self) -> None:
         """Let go of what can be opened again when it is needed: descriptors."""
         self.inner.rest()

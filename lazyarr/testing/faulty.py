@@ -170,6 +170,10 @@ class FaultyStore:
         how = self._begin("list_names", prefix)
         return () if how is Misbehaviour.MISSING else self.inner.list_names(prefix)
 
+    def forget(self, key: str) -> None:
+        """Read an object from now on as it is now, if it has been replaced."""
+        self.inner.forget(key)
+
     def rest(self) -> None:
         """Let go of what can be opened again when it is needed."""
         self.inner.rest()

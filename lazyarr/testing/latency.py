@@ -79,6 +79,10 @@ class LatencyStore:
         self._sleep(self.seconds)
         return self.inner.list_names(prefix)
 
+    def forget(self, key: str) -> None:
+        """Read an object from now on as it is now, if it has been replaced."""
+        self.inner.forget(key)
+
     def rest(self) -> None:
         """Let go of what can be opened again when it is needed."""
         self.inner.rest()

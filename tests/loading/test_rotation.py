@@ -6,6 +6,7 @@ import os
 
 from lazyarr.loading.rotation import Rotation
 from lazyarr.loading.workspace import Workspace
+from lazyarr.store import Store, open_reference, store_reference
 from tests.loading.arrays import CHECKED, load, store_array
 
 
@@ -14,13 +15,21 @@ def test_sources_take_turns_at_holding_descriptors(tmp_path):
     stored = store_array(tmp_path, shape=(40, 6), chunks=(2, 6), shards=(8, 6), **CHECKED)
     rotation, workspace = Rotation(3), Workspace()
     before = len(os.listdir("/proc/self/fd"))
-    sources = [stored.source(rotation=rotation) for _ in range(20)]
+    store = stored.open()
+    reference = store_reference(store)
+
+    def open_again() -> Store:
+        return open_reference(reference.description, reference.descriptors)
+
+    sources = [stored.source(open_again, rotation=rotation) for _ in range(20)]
     for unit in (0, 1, 5):
         for source in sources:
             assert load(source, stored, unit, workspace) == stored.unit(unit)
             source.load_quickly(unit, workspace, may_wait=True)
-        assert len(os.listdir("/proc/self/fd")) - before <= 3 * 4
+        # Three with all of their files, and one directory for all of them.
+        assert len(os.listdir("/proc/self/fd")) - before <= 3 * 5 + 2
     assert repr(rotation) == "<Rotation: 3 of 3>"
+    store.close()
     for source in sources:
         source.close()
     assert repr(rotation) == "<Rotation: 0 of 3>"

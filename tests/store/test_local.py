@@ -377,3 +377,28 @@ def test_threads_of_a_writer_do_not_clear_each_other_away(tmp_path):
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(write, range(64)))
     assert len(list((tmp_path / "c").iterdir())) == 64
+
+
+def test_stores_of_one_directory_hold_it_together(tmp_path):
+    """It stays the same one while any of them is open, though all others are closed or rest."""
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "a").write_bytes(b"old")
+    first = open_store(tmp_path / "d")
+    reference = store_reference(first)
+    before = len(os.listdir("/proc/self/fd"))
+    stores = [open_reference(reference.description) for _ in range(20)]
+    assert [store.read("a") for store in stores] == [b"old"] * 20
+    for store in stores:
+        store.rest()
+    assert len(os.listdir("/proc/self/fd")) == before + 1
+    (tmp_path / "d").rename(tmp_path / "e")
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "a").write_bytes(b"new")
+    for store in stores[1:]:
+        store.close()
+    assert stores[0].read("a") == b"old"
+    with pytest.raises(StoreError, match="replaced"):
+        stores[0].read("b")
+    stores[0].close()
+    assert len(os.listdir("/proc/self/fd")) == before
+    first.close()
