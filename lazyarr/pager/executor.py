@@ -211,14 +211,8 @@ class Executor:
         if quick.nbytes <= 2 * _FIRST_NBYTES:
             return copy(quick.address, start, quick.nbytes)
         stop = min(first + _FIRST_NBYTES, quick.nbytes)
-        return (
-            copy(quick.address + first, start + first, stop - first)
-            and (
-                stop == quick.nbytes
-                or copy(quick.address + stop, start + stop, quick.nbytes - stop)
-            )
-            and (first == 0 or copy(quick.address, start, first))
-        )
+        spans = ((first, stop), (stop, quick.nbytes), (0, first))
+        return all(copy(quick.address + a, start + a, b - a) for a, b in spans if a < b)
 
     def excuse(self, client: Client, faults: Sequence[Fault], n_raised: int) -> list[int]:
         """Serve faults of a thread that is about to raise; return the others' addresses."""
