@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import enum
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lazyarr.client import picking
+from lazyarr.client.attributes import StoredAttributes
 from lazyarr.client.numpy_names import FREE_FUNCTIONS, READING_METHODS
 from lazyarr.client.residency import Residency, residency_of
 from lazyarr.client.rows import Rows, maybe_rows
@@ -33,7 +33,7 @@ class _NotAsked(enum.Enum):
 _NOT_ASKED = _NotAsked.NOT_ASKED
 
 
-class LazyArray(np.ndarray[Any, Any]):
+class LazyArray(StoredAttributes, np.ndarray[Any, Any]):
     """An array whose memory fills when it is touched.
 
     It is a real `numpy.ndarray`.  Slicing, transposing and reshaping are free and
@@ -86,53 +86,6 @@ class LazyArray(np.ndarray[Any, Any]):
     @property
     def _region(self) -> Region | None:
         return None if self._memory is None else self._memory.region
-
-    @property
-    def chunks(self) -> tuple[int, ...]:
-        """Shape of the stored array's smallest chunks."""
-        return self._source.metadata.chunks
-
-    @property
-    def shards(self) -> tuple[int, ...] | None:
-        """Shape of the stored array's shards; None when it has none."""
-        return self._source.metadata.shards
-
-    @property
-    def nchunks(self) -> int:
-        """How many chunks the stored array has."""
-        return math.prod(self._source.metadata.layout().grid_shape)
-
-    @property
-    def fill_value(self) -> Any:
-        """What elements are that were never written."""
-        return self._source.metadata.fill_value
-
-    @property
-    def attrs(self) -> dict[str, Any]:
-        """The stored array's attributes; a copy."""
-        return dict(self._source.metadata.attributes)
-
-    @property
-    def dimension_names(self) -> tuple[str | None, ...] | None:
-        """Names of the stored array's axes; None when it has none."""
-        return self._source.metadata.dimension_names
-
-    @property
-    def url(self) -> str:
-        """The store."""
-        return self._source.store_url
-
-    @property
-    def path(self) -> str:
-        """The stored array's place in the store."""
-        return self._source.metadata.path
-
-    @property
-    def info(self) -> str:
-        """What the stored array is, and how much of it is in memory, as text."""
-        from lazyarr.client.describe import describe_array
-
-        return describe_array(self)
 
     def __repr__(self) -> str:
         if self._node is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +9,7 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from lazyarr import settings
 from lazyarr.client import picking
+from lazyarr.client.attributes import StoredAttributes
 from lazyarr.client.residency import Residency, residency_of
 from lazyarr.copying import delegation
 from lazyarr.copying.indexing import pick
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["CopyArray"]
 
 
-class CopyArray(NDArrayOperatorsMixin):
+class CopyArray(StoredAttributes, NDArrayOperatorsMixin):
     """An array that loads what is asked for, and gives copies of it.
 
     What `lazyarr.open` gives in place of a `LazyArray` where the kernel does not let
@@ -117,53 +117,6 @@ class CopyArray(NDArrayOperatorsMixin):
     def flags(self) -> Any:
         """As of an ndarray; ``writeable`` is true in mode ``"c"``."""
         return self._phantom.flags
-
-    @property
-    def chunks(self) -> tuple[int, ...]:
-        """Shape of the stored array's smallest chunks."""
-        return self._source.metadata.chunks
-
-    @property
-    def shards(self) -> tuple[int, ...] | None:
-        """Shape of the stored array's shards; None when it has none."""
-        return self._source.metadata.shards
-
-    @property
-    def nchunks(self) -> int:
-        """How many chunks the stored array has."""
-        return math.prod(self._source.metadata.layout().grid_shape)
-
-    @property
-    def fill_value(self) -> Any:
-        """What elements are that were never written."""
-        return self._source.metadata.fill_value
-
-    @property
-    def attrs(self) -> dict[str, Any]:
-        """The stored array's attributes; a copy."""
-        return dict(self._source.metadata.attributes)
-
-    @property
-    def dimension_names(self) -> tuple[str | None, ...] | None:
-        """Names of the stored array's axes; None when it has none."""
-        return self._source.metadata.dimension_names
-
-    @property
-    def url(self) -> str:
-        """The store."""
-        return self._source.store_url
-
-    @property
-    def path(self) -> str:
-        """The stored array's place in the store."""
-        return self._source.metadata.path
-
-    @property
-    def info(self) -> str:
-        """What the stored array is, and how much of it is in memory, as text."""
-        from lazyarr.client.describe import describe_array
-
-        return describe_array(self)
 
     def __repr__(self) -> str:
         here = self.residency()
