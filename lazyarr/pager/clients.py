@@ -27,6 +27,7 @@ __all__ = ["Arena", "Client", "Region"]
 
 # Below vm.mmap_min_addr on every system: never mapped, never registered.
 _NOWHERE = PAGE_NBYTES
+_JOB_NBYTES = 64 << 10
 
 
 class Arena:
@@ -157,6 +158,11 @@ class Region:
     limits: tuple[object, ...]
     published: memoryview | None = None
     published_at: int = 0
+
+    @property
+    def n_units_per_job(self) -> int:
+        """How many units make a job that is worth waking a thread for."""
+        return max(1, _JOB_NBYTES // max(1, self.unit_nbytes))
 
     def wipe(self) -> None:
         """Take everything out of memory, and off the residency map."""

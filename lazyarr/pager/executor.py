@@ -9,21 +9,21 @@ from collections import Counter, deque
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from lazyarr.errors import ChunkError, LazyarrError, PagerError
+from lazyarr.errors import PagerError
 from lazyarr.kernel import PAGE_NBYTES, Features, ScratchBuffer, Stop, punch_hole
 from lazyarr.loading.workspace import Workspace
 from lazyarr.pager import installer
 from lazyarr.pager.clients import Client, Region
 from lazyarr.pager.excuses import Excuses
+from lazyarr.pager.loader import GONE, Loader
 from lazyarr.pager.log import report
 from lazyarr.pager.teamwork import Teamwork
 from lazyarr.plan import messages as m
 from lazyarr.plan.machine import Machine
-from lazyarr.units import Span
 from lazyarr.wire import messages as w
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from lazyarr.kernel import Fault
     from lazyarr.loading.fetching import Fetcher
@@ -34,17 +34,12 @@ if TYPE_CHECKING:
     from lazyarr.pager.measure import Measurements
     from lazyarr.pager.teamwork import Work
     from lazyarr.plan.machine import Quick
-    from lazyarr.plan.regions import RegionState
     from lazyarr.wire.channel import Channel
 
 __all__ = ["Executor"]
 
 # Units that are read and decoded in less time than it takes to wake a thread.
 _QUICK_NBYTES = 32 << 10
-# As much as is installed while the thread that waits would still be waking up.
-_FIRST_PAGES = 16
-_FIRST_NBYTES = _FIRST_PAGES * PAGE_NBYTES
-_GONE = frozenset({Stop.EXITED, Stop.UNMAPPED})
 
 
 class Executor:
@@ -88,7 +83,9 @@ class Executor:
         self._waiting: dict[tuple[int, int], Channel] = {}
         self._n_loads: Counter[int] = Counter()
         self._gone: set[int] = set()
+        self._queued: list[m.Load] = []
         self._quick_workspace = Workspace()
+        self._loader = Loader(machine, self.clients, self.regions, measurements)
         # How to hasten what is on its way for nobody in particular.
         self._hasten: dict[tuple[int, int], Callable[[], None]] = {}
         self._page = ScratchBuffer(PAGE_NBYTES)
@@ -136,6 +133,8 @@ class Executor:
     def _carry_out(self, commands: Iterable[m.Command]) -> None:
         for command in commands:
             self._do[type(command)](command)
+        if self._queued:
+            self._add_queued()
 
     def serve_quickly(self, client: Client, address: int) -> bool:
         """Serve a fault, or have it served, without the machine's events; return whether so.
@@ -180,39 +179,15 @@ class Executor:
         return True
 
     def _load_quickly(self, quick: Quick, workspace: Workspace) -> None:
-        """Load a unit that `begin_quick` has taken down; the long way if that fails."""
-        region = self.regions[quick.region]
-        begin = time.perf_counter()
-        had_nbytes = workspace.nbytes
-        self._board.begin(quick.region, quick.unit)
-        is_loaded = region.source.load_quickly(quick.unit, workspace, may_wait=True)
-        loaded = time.perf_counter()
-        if not (is_loaded and self._copy_quickly(quick, workspace)):
-            command = m.Load(quick.region, quick.unit, quick.client, urgent=True, page=quick.page)
-            self._load(command, workspace, None, had_nbytes)
-            return
-        self._board.end()
-        self.measurements.add_load(loaded - begin, time.perf_counter() - loaded)
+        """Load a unit that `begin_quick` has taken down."""
+        command = m.Load(quick.region, quick.unit, quick.client, urgent=True, page=quick.page)
+        events = self._load((command,), workspace)
         with self._lock:
-            if self.machine.end_quick(quick):
-                region.publish(quick.unit, resident=True)
-            else:
-                self._step([m.Loaded(quick.region, quick.unit, quick.client, ())])
-            if workspace.nbytes != had_nbytes:
-                self._step([m.ScratchGrew(workspace.nbytes - had_nbytes)])
-            self._n_loads[quick.client] -= 1
-            self._settle_gone(quick.client)
-
-    def _copy_quickly(self, quick: Quick, workspace: Workspace) -> bool:
-        """Install a unit's pages, beginning with the one that is waited for."""
-        copy = self.clients[quick.client].uffd.copy_at_once
-        start = workspace.unit.address
-        first = quick.page * PAGE_NBYTES - quick.unit * quick.nbytes
-        if quick.nbytes <= 2 * _FIRST_NBYTES:
-            return copy(quick.address, start, quick.nbytes)
-        stop = min(first + _FIRST_NBYTES, quick.nbytes)
-        spans = ((first, stop), (stop, quick.nbytes), (0, first))
-        return all(copy(quick.address + a, start + a, b - a) for a, b in spans if a < b)
+            if type(events[0]) is m.Loaded and self.machine.end_quick(quick):
+                self.regions[quick.region].publish(quick.unit, resident=True)
+                events = events[1:]
+            self._step(events)
+            self._settle_load(quick.client, 1)
 
     def excuse(self, client: Client, faults: Sequence[Fault], n_raised: int) -> list[int]:
         """Serve faults of a thread that is about to raise; return the others' addresses."""
@@ -272,30 +247,54 @@ class Executor:
     # --- loads: in the crew's threads, outside of the lock ----------------------
 
     def _do_load(self, command: m.Load) -> None:
-        if (command.region, command.unit) in self._doomed:
-            self._doomed.discard((command.region, command.unit))
-            source = self.regions[command.region].source
-            error = source.unit_error(command.unit, "the process that decoded it died, repeatedly")
-            self._events.append(self._failed(command, error))
+        key = (command.region, command.unit)
+        region = self.regions[command.region]
+        if key in self._doomed:
+            self._doomed.discard(key)
+            reason = "the process that decoded it died, repeatedly"
+            error = region.source.unit_error(command.unit, reason)
+            self._events.append(self._loader.failed(command, error))
             return
         self._n_loads[command.client] += 1
-        if not self.regions[command.region].is_remote:
-            self._add_job(lambda ws: self._load(command, ws, None), command)
+        if not region.is_remote:
+            self._queued.append(command)
             return
-        source = self.regions[command.region].source
         if not command.urgent:
-            hasten = partial(self.fetcher.hasten, source, command.unit)
-            self._hasten[command.region, command.unit] = hasten
+            self._hasten[key] = partial(self.fetcher.hasten, region.source, command.unit)
         done = partial(self._fetched, command, time.perf_counter())
-        self.fetcher.submit(source, command.unit, done, rank=_rank(command))
+        self.fetcher.submit(region.source, command.unit, done, rank=_rank(command))
 
-    def _add_job(self, job: Job, command: m.Load, *, is_promoted: bool = False) -> None:
-        if not (command.urgent or is_promoted):
+    def _add_queued(self) -> None:
+        """Give the crew the loads that the commands just carried out have asked for."""
+        queued, self._queued = self._queued, []
+        for batch in self._batches(queued):
+            self._add_job(partial(self._load_batch, batch), batch)
+
+    def _batches(self, commands: Sequence[m.Load]) -> Iterator[list[m.Load]]:
+        """Divide loads into jobs that are worth a thread's while."""
+        batch: list[m.Load] = []
+        for command in commands:
+            if batch and not (
+                command[2:] == batch[0][2:]
+                and command.region == batch[0].region
+                and len(batch) < self.regions[command.region].n_units_per_job
+            ):
+                yield batch
+                batch = []
+            batch.append(command)
+        if batch:
+            yield batch
+
+    def _add_job(self, job: Job, batch: Sequence[m.Load], *, is_promoted: bool = False) -> None:
+        is_urgent = batch[0].urgent or is_promoted
+        if not is_urgent:
             hasten = partial(self.crew.promote, job)
-            self._hasten[command.region, command.unit] = hasten
-        self.crew.add(job, urgent=command.urgent or is_promoted)
+            self._hasten.update({(command.region, command.unit): hasten for command in batch})
+        self.crew.add(job, urgent=is_urgent)
 
     def _do_promote(self, command: m.Promote) -> None:
+        if self._queued:
+            self._add_queued()
         hasten = self._hasten.pop((command.region, command.unit), None)
         if hasten is not None:
             hasten()
@@ -303,38 +302,47 @@ class Executor:
     def _fetched(self, command: m.Load, begin: float, result: Fetched | BaseException) -> None:
         """Have the chunks of a unit decoded, or the error seen to: not where they were fetched."""
         if isinstance(result, BaseException):
-            event = self._failed(command, result)
-            self.crew.add(lambda _: self._end_load(command, event), urgent=command.urgent)
+            event = self._loader.failed(command, result)
+            self.crew.add(lambda _: self._end_loads((command,), [event]), urgent=command.urgent)
             return
         self.measurements.add("fetch", time.perf_counter() - begin)
         with self._lock:
             is_promoted = self._hasten.pop((command.region, command.unit), None) is None
-            self._add_job(
-                lambda ws: self._load_fetched(command, ws, result),
-                command,
-                is_promoted=is_promoted,
-            )
+            job = partial(self._load_fetched, command, result)
+            self._add_job(job, (command,), is_promoted=is_promoted)
 
-    def _load_fetched(self, command: m.Load, workspace: Workspace, fetched: Fetched) -> None:
-        self._load(command, workspace, fetched)
+    def _load_fetched(self, command: m.Load, fetched: Fetched, workspace: Workspace) -> None:
+        self._end_loads((command,), self._load((command,), workspace, fetched))
         self.fetcher.release(fetched)
 
+    def _load_batch(self, batch: Sequence[m.Load], workspace: Workspace) -> None:
+        self._end_loads(batch, self._load(batch, workspace))
+
     def _load(
-        self,
-        command: m.Load,
-        workspace: Workspace,
-        fetched: Fetched | None,
-        had_nbytes: int | None = None,
-    ) -> None:
-        """Decode a unit, install it, and tell the machine how that ended."""
-        self._board.begin(command.region, command.unit)
-        had_nbytes = workspace.nbytes if had_nbytes is None else had_nbytes
-        try:
-            event = self._load_and_install(command, workspace, fetched)
-        except BaseException as error:  # noqa: BLE001 - whoever waits must be told
-            event = self._failed(command, error)
-        grown_nbytes = workspace.nbytes - had_nbytes
-        self._end_load(command, event, *([m.ScratchGrew(grown_nbytes)] if grown_nbytes else []))
+        self, batch: Sequence[m.Load], workspace: Workspace, fetched: Fetched | None = None
+    ) -> list[m.Event]:
+        """Load and install units; return what the machine must be told of that."""
+        had_nbytes = workspace.nbytes
+        events: list[m.Event] = []
+        for command in batch:
+            self._board.begin(command.region, command.unit)
+            events.append(self._loader.load(command, workspace, fetched))
+        self._board.end()
+        if workspace.nbytes != had_nbytes:
+            events.append(m.ScratchGrew(workspace.nbytes - had_nbytes))
+        return events
+
+    def _end_loads(self, batch: Sequence[m.Load], events: Iterable[m.Event]) -> None:
+        with self._lock:
+            for command in batch:
+                self._hasten.pop((command.region, command.unit), None)
+            self._step(events)
+            self._settle_load(batch[0].client, len(batch))
+
+    def _settle_load(self, client: int, n_loads: int) -> None:
+        """Take down that loads are no longer on their way into a client's memory."""
+        self._n_loads[client] -= n_loads
+        self._settle_gone(client)
 
     def share(self, n_parts: int, work: Work, workspace: Workspace) -> None:
         """Do the parts of a load, together with the threads that are idle."""
@@ -350,112 +358,11 @@ class Executor:
             self.crew.add(help_out, urgent=True)
         team.finish(workspace)
 
-    def _end_load(self, command: m.Load, *events: m.Event) -> None:
-        self._board.end()
-        with self._lock:
-            self._hasten.pop((command.region, command.unit), None)
-            self._step(events)
-            self._n_loads[command.client] -= 1
-            self._settle_gone(command.client)
-
-    def _load_and_install(
-        self, command: m.Load, workspace: Workspace, fetched: Fetched | None
-    ) -> m.Event:
-        state = self.machine.region(command.region)
-        region = self.regions[command.region]
-        assert state is not None
-        begin = time.perf_counter()
-        has_bytes = region.source.load(command.unit, workspace, fetched)
-        decoded = time.perf_counter()
-        if self.machine.is_dropped(command.region, command.unit):
-            return m.Loaded(command.region, command.unit, command.client, ())
-        stop = self._install_body(command, state, workspace if has_bytes else None)
-        self.measurements.add_load(decoded - begin, time.perf_counter() - decoded)
-        if stop in _GONE:
-            return m.Stranded(command.region, command.unit, command.client)
-        if stop is not Stop.DONE:
-            raise PagerError(f"the kernel could not install a page: {stop.value}")
-        view = workspace.unit.view if has_bytes else None
-        fragments = _fragments(state, command.unit, view)
-        return m.Loaded(command.region, command.unit, command.client, fragments)
-
-    def _install_body(
-        self, command: m.Load, state: RegionState, workspace: Workspace | None
-    ) -> Stop:
-        """Install the pages that a unit fills alone; zeros when there is no workspace."""
-        unit_start = state.geometry.unit_bytes(command.unit).start
-        body = state.geometry.body_pages(command.unit)
-        if command.mark and self._fill(command.region, body, unit_start, workspace):
-            return Stop.DONE
-        for pages in _in_order(body, command.page):
-            skip = pages.start * PAGE_NBYTES - unit_start
-            stop = self._install(
-                command.region,
-                command.client,
-                pages.start,
-                pages.size,
-                source=workspace.unit.address + skip if workspace else None,
-                data=workspace.unit.view[skip:] if workspace else None,
-            )
-            if stop is not Stop.DONE:
-                return stop
-        return Stop.DONE
-
-    def _fill(self, region: int, body: Span, unit_start: int, workspace: Workspace | None) -> bool:
-        """Bring a unit's pages into the memory object alone; return whether that was done."""
-        backing = self.regions[region].backing
-        if backing is None:
-            return False
-        start = body.start * PAGE_NBYTES
-        place = backing._replace(offset=backing.offset + start)
-        data = workspace.unit.view[start - unit_start :] if workspace else None
-        return installer.fill(place, body.size * PAGE_NBYTES, data)
-
-    def _install(
-        self,
-        region: int,
-        client: int,
-        page: int,
-        n_pages: int,
-        *,
-        source: int | None,
-        data: memoryview | None,
-    ) -> Stop:
-        state = self.machine.region(region)
-        owner = self.clients.get(client)
-        address = state.addresses.get(client) if state else None
-        if owner is None or address is None:
-            return Stop.EXITED
-        offset = page * PAGE_NBYTES
-        backing = self.regions[region].backing
-        return installer.install(
-            owner.uffd,
-            address + offset,
-            n_pages * PAGE_NBYTES,
-            source=source,
-            data=data,
-            backing=backing and backing._replace(offset=backing.offset + offset),
-        )
-
-    def _failed(self, command: m.Load, error: BaseException) -> m.LoadFailed:
-        """Return the event for a load that went wrong."""
-        if isinstance(error, ChunkError):
-            names = ("url", "array", "chunk", "key", "byte_range", "reason")
-            fields = {name: getattr(error, name) for name in names}
-            failure = m.Failure(error.message, fields)
-        else:
-            label = self.regions[command.region].label
-            reason = f"{type(error).__name__}: {error}"
-            failure = m.Failure(f"unit {command.unit} of {label}: {reason}", {"reason": reason})
-            if not isinstance(error, LazyarrError):
-                report(f"unexpected {reason} while loading unit {command.unit} of {label}")
-        return m.LoadFailed(command.region, command.unit, command.client, failure)
-
     # --- all else: at once, under the lock --------------------------------------
 
     def _do_install_page(self, command: m.InstallPage) -> None:
         self._page.view[:] = command.data
-        stop = self._install(
+        stop = self._loader.install(
             command.region,
             command.client,
             command.page,
@@ -463,7 +370,7 @@ class Executor:
             source=self._page.address,
             data=self._page.view,
         )
-        if stop is not Stop.DONE and stop not in _GONE:
+        if stop is not Stop.DONE and stop not in GONE:
             # No memory: the units are loaded again, by when there may be some.
             self._events.append(m.HoleFound(command.client, command.region, command.page))
 
@@ -546,36 +453,3 @@ def _rank(command: m.Load) -> Rank:
     if command.page is not None:
         return Rank.FAULT
     return Rank.REQUEST if command.urgent else Rank.READAHEAD
-
-
-def _in_order(body: Span, page: int | None) -> list[Span]:
-    """Return a unit's pages in the order in which they are installed.
-
-    A thread that waits for a page goes on when that is there, while the rest is still
-    copied: half a millisecond sooner for a unit of a mebibyte.
-    """
-    if page is None or page not in body or body.size <= 2 * _FIRST_PAGES:
-        return [body] if body.size else []
-    first = Span(page, min(page + _FIRST_PAGES, body.stop))
-    return [
-        first,
-        *(s for s in (Span(first.stop, body.stop), Span(body.start, first.start)) if s.size),
-    ]
-
-
-def _fragments(state: RegionState, unit: int, view: memoryview | None) -> tuple[m.Fragment, ...]:
-    """Return a unit's shares of the pages that it does not fill alone."""
-    geometry = state.geometry
-    if geometry.unit_pages:
-        return ()
-    span = geometry.unit_bytes(unit)
-    fragments = []
-    for page in geometry.edge_pages(unit):
-        page_start = page * geometry.page_nbytes
-        share = span & geometry.page_bytes(page)
-        if view is None:
-            data = bytes(share.size)
-        else:
-            data = bytes(view[share.start - span.start : share.stop - span.start])
-        fragments.append(m.Fragment(page, share.start - page_start, data))
-    return tuple(fragments)

@@ -183,7 +183,7 @@ class Machine:
             return None
         unit = page // geometry.unit_pages
         nbytes = geometry.unit_nbytes
-        if unit in state.resident or unit in state.loading or unit >= state.n_whole_units:
+        if unit in state.resident or unit in state.loading or unit >= state.n_plain_units:
             return None
         if nbytes > self._room.free_nbytes:
             return None

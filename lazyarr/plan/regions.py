@@ -58,7 +58,8 @@ class RegionState:
     def __init__(self, geometry: Geometry, *, shared: bool) -> None:
         self.geometry = geometry
         self.shared = shared
-        self.n_whole_units = geometry.nbytes // max(1, geometry.unit_nbytes)
+        # Units of whole pages and whole chunks; all but the last one, or none.
+        self.n_plain_units = geometry.nbytes // geometry.unit_nbytes if geometry.unit_pages else 0
         self.edges = EdgePages(geometry)
         self.addresses: dict[int, int] = {}
         self.loading: dict[int, Loading] = {}
