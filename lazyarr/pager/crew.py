@@ -164,7 +164,9 @@ class Crew:
                 job = self._lend()
                 if job is None:
                     break  # nobody is idle: whoever is ready first takes the next one
-                self._run(job)
+                while job is not None:
+                    self._run(job)
+                    job = self._pop_while_lent()
                 if not self._take_back():
                     return
         with self._lock:
@@ -182,6 +184,12 @@ class Crew:
         if needs_help:
             self._call()
         return job
+
+    def _pop_while_lent(self) -> Job | None:
+        """Return another job for this thread, unless somebody has taken the place."""
+        with self._lock:
+            is_leading = self._leader == threading.get_ident()
+            return self._pop() if is_leading and (self._urgent or self._patient) else None
 
     def _take_back(self) -> bool:
         """Stop lending; return whether this thread still leads."""

@@ -192,17 +192,7 @@ class Machine:
     def take_down_quick(self, quick: Quick) -> None:
         """Take down that a unit of `plan_quick` is resident."""
         self.counters["faults"] += 1
-        self._enter(quick)
-
-    def _enter(self, quick: Quick) -> None:
-        self.counters["units_loaded"] += 1
-        self.counters["bytes_installed"] += quick.nbytes
-        state = self._regions[quick.region]
-        state.resident.add(quick.unit)
-        self._room.take(state, quick.nbytes)
-        if state.shared:
-            self._newest = (quick.region, quick.unit)
-            self._policy.add(self._newest, quick.nbytes)
+        self._enter(quick.region, self._regions[quick.region], quick.unit)
 
     def begin_quick(self, quick: Quick) -> list[m.Command]:
         """Take down that a unit of `plan_quick` is on its way; return what to do besides.
@@ -235,7 +225,7 @@ class Machine:
         del state.loading[quick.unit]
         if state.shared:
             self._room.loading_nbytes -= quick.nbytes
-        self._enter(quick)
+        self._enter(quick.region, state, quick.unit)
         return True
 
     # --- clients come and go --------------------------------------------------
@@ -441,7 +431,7 @@ class Machine:
         loading = state.loading.get(unit)
         if loading is None:
             if state.shared:
-                self._room.loading_nbytes += state.geometry.unit_bytes(unit).size
+                self._room.loading_nbytes += state.unit_nbytes(unit)
             loading = state.loading[unit] = Loading(client, urgent, mark)
             self._out.append(m.Load(region, unit, client, urgent, page, mark))
         elif urgent and not loading.is_urgent:
@@ -470,7 +460,7 @@ class Machine:
     def _end(self, region: int, unit: int) -> tuple[RegionState, Loading]:
         state = self._regions[region]
         if state.shared:
-            self._room.loading_nbytes -= state.geometry.unit_bytes(unit).size
+            self._room.loading_nbytes -= state.unit_nbytes(unit)
         return state, state.loading.pop(unit)
 
     def _on_loaded(self, event: m.Loaded) -> None:
@@ -478,35 +468,43 @@ class Machine:
         if loading.is_dropped:
             self._start_over(event, state, loading)
             return
-        self.counters["units_loaded"] += 1
-        span = state.geometry.unit_bytes(event.unit)
-        self.counters["bytes_installed"] += span.size
         if state.addresses:
-            state.resident.add(event.unit)
-            if state.shared:
-                self._newest = (event.region, event.unit)
-                self._policy.add(self._newest, span.size)
-            held_nbytes = state.edges.held_nbytes
-            for fragment in event.fragments:
-                self._add_fragment(event, state, fragment)
-            held_nbytes = state.edges.held_nbytes - held_nbytes
-            self._room.take(state, state.body_nbytes(event.unit) + held_nbytes)
+            self._enter(event.region, state, event.unit)
+            if event.fragments:
+                self._add_fragments(event, state)
             self._out.append(m.Publish(event.region, event.unit, resident=True))
-            self._serve(event, state, loading)
+            if loading.faults or state.poisoned:
+                self._serve(event, state, loading)
         else:
             # Nobody is left in whose memory its shared pages could be installed.
             self._punch_body(event.region, state, event.unit)
         for key in loading.requests:
             self._advance(key, None)
-        self._settle_leaving(event.region, state)
+        if state.leaving or not state.addresses:
+            self._settle_leaving(event.region, state)
 
-    def _add_fragment(self, event: m.Loaded, state: RegionState, fragment: m.Fragment) -> None:
-        data = state.edges.add(event.unit, fragment)
-        if data is not None:
-            client = event.client
-            if client not in state.addresses:
-                client = next(iter(state.addresses))
-            self._out.append(m.InstallPage(event.region, fragment.page, client, data))
+    def _enter(self, region: int, state: RegionState, unit: int) -> None:
+        """Take down that the pages which a unit fills alone are there."""
+        nbytes = state.unit_nbytes(unit)
+        self.counters["units_loaded"] += 1
+        self.counters["bytes_installed"] += nbytes
+        state.resident.add(unit)
+        self._room.take(state, state.body_nbytes(unit))
+        if state.shared:
+            self._newest = (region, unit)
+            self._policy.add(self._newest, nbytes)
+
+    def _add_fragments(self, event: m.Loaded, state: RegionState) -> None:
+        """Keep a unit's shares of other pages, and have those installed that are whole now."""
+        held_nbytes = state.edges.held_nbytes
+        client = event.client
+        if client not in state.addresses:
+            client = next(iter(state.addresses))
+        for fragment in event.fragments:
+            data = state.edges.add(event.unit, fragment)
+            if data is not None:
+                self._out.append(m.InstallPage(event.region, fragment.page, client, data))
+        self._room.take(state, state.edges.held_nbytes - held_nbytes)
 
     def _serve(self, event: m.Loaded, state: RegionState, loading: Loading) -> None:
         """Map a unit for who waits, but for those whom the install has woken.

@@ -88,8 +88,16 @@ class RegionState:
         """Return whether a unit can be in memory in such a way that its first touch is a fault."""
         return self.shared and self.geometry.body_pages(unit).size > 0
 
+    def unit_nbytes(self, unit: int) -> int:
+        """Return how long a unit is."""
+        if unit < self.n_plain_units:
+            return self.geometry.unit_nbytes
+        return self.geometry.unit_bytes(unit).size
+
     def body_nbytes(self, unit: int) -> int:
         """Return how long the pages are that a unit fills alone."""
+        if unit < self.n_plain_units:
+            return self.geometry.unit_nbytes
         return self.geometry.body_pages(unit).size * self.geometry.page_nbytes
 
     def is_awaited(self, unit: int) -> bool:
