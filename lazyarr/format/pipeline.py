@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from lazyarr.format.buffers import Buffer, as_view
+from lazyarr.format.checksum import Crc32c
 from lazyarr.format.codec import BytesCodec, copy_into
+from lazyarr.format.zstd import Zstd
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["Pipeline"]
 
@@ -60,6 +66,27 @@ class Pipeline:
         for codec in self.codecs[:0:-1]:
             data = codec.decode(data, self.limit_nbytes)
         self.codecs[0].decode_into(data, out)
+
+    @property
+    def checks_first(self) -> bool:
+        """Whether all of a chunk is checked before any of it is decompressed.
+
+        What has been decompressed can be used then while the rest is not.
+        """
+        return (
+            len(self.codecs) == 2
+            and isinstance(self.codecs[0], Zstd)
+            and isinstance(self.codecs[1], Crc32c)
+        )
+
+    def decode_in_parts(self, data: Buffer, out: memoryview) -> Iterator[int]:
+        """Decode a chunk as `decode` does; yield now and then how much of it is there.
+
+        Only where `checks_first`.
+        """
+        compressor, checksum = self.codecs
+        assert isinstance(compressor, Zstd)
+        return compressor.decode_in_parts(checksum.decode(data, self.limit_nbytes), out)
 
     def encode(self, data: Buffer) -> bytes:
         """Return a chunk as it is stored.

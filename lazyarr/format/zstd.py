@@ -14,6 +14,8 @@ from lazyarr.format.codec import BytesCodec, check_length
 from lazyarr.format.errors import DamagedChunkError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from zstandard import ZstdCompressor, ZstdDecompressor
 
 __all__ = ["Frame", "Zstd", "scan_frames"]
@@ -184,12 +186,30 @@ class Zstd(BytesCodec):
 
     def decode_into(self, data: Buffer, out: memoryview) -> None:
         """Fill `out` with what some frames hold, which must be just as much."""
+        for _ in self._fill(data, out, len(out)):
+            pass
+
+    def decode_in_parts(self, data: Buffer, out: memoryview) -> Iterator[int]:
+        """Fill `out` as `decode_into` does; yield now and then how much of it is there.
+
+        What is there is what the frames say, which only the end proves to be right.
+        """
+        return self._fill(data, out, _MAX_BLOCK_NBYTES)
+
+    def _fill(self, data: Buffer, out: memoryview, part_nbytes: int) -> Iterator[int]:
         from zstandard import ZstdError
 
         source = _bounded_source(as_view(data), len(out))
         reader = _decompressor().stream_reader(source, read_across_frames=True)
+        nbytes = 0
         try:
-            nbytes = reader.readinto(out)
+            while nbytes < len(out):
+                more = reader.readinto(out[nbytes : nbytes + part_nbytes])
+                if not more:
+                    break
+                nbytes += more
+                if nbytes < len(out):
+                    yield nbytes
             # Also makes the library check the checksum of the last frame.
             rest = reader.read(1) if nbytes == len(out) else b""
         except ZstdError as error:

@@ -55,6 +55,7 @@ class HeldShards:
         self._chunk_nbytes = layout.pipeline.chunk_nbytes
         self._limit_nbytes = layout.pipeline.limit_nbytes
         self._is_plain = not layout.pipeline.codecs
+        self._checks_first = layout.pipeline.checks_first
         self._n_units = n_units
         self._hold = hold
         self._lock = threading.Lock()
@@ -63,11 +64,19 @@ class HeldShards:
     def __repr__(self) -> str:
         return f"<HeldShards: {len(self._held)} open>"
 
-    def load(self, unit: int, workspace: Workspace, *, may_wait: bool) -> int:
+    def load(
+        self,
+        unit: int,
+        workspace: Workspace,
+        *,
+        may_wait: bool,
+        progress: Callable[[int], None] | None = None,
+    ) -> int:
         """Decode a unit; return how many bytes were read for it, 0 when it was not done.
 
         It is not where the shard is not open yet, there is no such chunk, it is damaged,
-        or reading it would wait and must not: the long way deals with all that.
+        or reading it would wait and must not: the long way deals with all that.  `progress` is
+        told how much is decoded, where that is right before all of it is.
         """
         shard, entry = divmod(unit, self._n_units)
         held = self._take(shard, unit)
@@ -76,6 +85,8 @@ class HeldShards:
         try:
             place = held.index.entry(entry)
             if place is None or not self._read(held.file, *place, workspace, may_wait):
+                return 0
+            if not self._is_plain and not self._decode(place[1], workspace, progress):
                 return 0
             return place[1]
         finally:
@@ -96,11 +107,19 @@ class HeldShards:
         if nbytes > self._limit_nbytes:
             return False
         workspace.encoded.grow(nbytes)
+        return file.read(workspace.encoded.view[:nbytes], start, may_wait=may_wait)
+
+    def _decode(
+        self, nbytes: int, workspace: Workspace, progress: Callable[[int], None] | None
+    ) -> bool:
         encoded = workspace.encoded.view[:nbytes]
-        if not file.read(encoded, start, may_wait=may_wait):
-            return False
+        out = workspace.unit.view[: self._chunk_nbytes]
         try:
-            self._layout.decode(encoded, out)
+            if progress is None or not self._checks_first:
+                self._layout.decode(encoded, out)
+            else:
+                for decoded_nbytes in self._layout.pipeline.decode_in_parts(encoded, out):
+                    progress(decoded_nbytes)
         except Exception:  # noqa: BLE001 - the long way comes upon it again, and tells
             return False
         return True

@@ -181,15 +181,23 @@ class Source:
             workspace.unit.view[nbytes : nbytes + page_nbytes] = bytes(page_nbytes)
         return True
 
-    def load_quickly(self, unit: int, workspace: Workspace, *, may_wait: bool) -> bool:
+    def load_quickly(
+        self,
+        unit: int,
+        workspace: Workspace,
+        *,
+        may_wait: bool,
+        progress: Callable[[int], None] | None = None,
+    ) -> bool:
         """Decode a unit as `load` does, if it is one chunk of a shard that is open; else False.
 
         What is out of the ordinary is left to `load`: a missing chunk, a damaged one,
-        and, unless it may wait, bytes that are not in the page cache.
+        and, unless it may wait, bytes that are not in the page cache.  `progress` is told of how
+        many bytes are decoded, now and then, if they are certainly right before all of them are.
         """
         if self._held is None:
             return False
-        nbytes = self._held.load(unit, workspace, may_wait=may_wait)
+        nbytes = self._held.load(unit, workspace, may_wait=may_wait, progress=progress)
         if nbytes:
             self.count_fetched(nbytes)
         return nbytes > 0

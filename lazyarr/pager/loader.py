@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from lazyarr.errors import ChunkError, LazyarrError, PagerError
 from lazyarr.kernel import PAGE_NBYTES, Stop
 from lazyarr.pager import installer
+from lazyarr.pager.front import Front
 from lazyarr.pager.log import report
 from lazyarr.plan import messages as m
 from lazyarr.units import Span
@@ -24,6 +25,8 @@ __all__ = ["GONE", "Loader"]
 
 # As much as is installed while the thread that waits would still be waking up.
 _FIRST_PAGES = 16
+# Decoding in parts costs a twentieth more, for zstd keeps a window of its own then.
+_PARTS_NBYTES = 256 << 10
 GONE = frozenset({Stop.EXITED, Stop.UNMAPPED})
 """How an install ends when there is nobody to install for."""
 
@@ -75,13 +78,15 @@ class Loader:
         begin = time.perf_counter()
         # Whole pages of whole units have a short way: the same, without the exceptions.
         is_plain = fetched is None and unit < state.n_plain_units
+        front = self._front(command, state, workspace) if is_plain else None
         if is_plain:
-            is_plain = source.load_quickly(unit, workspace, may_wait=True)
+            progress = front.advance if front and _is_worth_parts(command, state) else None
+            is_plain = source.load_quickly(unit, workspace, may_wait=True, progress=progress)
         has_bytes = is_plain or source.load(unit, workspace, fetched)
         decoded = time.perf_counter()
         if self._machine.is_dropped(region, unit):
             return m.Loaded(region, unit, client, ())
-        if not (is_plain and self._copy(command, state, workspace)):
+        if not (is_plain and front and front.finish()):
             stop = self._install_body(command, state, workspace if has_bytes else None)
             if stop in GONE:
                 return m.Stranded(region, unit, client)
@@ -93,20 +98,21 @@ class Loader:
         view = workspace.unit.view if has_bytes else None
         return m.Loaded(region, unit, client, _fragments(state, unit, view))
 
-    def _copy(self, command: m.Load, state: RegionState, workspace: Workspace) -> bool:
-        """Install a unit of whole pages; return whether all of it is in, and False if in doubt."""
+    def _front(self, command: m.Load, state: RegionState, workspace: Workspace) -> Front | None:
+        """Return what installs a unit of whole pages; None where another way must be gone."""
         owner = self._clients.get(command.client)
-        address = state.addresses.get(command.client)
-        if owner is None or address is None or command.mark:
-            return False
-        copy, source = owner.uffd.copy_at_once, workspace.unit.address
-        body = state.geometry.body_pages(command.unit)
-        for start, stop in _in_order(body, command.page):
-            skip = (start - body.start) * PAGE_NBYTES
-            nbytes = (stop - start) * PAGE_NBYTES
-            if not copy(address + start * PAGE_NBYTES, source + skip, nbytes):
-                return False
-        return True
+        start = state.addresses.get(command.client)
+        if owner is None or start is None or command.mark:
+            return None
+        copy_at_once = owner.uffd.copy_at_once
+        nbytes = state.geometry.unit_nbytes
+        address = start + command.unit * nbytes
+
+        def copy(begin: int, end: int) -> bool:
+            return copy_at_once(address + begin, workspace.unit.address + begin, end - begin)
+
+        first = (command.page or 0) * PAGE_NBYTES - command.unit * nbytes
+        return Front(copy, nbytes, max(first, 0))
 
     def _install_body(
         self, command: m.Load, state: RegionState, workspace: Workspace | None
@@ -180,6 +186,16 @@ class Loader:
             if not isinstance(error, LazyarrError):
                 report(f"unexpected {reason} while loading unit {command.unit} of {label}")
         return m.LoadFailed(command.region, command.unit, command.client, failure)
+
+
+def _is_worth_parts(command: m.Load, state: RegionState) -> bool:
+    """Return whether a unit is to be installed while it is decoded, if it can be.
+
+    When a thread waits for one of its pages.  Not in private memory, where what is installed
+    of a chunk that does not decompress to its end could not be taken out.
+    """
+    is_large = state.geometry.unit_nbytes >= _PARTS_NBYTES
+    return command.page is not None and state.shared and is_large
 
 
 def _in_order(body: Span, page: int | None) -> list[Span]:

@@ -208,3 +208,36 @@ def test_threads_do_not_disturb_each_other():
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+@pytest.mark.parametrize("name", FRAMES)
+def test_parts_are_right_as_soon_as_they_are_told_of(name):
+    """While the rest is not decoded yet, and all of it at the end."""
+    out = bytearray(CONTENT_NBYTES)
+    told = []
+    for nbytes in Zstd().decode_in_parts(FRAMES[name], memoryview(out)):
+        assert out[:nbytes] == CONTENT[:nbytes]
+        assert not any(out[nbytes:])
+        told.append(nbytes)
+    assert out == CONTENT
+    assert len(told) >= 2
+    assert told == sorted(set(told))
+    assert told[-1] < CONTENT_NBYTES
+
+
+def test_parts_of_a_frame_that_ends_early_end_in_an_error():
+    """What was told of before that was right."""
+    frame = bytearray(compress(CONTENT))
+    assert frame[5:9] == CONTENT_NBYTES.to_bytes(4, "little")
+    frame[5:9] = (2 * CONTENT_NBYTES).to_bytes(4, "little")  # RFC 8878, 3.1.1.1.4
+    out = bytearray(2 * CONTENT_NBYTES)
+    told = []
+
+    def decode_all():
+        for nbytes in Zstd().decode_in_parts(bytes(frame), memoryview(out)):
+            told.append(nbytes)
+
+    with pytest.raises(DamagedChunkError):
+        decode_all()
+    assert told
+    assert out[: told[-1]] == CONTENT[: told[-1]]

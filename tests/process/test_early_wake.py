@@ -1,0 +1,59 @@
+"""A thread that waits for a page of a large chunk goes on before all of it is decoded."""
+
+from __future__ import annotations
+
+import struct
+
+import google_crc32c
+import numpy as np
+import pytest
+import zstandard
+
+import lazyarr
+from tests.process.running import ended_by, run_program
+
+HALF_NBYTES = 2 << 20
+ENTRY = struct.Struct("<QQ")
+DATA = np.random.default_rng(5).integers(0, 50, size=(2, HALF_NBYTES), dtype="u2")
+
+
+@pytest.fixture
+def url(tmp_path):
+    """A store whose second chunk is stored as it was written, and ends in the middle."""
+    path = tmp_path / "x.zarr"
+    lazyarr.save(path, DATA, chunks=(1, HALF_NBYTES), shards=DATA.shape)
+    shard = path / "c/0/0"
+    stored = shard.read_bytes()
+    index_nbytes = 2 * ENTRY.size + 4
+    first = stored[slice(*(lambda at, n: (at, at + n))(*ENTRY.unpack_from(stored[-index_nbytes:])))]
+    half = zstandard.ZstdCompressor(level=3).compress(DATA[1, : HALF_NBYTES // 2].tobytes())
+    # RFC 8878, 3.1.1.1: the frame says that it holds twice of what it holds.
+    frame = half[:5] + (2 * HALF_NBYTES).to_bytes(4, "little") + half[9:]
+    assert half[5:9] == HALF_NBYTES.to_bytes(4, "little")
+    second = frame + google_crc32c.value(frame).to_bytes(4, "little")
+    index = ENTRY.pack(0, len(first)) + ENTRY.pack(len(first), len(second))
+    checksum = google_crc32c.value(index).to_bytes(4, "little")
+    shard.write_bytes(first + second + index + checksum)
+    return path
+
+
+def test_a_thread_goes_on_before_the_end_is_decoded(url):
+    """It has what was decoded; who needs the end dies of it, and nobody sees anything else."""
+    program = """
+    raw = np.asarray(lazyarr.open(sys.argv[1]))
+    print(raw[0, 0], raw[1, 0], flush=True)
+    print(raw[1, -1])
+    """
+    ended = run_program(program, url)
+    assert (ended_by(ended), ended.stdout) == ("SIGBUS", f"{DATA[0, 0]} {DATA[1, 0]}\n")
+    assert "chunk (1, 0)" in ended.stderr
+
+
+def test_what_was_installed_of_a_chunk_that_fails_is_taken_out(url):
+    """After the error nothing of it counts as loaded, and its neighbour is whole."""
+    x = lazyarr.open(url)
+    with pytest.raises(lazyarr.ChunkError, match="zstd"):
+        x[1]
+    assert not x.residency().map[1]
+    assert np.array_equal(x[0], DATA[0])
+    assert np.asarray(x)[0, -1] == DATA[0, -1]
