@@ -147,7 +147,7 @@ class _Config:
         return repr(settings.current())
 
     def __dir__(self) -> list[str]:
-        return list(settings.Settings.__slots__)
+        return list(settings.Settings._fields)
 
 
 config = _Config()

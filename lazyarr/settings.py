@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import operator
 import os
@@ -12,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lazyarr.cgroups import memory_nbytes
+from lazyarr.values import Value
 
 __all__ = ["Settings", "adopt", "current", "parse_nbytes", "replace", "subscribe"]
 
@@ -167,8 +167,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
 _OWN = ("on_error", "engine")
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(Value):
     """What holds for this process.
 
     Attributes
@@ -216,7 +215,7 @@ class Settings:
 
     def document(self) -> dict[str, Any]:
         """Return the settings as an object that JSON can hold."""
-        return dataclasses.asdict(self)
+        return self._asdict()
 
 
 def _from_environment() -> Settings:
@@ -262,7 +261,7 @@ def replace(**changes: Any) -> Settings:
         raise TypeError(f"no such setting: {', '.join(unknown)}; there are {', '.join(_CHECKS)}")
     before = current()
     checked = {name: _CHECKS[name](value) for name, value in changes.items()}
-    _current = dataclasses.replace(before, **checked)
+    _current = before._replace(**checked)
     for listener in _listeners:
         listener(_current)
     return before
@@ -281,7 +280,7 @@ def adopt(document: dict[str, Any]) -> None:
     global _current
     names = (_CHECKS.keys() & document.keys()) - set(_OWN)
     values = {name: _CHECKS[name](document[name]) for name in names}
-    _current = dataclasses.replace(current(), **values)
+    _current = current()._replace(**values)
 
 
 def subscribe(listener: Callable[[Settings], None]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lazyarr import settings
@@ -11,6 +10,7 @@ from lazyarr.errors import FormatError
 from lazyarr.kernel import PAGE_NBYTES
 from lazyarr.plan.geometry import Geometry
 from lazyarr.store import store_reference
+from lazyarr.values import Value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,8 +25,7 @@ __all__ = ["ArrayNode"]
 _LOCAL_KINDS = ("local", "packed")
 
 
-@dataclass(frozen=True, slots=True)
-class ArrayNode:
+class ArrayNode(Value):
     """Which array of which store, and how it was opened.
 
     Attributes

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lazyarr import settings
@@ -13,6 +12,7 @@ from lazyarr.client.hierarchy import Hierarchy
 from lazyarr.errors import FormatError
 from lazyarr.format import ArrayMetadata
 from lazyarr.store import RetryingStore, RetryPolicy, open_store
+from lazyarr.values import Value
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,8 +27,7 @@ _MODES = ("r", "c", "r+")
 _MEMORY_KINDS = (None, "shared", "private")
 
 
-@dataclass(frozen=True, slots=True)
-class Opening:
+class Opening(Value):
     """How a store was opened: what its arrays and its groups have in common.
 
     Attributes

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from lazyarr.values import Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -16,8 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Residency", "residency_of"]
 
 
-@dataclass(frozen=True, slots=True)
-class Residency:
+class Residency(Value):
     """What of an array, or of a view into it, is in memory.
 
     Attributes

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 from typing import Any
 
 from lazyarr.format.buffers import Buffer, as_view
 from lazyarr.format.codec import BytesCodec, check_length
 from lazyarr.format.errors import DamagedChunkError
+from lazyarr.values import Value
 
 __all__ = ["Blosc"]
 
 _BLOSC_HEADER_NBYTES = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Blosc(BytesCodec):
+class Blosc(Value, BytesCodec):
     """Blosc 1, through numcodecs.
 
     Parameters

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lazyarr.format.buffers import Buffer, as_view
 from lazyarr.format.codec import BytesCodec, check_length
 from lazyarr.format.errors import DamagedChunkError
+from lazyarr.values import Value
 
 if TYPE_CHECKING:
     from zstandard import BufferSegment
@@ -50,8 +50,7 @@ def _without_release(view: memoryview) -> BufferSegment:
     return BufferWithSegments(view, struct.pack("=QQ", 0, len(view)))[0]
 
 
-@dataclass(frozen=True, slots=True)
-class Crc32c(BytesCodec):
+class Crc32c(Value, BytesCodec):
     """Four bytes of crc32c, little endian, after the data (zarr-specs v3, "crc32c")."""
 
     def decode(self, data: Buffer, limit_nbytes: int) -> Buffer:

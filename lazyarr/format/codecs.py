@@ -8,7 +8,6 @@ codecs from bytes to bytes (zarr-specs v3.1, "codecs").  Where the middle one is
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from lazyarr.errors import FormatError
@@ -25,14 +24,14 @@ from lazyarr.format.codec import BytesCodec
 from lazyarr.format.codec_names import check_count, parse_bytes_codec, parse_filter
 from lazyarr.format.datatype import DataType
 from lazyarr.format.shard import MAX_ENTRIES, ShardLevel
+from lazyarr.values import Value
 
 __all__ = ["CodecChain", "Sharding", "parse_codecs"]
 
 _MAX_SHARD_DEPTH = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Sharding:
+class Sharding(Value):
     """What `sharding_indexed` does.
 
     Attributes
@@ -50,8 +49,7 @@ class Sharding:
     inner: CodecChain
 
 
-@dataclass(frozen=True, slots=True)
-class CodecChain:
+class CodecChain(Value):
     """What a chunk goes through between memory and its object.
 
     Attributes
@@ -223,4 +221,4 @@ def _parse_index_codecs(value: object, level: ShardLevel) -> ShardLevel:
     checksum = len(named) == 2
     if checksum:
         parse_bytes_codec("crc32c", named[1][1], typesize=8)  # checks its parameters
-    return replace(level, little_endian=numbers.byte_order == "<", checksum=checksum)
+    return level._replace(little_endian=numbers.byte_order == "<", checksum=checksum)

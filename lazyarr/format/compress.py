@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from lazyarr.errors import FormatError
@@ -12,6 +11,7 @@ from lazyarr.format.buffers import Buffer, as_view
 from lazyarr.format.check import shown
 from lazyarr.format.codec import BytesCodec, check_length
 from lazyarr.format.errors import DamagedChunkError
+from lazyarr.values import Value
 
 if TYPE_CHECKING:
     import bz2
@@ -27,8 +27,7 @@ _LZMA_MEMORY_NBYTES = 128 * 2**20  # the strongest preset needs 65 MiB
 _MAX_MEMBERS = 2**15
 
 
-@dataclass(frozen=True, slots=True)
-class Deflate(BytesCodec):
+class Deflate(Value, BytesCodec):
     """gzip or zlib.
 
     Parameters
@@ -87,8 +86,7 @@ def _join(pieces: Iterator[bytes], limit_nbytes: int, name: str) -> bytes:
     return kept[0] if len(kept) == 1 else b"".join(kept)
 
 
-@dataclass(frozen=True, slots=True)
-class Bz2(BytesCodec):
+class Bz2(Value, BytesCodec):
     """bzip2, one stream."""
 
     level: int = 1
@@ -106,8 +104,7 @@ class Bz2(BytesCodec):
         return bz2.compress(data, self.level)
 
 
-@dataclass(frozen=True, slots=True)
-class Lzma(BytesCodec):
+class Lzma(Value, BytesCodec):
     """LZMA and xz, with the parameters of numcodecs.
 
     Parameters

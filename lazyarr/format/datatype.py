@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lazyarr.errors import FormatError
+from lazyarr.values import Value
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,8 +35,7 @@ class Field(NamedTuple):
     shape: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class DataType:
+class DataType(Value):
     """The type of an array's elements, as a value that needs no NumPy.
 
     Attributes
@@ -61,7 +60,7 @@ class DataType:
     name: str
     itemsize: int
     typestr: str
-    fields: tuple[Field, ...] = field(default=())
+    fields: tuple[Field, ...] = ()
 
     @property
     def numpy(self) -> Any:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from lazyarr.errors import FormatError
 from lazyarr.format.check import as_configuration, as_shape, refuse_unknown, shown
+from lazyarr.values import Value
 
 __all__ = ["KeyEncoding", "parse_chunk_grid", "parse_key_encoding"]
 
 
-@dataclass(frozen=True, slots=True)
-class KeyEncoding:
+class KeyEncoding(Value):
     """How the key of a chunk follows from its place in the grid.
 
     Attributes

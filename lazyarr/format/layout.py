@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from lazyarr.format.buffers import Buffer
@@ -12,6 +11,7 @@ from lazyarr.format.codecs import CodecChain
 from lazyarr.format.grid import KeyEncoding
 from lazyarr.format.pipeline import Pipeline
 from lazyarr.format.shard import ShardLevel
+from lazyarr.values import Value
 
 __all__ = ["ChunkAddress", "Layout", "Level", "build_layout"]
 
@@ -56,8 +56,7 @@ class Level(NamedTuple):
         return entry
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(Value):
     """An array as its pager sees it: memory, chunks, objects.
 
     Every shape and coordinate is in the order of memory, which is the order in

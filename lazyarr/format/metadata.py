@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from lazyarr.errors import FormatError
@@ -11,6 +10,7 @@ from lazyarr.format.codecs import CodecChain
 from lazyarr.format.datatype import DataType
 from lazyarr.format.grid import KeyEncoding
 from lazyarr.format.layout import Layout, build_layout
+from lazyarr.values import Value
 
 if TYPE_CHECKING:
     import numpy
@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["ArrayMetadata", "GroupMetadata", "Node"]
 
 
-@dataclass(frozen=True, slots=True)
-class ArrayMetadata:
+class ArrayMetadata(Value):
     """An array, along its logical axes: those that its users see.
 
     Attributes
@@ -58,9 +57,18 @@ class ArrayMetadata:
     key_encoding: KeyEncoding
     codecs: CodecChain
     fill_head: bytes
-    attributes: dict[str, Any] = field(default_factory=dict, hash=False)
-    dimension_names: tuple[str | None, ...] | None = None
-    document: dict[str, Any] = field(default_factory=dict, hash=False, compare=False, repr=False)
+    attributes: dict[str, Any]
+    dimension_names: tuple[str | None, ...] | None
+    document: dict[str, Any]
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether both say the same, whichever way it is written."""
+        if not isinstance(other, ArrayMetadata):
+            return NotImplemented
+        return self._asdict() | {"document": other.document} == other._asdict()
+
+    def __hash__(self) -> int:
+        return hash((self.path, self.shape, self.dtype, self.chunk_shape, self.codecs))
 
     @property
     def fill(self) -> bytes:
@@ -105,8 +113,7 @@ class ArrayMetadata:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class GroupMetadata:
+class GroupMetadata(Value):
     """A group.
 
     Attributes
@@ -125,10 +132,11 @@ class GroupMetadata:
 
     path: str
     zarr_format: int
-    attributes: dict[str, Any] = field(default_factory=dict, hash=False)
-    consolidated: dict[str, ArrayMetadata | GroupMetadata | FormatError] | None = field(
-        default=None, hash=False
-    )
+    attributes: dict[str, Any]
+    consolidated: dict[str, ArrayMetadata | GroupMetadata | FormatError] | None = None
+
+    def __hash__(self) -> int:
+        return hash((self.path, self.zarr_format))
 
 
 Node: TypeAlias = ArrayMetadata | GroupMetadata

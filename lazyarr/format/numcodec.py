@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from lazyarr.errors import FormatError
@@ -16,6 +15,7 @@ from lazyarr.format.buffers import Buffer, as_view
 from lazyarr.format.check import shown
 from lazyarr.format.codec import BytesCodec, check_length
 from lazyarr.format.errors import DamagedChunkError
+from lazyarr.values import Value
 
 __all__ = ["Numcodec"]
 
@@ -38,8 +38,7 @@ _MAX_ELEMENT_NBYTES = 16
 _LZ4_HEADER_NBYTES = 4  # numcodecs puts the size of the content there, little endian
 
 
-@dataclass(frozen=True, slots=True)
-class Numcodec(BytesCodec):
+class Numcodec(Value, BytesCodec):
     """A codec that numcodecs runs.
 
     Attributes

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lazyarr.format.buffers import Buffer, as_view
 from lazyarr.format.checksum import Crc32c
 from lazyarr.format.codec import BytesCodec, copy_into
 from lazyarr.format.zstd import Zstd
+from lazyarr.values import Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,8 +19,7 @@ _SLACK_NBYTES = 64 * 1024
 _GROWTH = 4  # a filter may widen elements, from float16 to float64 at most
 
 
-@dataclass(frozen=True, slots=True)
-class Pipeline:
+class Pipeline(Value):
     """The codecs of the smallest chunks.
 
     Attributes

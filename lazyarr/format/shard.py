@@ -9,13 +9,13 @@ from __future__ import annotations
 import sys
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
 from operator import add
 from typing import Literal
 
 from lazyarr.format.buffers import Buffer, as_view
 from lazyarr.format.checksum import crc32c
 from lazyarr.format.errors import DamagedChunkError
+from lazyarr.values import Value
 
 __all__ = ["MAX_ENTRIES", "ShardIndex", "ShardLevel"]
 
@@ -76,8 +76,7 @@ class ShardIndex:
         return len(self._pairs) * self._pairs.itemsize
 
 
-@dataclass(frozen=True, slots=True)
-class ShardLevel:
+class ShardLevel(Value):
     """One level of sharding: how its index is laid out, read and written.
 
     Attributes

@@ -6,12 +6,12 @@ Source: RFC 8878, sections 3.1.1 (frames) and 3.1.2 (skippable frames).
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from lazyarr.format.buffers import Buffer, as_view
 from lazyarr.format.codec import BytesCodec, check_length
 from lazyarr.format.errors import DamagedChunkError
+from lazyarr.values import Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -155,8 +155,7 @@ def _decompressor() -> ZstdDecompressor:
     return _contexts.decompressor
 
 
-@dataclass(frozen=True, slots=True)
-class Zstd(BytesCodec):
+class Zstd(Value, BytesCodec):
     """zstd, releasing the GIL while it works.
 
     Parameters

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 from lazyarr.kernel.descriptor import WAYS
 from lazyarr.kernel.diagnosis import Attempt, Surroundings, feature_names, plan_remedy
 from lazyarr.kernel.mapping import PAGE_NBYTES
 from lazyarr.kernel.opening import attempt_way, read_surroundings
 from lazyarr.kernel.uapi import Features, Ioctls
+from lazyarr.values import Value
 
 __all__ = ["KernelSupport", "probe"]
 
@@ -24,8 +24,7 @@ _USED = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class KernelSupport:
+class KernelSupport(Value):
     """What the kernel offers, and what it refuses.
 
     Attributes

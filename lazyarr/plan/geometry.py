@@ -12,10 +12,10 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from lazyarr.units import Span
+from lazyarr.values import Value
 
 __all__ = ["Geometry", "Piece"]
 
@@ -36,8 +36,7 @@ class Piece(NamedTuple):
     stop: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Geometry:
+class Geometry(Value):
     """The arithmetic of one array.
 
     Parameters
@@ -62,39 +61,45 @@ class Geometry:
     chunk_shape: tuple[int, ...]
     itemsize: int
     page_nbytes: int
-    nbytes: int = field(init=False)
-    n_units: int = field(init=False)
-    n_pages: int = field(init=False)
-    unit_nbytes: int = field(init=False)
-    unit_axis: int = field(init=False)
-    is_contiguous: bool = field(init=False)
-    unit_pages: int = field(init=False)
-    _run_nbytes: int = field(init=False, repr=False)
-    run_units: int = field(init=False, repr=False)
+    nbytes: int
+    n_units: int
+    n_pages: int
+    unit_nbytes: int
+    unit_axis: int
+    is_contiguous: bool
+    unit_pages: int
+    _run_nbytes: int
+    run_units: int
 
-    def __post_init__(self) -> None:
-        chunk = tuple(min(c, s) for c, s in zip(self.chunk_shape, self.shape, strict=True))
-        axis = _unit_axis(self.shape, chunk)
-        rows = self.shape[axis] if self.shape else 1
-        step = chunk[axis] if self.shape else 1
-        row_nbytes = math.prod(self.shape[axis + 1 :]) * self.itemsize
-        nbytes = math.prod(self.shape) * self.itemsize
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        chunk_shape: tuple[int, ...],
+        itemsize: int,
+        page_nbytes: int,
+    ) -> None:
+        chunk = tuple(min(c, s) for c, s in zip(chunk_shape, shape, strict=True))
+        axis = _unit_axis(shape, chunk)
+        rows = shape[axis] if shape else 1
+        step = chunk[axis] if shape else 1
+        row_nbytes = math.prod(shape[axis + 1 :]) * itemsize
+        nbytes = math.prod(shape) * itemsize
         run_units = -(-rows // step) if nbytes else 0
-        derived = {
-            "nbytes": nbytes,
-            "n_units": math.prod(self.shape[:axis]) * run_units,
-            "n_pages": -(-nbytes // self.page_nbytes),
-            "unit_nbytes": step * row_nbytes,
-            "unit_axis": axis,
-            "unit_pages": _whole_pages(
-                step * row_nbytes, rows * row_nbytes, nbytes, self.page_nbytes
-            ),
-            "is_contiguous": self.chunk_shape[axis + 1 :] == self.shape[axis + 1 :],
-            "_run_nbytes": rows * row_nbytes,
-            "run_units": run_units,
-        }
-        for name, value in derived.items():
-            object.__setattr__(self, name, value)
+        super().__init__(
+            shape=shape,
+            chunk_shape=chunk_shape,
+            itemsize=itemsize,
+            page_nbytes=page_nbytes,
+            nbytes=nbytes,
+            n_units=math.prod(shape[:axis]) * run_units,
+            n_pages=-(-nbytes // page_nbytes),
+            unit_nbytes=step * row_nbytes,
+            unit_axis=axis,
+            is_contiguous=chunk_shape[axis + 1 :] == shape[axis + 1 :],
+            unit_pages=_whole_pages(step * row_nbytes, rows * row_nbytes, nbytes, page_nbytes),
+            _run_nbytes=rows * row_nbytes,
+            run_units=run_units,
+        )
 
     def unit_bytes(self, unit: int) -> Span:
         """Return the bytes that a unit fills."""

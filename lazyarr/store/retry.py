@@ -6,11 +6,11 @@ The decision is a value in, value out function; the store around it sleeps.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from lazyarr.errors import StoreError
 from lazyarr.store.stamps import is_unchanged
+from lazyarr.values import Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,8 +24,7 @@ __all__ = ["RetryPolicy", "RetryingStore"]
 _Result = TypeVar("_Result")
 
 
-@dataclass(frozen=True, slots=True)
-class RetryPolicy:
+class RetryPolicy(Value):
     """How often and how long a failed call is tried again.
 
     Attributes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from lazyarr.units import Span
@@ -120,5 +120,5 @@ def array_grid(metadata: ArrayMetadata, extent: tuple[int, ...]) -> ArrayGrid:
         extent=whole(extent),
         object_shape=metadata.chunk_shape,
         chunk_shape=metadata.chunks,
-        layout=replace(metadata, shape=extent).layout(),
+        layout=metadata._replace(shape=extent).layout(),
     )

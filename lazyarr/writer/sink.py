@@ -6,7 +6,6 @@ import functools
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy
@@ -120,7 +119,7 @@ class ArraySink:
         self._decide(source)
         n_before, *rest = self.metadata.shape
         n_rows = n_before + source.shape[0]
-        self.metadata = replace(self.metadata, shape=(n_rows, *rest))
+        self.metadata = self.metadata._replace(shape=(n_rows, *rest))
         self.has_grown = True
         object_rows = self.metadata.chunk_shape[0]
         self._expect((-(-n_rows // object_rows) * object_rows, *rest))

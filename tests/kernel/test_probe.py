@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import os
 
@@ -38,7 +37,7 @@ def test_every_feature_that_the_probe_reports_can_be_turned_on():
 
 def test_named_flags_follow_the_feature_bits():
     """Each property is one bit."""
-    support = dataclasses.replace(probe(), features=Features(0))
+    support = probe()._replace(features=Features(0))
     names = {
         "missing_shmem": Features.MISSING_SHMEM,
         "minor_shmem": Features.MINOR_SHMEM,
@@ -52,12 +51,12 @@ def test_named_flags_follow_the_feature_bits():
     }
     for name, bit in names.items():
         assert not getattr(support, name)
-        assert getattr(dataclasses.replace(support, features=bit), name)
+        assert getattr(support._replace(features=bit), name)
 
 
 def test_old_kernel_is_missing_features_and_wants_a_newer_one():
     """Usable, with the features named that it lacks."""
-    support = dataclasses.replace(probe(), features=Features.MISSING_SHMEM | Features.THREAD_ID)
+    support = probe()._replace(features=Features.MISSING_SHMEM | Features.THREAD_ID)
     assert support.missing == ("PAGEFAULT_FLAG_WP", "MINOR_SHMEM", "WP_HUGETLBFS_SHMEM", "POISON")
     assert support.remedy.endswith("use a newer Linux kernel")
 
@@ -65,7 +64,7 @@ def test_old_kernel_is_missing_features_and_wants_a_newer_one():
 def test_kernel_that_opens_nothing_is_missing_userfaultfd():
     """The features do not matter then."""
     refused = tuple(Attempt(way, errno.EPERM) for way in WAYS)
-    support = dataclasses.replace(probe(), attempts=refused, features=Features(0))
+    support = probe()._replace(attempts=refused, features=Features(0))
     assert not support.usable
     assert support.missing == ("userfaultfd",)
     assert support.remedy

@@ -1,0 +1,70 @@
+"""Values: frozen objects that are made, compared and shown by their fields."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, NoReturn, Self, dataclass_transform
+
+__all__ = ["Value"]
+
+
+# What dataclass(frozen=True) gives, with the methods of named tuples.  That decorator
+# compiles functions for each class, a millisecond each time, and imports ten milliseconds
+# of modules: together a fifth of the time from starting Python to the first row.
+@dataclass_transform(frozen_default=True)
+class Value:
+    """A value; its class says what fields it has by annotating them.
+
+    Names that begin with an underscore are fields like others, but are not shown.
+
+    Examples
+    --------
+    >>> class Point(Value):
+    ...     x: int
+    ...     y: int = 0
+    >>> Point(1), Point(1) == Point(x=1, y=0), Point(1)._replace(y=2)
+    (Point(x=1, y=0), True, Point(x=1, y=2))
+    """
+
+    _fields: ClassVar[tuple[str, ...]] = ()
+    _defaults: ClassVar[dict[str, Any]] = {}
+
+    def __init_subclass__(cls) -> None:
+        names = tuple(cls.__annotations__)
+        cls._fields = (*cls._fields, *names)
+        cls._defaults = {**cls._defaults, **{n: vars(cls)[n] for n in names if n in vars(cls)}}
+
+    def __init__(self, *values: Any, **named: Any) -> None:
+        given = dict(zip(self._fields, values, strict=False))
+        found = {**self._defaults, **given, **named}
+        if len(given) < len(values) or given.keys() & named or found.keys() != set(self._fields):
+            raise TypeError(
+                f"{type(self).__name__} has the fields {', '.join(self._fields)}; found"
+                f" {len(values)} by place and {', '.join(named) or 'none'} by name"
+            )
+        self.__dict__.update(found)
+
+    def __setattr__(self, name: str, value: Any) -> NoReturn:
+        raise AttributeError(f"cannot set {name!r} of a {type(self).__name__}: use _replace")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"cannot delete {name!r} of a {type(self).__name__}")
+
+    def __repr__(self) -> str:
+        shown = (f"{n}={getattr(self, n)!r}" for n in self._fields if not n.startswith("_"))
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+    def __eq__(self, other: object) -> bool:
+        if type(self) is not type(other):
+            return NotImplemented
+        return vars(self) == vars(other)
+
+    def __hash__(self) -> int:
+        return hash(tuple(getattr(self, name) for name in self._fields))
+
+    def _asdict(self) -> dict[str, Any]:
+        """Return the fields by name, in order."""
+        return {name: getattr(self, name) for name in self._fields}
+
+    def _replace(self, **changes: Any) -> Self:
+        """Return a value with some fields changed."""
+        return type(self)(**(vars(self) | changes))

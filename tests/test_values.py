@@ -1,0 +1,89 @@
+"""Values are frozen, and made, compared and shown by their fields."""
+
+import copy
+import pickle
+from typing import Any
+
+import pytest
+
+from lazyarr.values import Value
+
+
+class Point(Value):
+    """Something with a default and a field that is not shown."""
+
+    x: int
+    y: int = 0
+    _note: str = ""
+
+
+def test_fields_are_given_by_place_by_name_or_by_default() -> None:
+    """Every way of making the same value makes the same value."""
+    point = Point(1, 0)
+    assert point == Point(1) == Point(x=1) == Point(y=0, x=1)
+    assert (point.x, point.y) == (1, 0)
+    assert point._asdict() == {"x": 1, "y": 0, "_note": ""}
+    assert hash(point) == hash(Point(1))
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ((), {}),
+        ((), {"y": 1}),
+        ((1, 2, "", 4), {}),
+        ((1,), {"x": 1}),
+        ((1,), {"z": 1}),
+    ],
+)
+def test_wrong_fields_are_refused(values: tuple[Any, ...], named: dict[str, Any]) -> None:
+    """A field that is missing, given twice, or not there is a TypeError that names the fields."""
+    with pytest.raises(TypeError, match="Point has the fields x, y, _note; found"):
+        Point(*values, **named)
+
+
+def test_nothing_changes_a_value() -> None:
+    """Fields are neither set nor deleted; _replace makes another value."""
+    point = Point(1)
+    with pytest.raises(AttributeError, match="cannot set 'x' of a Point"):
+        point.x = 2  # type: ignore[misc]
+    with pytest.raises(AttributeError, match="cannot delete 'x' of a Point"):
+        del point.x
+    assert point._replace(x=2) == Point(2)
+    assert point == Point(1)
+    with pytest.raises(TypeError):
+        point._replace(z=2)
+
+
+def test_a_value_of_another_class_is_another_value() -> None:
+    """Classes with the same fields make values that differ."""
+
+    class Other(Value):
+        x: int
+        y: int = 0
+        _note: str = ""
+
+    assert Point(1) != Other(1)
+    assert Point(1) != (1, 0, "")
+
+
+def test_a_class_adds_fields_to_those_of_its_base() -> None:
+    """Fields of the base come first."""
+
+    class Spot(Point):
+        colour: str = "red"
+
+    assert Spot(1, 2, "", "blue")._asdict() == {"x": 1, "y": 2, "_note": "", "colour": "blue"}
+    assert Point._fields == ("x", "y", "_note")
+
+
+def test_values_are_shown_without_what_begins_with_an_underscore() -> None:
+    """The text is how the value is made."""
+    assert repr(Point(1, 2, "secret")) == "Point(x=1, y=2)"
+
+
+def test_values_travel() -> None:
+    """Pickling and copying give the same value."""
+    point = Point(1, 2, "x")
+    assert pickle.loads(pickle.dumps(point)) == point
+    assert copy.deepcopy(point) == point == copy.copy(point)
