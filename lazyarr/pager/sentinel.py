@@ -18,7 +18,8 @@ from lazyarr.errors import KernelError
 from lazyarr.kernel import PAGE_NBYTES, Features, Stop, Userfaultfd, pidfd_open
 from lazyarr.pager.log import report
 from lazyarr.wire.channel import Channel
-from lazyarr.wire.messages import Hello, Record, message_of
+from lazyarr.wire.messages import Hello, Record
+from lazyarr.wire.packets import message_of
 
 __all__ = ["keep_watch"]
 

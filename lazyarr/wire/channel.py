@@ -12,7 +12,8 @@ from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from lazyarr.errors import PagerError
-from lazyarr.wire.messages import MAX_DESCRIPTORS, Message, carried_by, decode, encode
+from lazyarr.wire.messages import MAX_DESCRIPTORS, Message
+from lazyarr.wire.packets import decode, encode
 
 __all__ = ["Channel", "MAX_PACKET_NBYTES", "Received", "channel_pair"]
 
@@ -182,7 +183,7 @@ class Channel:
             When what came is no such message, or nothing has come.
         """
         received = self.receive(peek=peek, wait=False)
-        if received is None or len(received.descriptors) in carried_by(received.message):
+        if received is None or len(received.descriptors) in received.message.carries:
             return received
         _close_all(received.descriptors)
         found = f"{len(received.descriptors)} descriptors with {received.message!r:.80}"

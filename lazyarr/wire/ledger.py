@@ -19,10 +19,8 @@ from lazyarr.wire.messages import (
     OpenRegion,
     Record,
     Reserve,
-    carried_by,
-    document_of,
-    message_of,
 )
+from lazyarr.wire.packets import document_of, message_of
 
 __all__ = ["ClientRecord", "Ledger", "Objects", "RegionRecord", "record_of"]
 
@@ -129,7 +127,7 @@ class Ledger:
             if not isinstance(record, Record):
                 raise PagerError(f"expected Record, found {record!r:.80}")
             message = message_of(record.body) if record.body else None
-            if message is not None and len(received.descriptors) not in carried_by(message):
+            if message is not None and len(received.descriptors) not in message.carries:
                 raise ValueError(f"{len(received.descriptors)} descriptors")
             is_kept = self._enter(record.client, message, received.descriptors)
         except (LookupError, ValueError, TypeError, AttributeError) as error:

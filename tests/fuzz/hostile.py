@@ -23,6 +23,7 @@ from lazyarr.kernel import (
 )
 from lazyarr.wire import messages as w
 from lazyarr.wire.channel import Channel
+from lazyarr.wire.packets import encode
 from tests.fuzz.mutation import mutate_input
 
 _FEATURES = Features.MISSING_SHMEM | Features.MINOR_SHMEM
@@ -121,9 +122,9 @@ class Hostile:
         ]
 
     def _say(self, message: w.Message, rights: tuple[int, ...], *, change: bool) -> None:
-        packet = w.encode(message)
-        if not rights and len(w.carried_by(message)) == 1:
-            rights = (self._files[4],) * w.carried_by(message).start
+        packet = encode(message)
+        if not rights and len(message.carries) == 1:
+            rights = (self._files[4],) * message.carries.start
         if change:
             kind = self._random.randrange(4)
             if kind == 0:

@@ -17,6 +17,7 @@ from zarr import codecs
 import lazyarr
 from lazyarr.wire import messages as w
 from lazyarr.wire.ledger import record_of
+from lazyarr.wire.packets import encode
 from tests.fuzz.targets import PIPELINES, SHARDED
 
 __all__ = ["seeds"]
@@ -166,7 +167,7 @@ def _messages() -> list[w.Message]:
 
 
 def _packets() -> list[bytes]:
-    return [w.encode(message) for message in _messages()]
+    return [encode(message) for message in _messages()]
 
 
 def _lines(start: bytes) -> list[bytes]:
@@ -182,7 +183,7 @@ def _records() -> list[bytes]:
     hello, join, _, region, attach, close, *_ = _messages()
     told = [(1, join, 0), (4, hello, 0), (1, region, 0), (1, join, 1), (4, hello, 1)]
     told += [(0, attach, 1), (0, close, 0), (0, None, 0), (0, None, 1)]
-    lines = [bytes([count]) + w.encode(record_of(client, what)) for count, what, client in told]
+    lines = [bytes([count]) + encode(record_of(client, what)) for count, what, client in told]
     return [b"\n".join(lines[:stop]) for stop in range(1, len(lines) + 1)]
 
 

@@ -38,9 +38,9 @@ from lazyarr.loading.workspace import Workspace
 from lazyarr.plan.geometry import Geometry
 from lazyarr.store import open_reference
 from lazyarr.store.packed import PackedStore
-from lazyarr.wire import messages as w
 from lazyarr.wire.channel import Received, channel_pair
 from lazyarr.wire.ledger import Ledger, record_of
+from lazyarr.wire.packets import decode, encode
 from tests.loading.arrays import fetch as fetch_chunks
 
 __all__ = ["PIPELINES", "SHARDED", "TARGETS"]
@@ -316,12 +316,12 @@ def _workspace() -> Workspace:
 def message(data: bytes) -> None:
     """A packet is a message that can be sent on, as it is and in a record, or a PagerError."""
     try:
-        found = w.decode(data)
+        found = decode(data)
     except PagerError:
         return
-    assert repr(w.decode(w.encode(found))) == repr(found)  # NaN is not equal to itself
+    assert repr(decode(encode(found))) == repr(found)  # NaN is not equal to itself
     record = record_of(0, found)
-    assert repr(w.decode(w.encode(record))) == repr(record)
+    assert repr(decode(encode(record))) == repr(record)
 
 
 def channel(data: bytes) -> None:
@@ -365,7 +365,7 @@ def ledger(data: bytes) -> None:
     for line in data.split(b"\n")[:20]:
         count, packet = (line[0] % 8, line[1:]) if line else (0, line)
         with suppress(PagerError):
-            found = w.decode(packet)
+            found = decode(packet)
             kept.enter(Received(found, tuple(os.dup(2) for _ in range(count))))
     for client in tuple(kept.clients):
         kept.enter(Received(record_of(client, None), ()))

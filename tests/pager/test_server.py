@@ -14,6 +14,7 @@ from lazyarr.pager.server import Pager
 from lazyarr.wire import messages as w
 from lazyarr.wire.channel import Channel, channel_pair
 from lazyarr.wire.ledger import ClientRecord, Ledger
+from lazyarr.wire.packets import message_of
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ def entered(supervisor: Channel) -> list[str]:
             os.close(descriptor)
         if isinstance(received.message, w.Record):
             body = received.message.body
-            found.append(type(w.message_of(body) if body else None).__name__)
+            found.append(type(message_of(body) if body else None).__name__)
     return found
 
 

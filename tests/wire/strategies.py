@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import typing
 from typing import Any
 
 from hypothesis import strategies as st
 
 from lazyarr.wire import messages as w
 
-KINDS: tuple[type, ...] = typing.get_args(w.Message)
+KINDS = tuple(w.KINDS.values())
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
@@ -33,7 +32,7 @@ _FIELDS: dict[str, st.SearchStrategy[Any]] = {
 def messages_of(kind: type) -> st.SearchStrategy[Any]:
     """Return a strategy for one kind of message."""
     annotations = kind.__annotations__.items()
-    return st.builds(kind, **{name: _FIELDS[a.__forward_arg__] for name, a in annotations})
+    return st.builds(kind, **{name: _FIELDS[a] for name, a in annotations})
 
 
 messages = st.one_of([messages_of(kind) for kind in KINDS])

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from lazyarr.errors import PagerError
 from lazyarr.wire import messages as w
 from lazyarr.wire.channel import MAX_PACKET_NBYTES, Channel, channel_pair
-from lazyarr.wire.messages import encode
+from lazyarr.wire.packets import encode
 from tests.wire.conftest import open_files
 from tests.wire.strategies import messages
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lazyarr.errors import PagerError
 from lazyarr.wire import messages as w
-from lazyarr.wire.messages import decode, encode
+from lazyarr.wire.packets import decode, encode
 from tests.wire.strategies import KINDS, json_values, messages, messages_of
 
 
