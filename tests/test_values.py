@@ -1,4 +1,4 @@
-"""Values are frozen, and made, compared and shown by their fields."""
+"""Values are frozen and compared by their fields, structs are neither."""
 
 import copy
 import pickle
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lazyarr.values import Value
+from lazyarr.values import Struct, Value
 
 
 class Point(Value):
@@ -87,3 +87,26 @@ def test_values_travel() -> None:
     point = Point(1, 2, "x")
     assert pickle.loads(pickle.dumps(point)) == point
     assert copy.deepcopy(point) == point == copy.copy(point)
+
+
+class Tally(Struct):
+    """Something that changes."""
+
+    name: str
+    count: int = 0
+
+
+def test_a_struct_changes() -> None:
+    """Its fields can be set, and do not change what others begin with."""
+    tally = Tally("faults")
+    tally.count += 2
+    assert repr(tally) == "Tally(name='faults', count=2)"
+    assert Tally("faults").count == 0
+
+
+def test_a_struct_is_equal_to_itself_only() -> None:
+    """Two that hold the same are still two."""
+    tally = Tally("faults")
+    assert tally == tally
+    assert tally != Tally("faults")
+    assert len({tally, Tally("faults")}) == 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lazyarr.client import janitor
@@ -19,6 +18,7 @@ from lazyarr.kernel import (
     protect,
     unmap,
 )
+from lazyarr.values import Struct
 
 if TYPE_CHECKING:
     from lazyarr.client.node import ArrayNode
@@ -38,8 +38,7 @@ __all__ = [
 _SHARED_MODE = RegisterMode.MISSING | RegisterMode.MINOR
 
 
-@dataclass(slots=True)
-class Region:
+class Region(Struct):
     """Where an array lies, in this process and behind it.
 
     Attributes
@@ -81,7 +80,7 @@ class Region:
     descriptors: tuple[int, ...]
     address: int = 0
     map_address: int = 0
-    residency: memoryview = field(default_factory=lambda: memoryview(b""))
+    residency: memoryview = memoryview(b"")
     n_users: int = 0
     node: ArrayNode | None = None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lazyarr.kernel import (
@@ -16,6 +15,7 @@ from lazyarr.kernel import (
     unmap,
 )
 from lazyarr.pager.excuses import MainThread
+from lazyarr.values import Struct
 
 if TYPE_CHECKING:
     from lazyarr.loading.source import Source
@@ -63,8 +63,7 @@ class Arena:
             self.memfd = self.map_memfd = -1
 
 
-@dataclass(slots=True)
-class Client:
+class Client(Struct):
     """One process whose memory is filled.
 
     Attributes
@@ -91,8 +90,8 @@ class Client:
     uffd: Userfaultfd
     arena: Arena
     lifeline: int
-    channels: list[Channel] = field(default_factory=list)
-    main: MainThread = field(default_factory=MainThread)
+    channels: list[Channel]
+    main: MainThread
 
     def is_alive(self) -> bool:
         """Return whether the memory that the userfaultfd acts on still exists.
@@ -112,8 +111,7 @@ class Client:
         os.close(self.lifeline)
 
 
-@dataclass(slots=True)
-class Region:
+class Region(Struct):
     """One array's memory.
 
     Attributes

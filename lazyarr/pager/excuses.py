@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from lazyarr.kernel import (
@@ -59,7 +58,6 @@ _MAX_REPEATS = 200
 _PATIENCE_SECONDS = 5.0
 
 
-@dataclass(slots=True)
 class MainThread:
     """What is known of the main thread of a client.
 
@@ -83,14 +81,18 @@ class MainThread:
         How many exceptions it has raised.
     """
 
-    signal: int = 0
-    faults: dict[int, int] = field(default_factory=dict)
-    failure: Failure | None = None
-    since: float = 0.0
-    failed: set[tuple[int, int]] = field(default_factory=set)
-    shown: _Zeros | None = None
-    n_repeats: int = 0
-    n_raised: int = 0
+    def __init__(self) -> None:
+        self.signal = 0
+        self.faults: dict[int, int] = {}
+        self.failure: Failure | None = None
+        self.since = 0.0
+        self.failed: set[tuple[int, int]] = set()
+        self.shown: _Zeros | None = None
+        self.n_repeats = 0
+        self.n_raised = 0
+
+    def __repr__(self) -> str:
+        return f"<MainThread: signal {self.signal}, {self.n_raised} exceptions raised>"
 
     def begin(self, failure: Failure) -> None:
         """Take down that it is about to raise an exception."""

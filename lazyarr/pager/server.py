@@ -14,6 +14,7 @@ from lazyarr.loading.rotation import Rotation
 from lazyarr.pager.checking import Limits, check_hello, read_settings
 from lazyarr.pager.clients import Arena, Client, Region
 from lazyarr.pager.crew import Crew
+from lazyarr.pager.excuses import MainThread
 from lazyarr.pager.executor import Executor
 from lazyarr.pager.journal import Journal
 from lazyarr.pager.log import report
@@ -278,6 +279,8 @@ class Pager:
             uffd=Userfaultfd.from_fd(uffd, Features(hello.features)),
             arena=Arena(memfd, map_memfd),
             lifeline=lifeline,
+            channels=[],
+            main=MainThread(),
         )
         self._executor.add_client(client)
         client.main.signal = self._go_by(hello.settings).raise_signal

@@ -12,10 +12,10 @@ from __future__ import annotations
 import enum
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from lazyarr.units import Span
+from lazyarr.values import Struct
 
 __all__ = ["Advice", "Ahead", "Readahead"]
 
@@ -61,8 +61,7 @@ class Ahead(NamedTuple):
     mark: int | None = None
 
 
-@dataclass(slots=True)
-class _Stream:
+class _Stream(Struct):
     """One reader.  Its places are counted from where it was first seen, in its own direction.
 
     Attributes

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
 from typing import Any
 
 from lazyarr.errors import PagerError
+from lazyarr.values import Struct
 from lazyarr.wire.channel import Received
 from lazyarr.wire.messages import (
     AttachRegion,
@@ -25,8 +25,7 @@ from lazyarr.wire.packets import document_of, message_of
 __all__ = ["ClientRecord", "Ledger", "Objects", "RegionRecord", "record_of"]
 
 
-@dataclass(slots=True)
-class Objects:
+class Objects(Struct):
     """The memory objects of a client, in which its regions lie; they may outlive it.
 
     Attributes
@@ -42,8 +41,7 @@ class Objects:
     n_regions: int = 0
 
 
-@dataclass(slots=True)
-class ClientRecord:
+class ClientRecord(Struct):
     """A process that is, or wants to be, a client.
 
     Attributes
@@ -65,8 +63,7 @@ class ClientRecord:
     objects: Objects | None = None
 
 
-@dataclass(slots=True)
-class RegionRecord:
+class RegionRecord(Struct):
     """A region that somebody has mapped.
 
     Attributes
@@ -84,7 +81,7 @@ class RegionRecord:
     message: OpenRegion
     objects: Objects
     descriptors: tuple[int, ...]
-    addresses: dict[int, int | None] = field(default_factory=dict)
+    addresses: dict[int, int | None]
 
 
 class Ledger:
