@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 import traceback
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -306,6 +307,8 @@ def _check_all(urls: list[str]) -> bool:
 def main(number: int, seed: int, directory: Path, server_url: str) -> None:
     """Be a reader process until the soak says that it is over."""
     faulthandler.register(signal.SIGUSR1)
+    # Python 3.12 and later warn of children, which are tested here.
+    warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
     shared = Shared.attach(directory / "shared")
     urls = [f"{directory}/sound.zarr", f"{directory}/bad.zarr", f"{server_url}/remote.zarr"]
     arrays = {name: lazyarr.open(urls[0], path=name) for name in LAYOUTS}

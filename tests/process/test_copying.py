@@ -69,20 +69,22 @@ SYSTEMS = {
     "win32": (WINDOWS, UNIX_MODULES),
 }
 
-# What lazyarr is built on is imported first: it has ways of its own with each system.
+# What lazyarr is built on is imported first: it has ways of its own with each system, as
+# has platform.uname, which starts a program on Windows and keeps what it has found.
 ELSEWHERE = """
 import asyncio, concurrent.futures, errno, faulthandler, json, mmap, multiprocessing, os, select
 import shutil, signal, socket, subprocess, sys, tempfile, threading, warnings
 faulthandler.dump_traceback_later(60, exit=True)
 import fsspec.asyn, fsspec.implementations.local, google_crc32c, numcodecs.blosc, zstandard
 import numpy as np
+__import__("platform").uname()
 platform, system, url, copy, out = sys.argv[1:]
 missing, refused = json.loads(system)
 for module, names in missing.items():
     for name in names:
         vars(sys.modules[module]).pop(name, None)
 if platform == "win32":
-    os.supports_dir_fd = set()
+    os.supports_dir_fd, shutil._use_fd_functions = set(), False
 class Refuse:
     def find_spec(self, name, path=None, target=None):
         if name in refused:
