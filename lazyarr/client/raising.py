@@ -11,13 +11,14 @@ import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from lazyarr import settings
 from lazyarr.client import process
 from lazyarr.client.failures import raise_first
 from lazyarr.errors import ChunkError, PagerError
-from lazyarr.kernel import arm_once
+from lazyarr.kernel import arm_once, signal_main_thread
 from lazyarr.wire import messages as w
 from lazyarr.wire.channel import channel_pair
 
@@ -34,34 +35,60 @@ _NOTE = (
     "interrupted statements have computed or assigned"
 )
 _number = 0
+_pid = 0
 _before: Callable[[sys.UnraisableHookArgs], Any] = sys.__unraisablehook__
 
 
 def raise_signal() -> int:
     """Return the signal that raises ChunkError in the main thread; 0 when none does.
 
-    It is the first real-time signal that nobody uses, taken when the main thread asks
-    for the first time.
+    It is the first real-time signal that nobody uses, taken when the main thread of this
+    process asks for the first time.
     """
     if settings.current().on_error != "raise":
         return 0
     is_main = threading.current_thread() is threading.main_thread()
-    if is_main and (not _number or signal.getsignal(_number) is not _on_signal):
+    if is_main and not (_number and _pid == os.getpid() and _is_ours(_number)):
         _install()
     return _number
 
 
+def _is_ours(number: int) -> bool:
+    return signal.getsignal(number) is _on_signal
+
+
 def _install() -> None:
-    global _number, _before
+    global _number, _pid, _before
+    _pid = os.getpid()
     # The first ones are those that other libraries take.
     for number in range(signal.SIGRTMIN + 8, signal.SIGRTMAX):
-        if signal.getsignal(number) is signal.SIG_DFL:
+        if signal.getsignal(number) is signal.SIG_DFL or _is_ours(number):
+            if not _is_handled_at_once(number):
+                break
             _number = number
             _arm()
             if sys.unraisablehook is not _die_of_what_was_lost:
                 _before, sys.unraisablehook = sys.unraisablehook, _die_of_what_was_lost
             return
     _number = 0
+
+
+def _is_handled_at_once(number: int) -> bool:
+    """Return whether Python runs the handler of a signal as soon as machine code returns.
+
+    CPython 3.13 does not in a child that another than the main thread has forked: handlers
+    wait there until a function asks for them, as `time.sleep` does (seen with 3.13.0, not with
+    3.12.1).  Until then the thread would go on with zeros, so it has to get SIGBUS.
+    """
+    served: list[int] = []
+    signal.signal(number, lambda *_: served.append(number))
+    with suppress(OSError):
+        signal_main_thread(os.getpid(), number)
+    is_handled = bool(served)
+    # Asks for handlers first, and drops a signal that is blocked.
+    signal.signal(number, signal.SIG_IGN)
+    signal.signal(number, signal.SIG_DFL)
+    return is_handled
 
 
 def _arm() -> None:
