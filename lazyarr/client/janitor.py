@@ -27,12 +27,18 @@ def defer(work: Callable[[], None]) -> None:
 
 
 def start() -> None:
-    """Start the thread, if it does not run."""
+    """Start the thread, if it does not run.
+
+    Where there can be none, as in Python 3.12 when the interpreter ends, what is deferred
+    waits for the next call.
+    """
     global _thread
     with _lock:
         if _thread is None:
-            _thread = threading.Thread(target=_run, name="lazyarr-janitor", daemon=True)
-            _thread.start()
+            thread = threading.Thread(target=_run, name="lazyarr-janitor", daemon=True)
+            with suppress(RuntimeError):
+                thread.start()
+                _thread = thread
 
 
 def after_fork_in_child() -> None:

@@ -32,9 +32,12 @@ def prefetch_units(region: Holder, units: Sequence[Span], *, wait: bool, progres
         )
     absent = absent_units(region, units)
     if not wait:
-        threading.Thread(
+        thread = threading.Thread(
             target=_request_quietly, args=(region, absent), name="lazyarr-prefetch", daemon=True
-        ).start()
+        )
+        # Without a thread, as when the interpreter ends, it comes when it is touched.
+        with suppress(RuntimeError):
+            thread.start()
     elif progress:
         _request_in_steps(region, absent)
     elif absent:

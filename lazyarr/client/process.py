@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from lazyarr import settings
 from lazyarr.client import janitor
 from lazyarr.client.launch import launch_pager
-from lazyarr.errors import LazyarrError
+from lazyarr.errors import LazyarrError, PagerError
 
 if TYPE_CHECKING:
     from lazyarr.client.launch import Launched
@@ -23,6 +23,7 @@ _lock = threading.Lock()
 _launched: Launched | None = None
 _session: Session | None = None
 _has_hooks = False
+_has_left = False
 
 
 def begin() -> None:
@@ -56,9 +57,15 @@ def session() -> Session:
     KernelUnsupportedError
         When this kernel or user can not use userfaultfd.
     PagerError
-        When no pager can be started.
+        When no pager can be started, or the interpreter is ending.
     """
     global _session, _launched
+    if _has_left:
+        raise PagerError(
+            "cannot open an array: the interpreter is ending, and nothing more can be asked of "
+            "the pager; open it earlier, or from a function that is given to atexit.register "
+            "after the first lazyarr.open"
+        )
     begin()
     with _lock:
         if _session is None or not _session.is_usable():
@@ -118,7 +125,7 @@ def _wait_for(pid: int) -> None:
 
 def current_session() -> Session | None:
     """Return this process's session if it has one that works."""
-    return None if _session is None or _session.is_broken else _session
+    return None if _session is None or _session.is_broken or _has_left else _session
 
 
 def _install_hooks() -> None:
@@ -135,6 +142,8 @@ def _install_hooks() -> None:
 
 
 def _on_exit() -> None:
+    global _has_left
+    _has_left = True
     if _session is not None:
         _session.leave()
 

@@ -62,7 +62,11 @@ class Crew:
         work.raise_errors()
 
     def _grow(self, n_helpers: int) -> None:
-        with self._lock:
+        """Have so many helpers, or as many as can be had: the caller works too.
+
+        Python 3.12 and later start no threads when the interpreter ends.
+        """
+        with self._lock, suppress(RuntimeError):
             while self._n_helpers < n_helpers:
                 threading.Thread(
                     target=_help, args=(self._calls,), name="lazyarr-load", daemon=True

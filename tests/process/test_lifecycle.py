@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from lazyarr.testing import Behaviour
+from tests.engines import ARRAYS
 from tests.process.running import ended_by, pagers, run_program, start_program, wait_until
 from tests.stores import images, write_zarr
 
@@ -110,6 +111,46 @@ def test_a_child_outlives_its_parent(url, copy):
     """
     ended = run_program(program, url, copy)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "read all\n", "")
+
+
+@pytest.mark.parametrize("engine", ARRAYS)
+@pytest.mark.parametrize(
+    "way", ["atexit.register(use)", "threading.Thread(target=lambda: (ended(), use())).start()"]
+)
+def test_arrays_are_opened_and_read_while_the_interpreter_ends(url, copy, engine, way):
+    """Python 3.12 and later start no threads then; arrays do without."""
+    program = f"""
+    import atexit
+    lazyarr.configure(engine=sys.argv[3])
+    ended, data = threading.main_thread().join, np.load(sys.argv[2])
+    def use():
+        x = lazyarr.open(sys.argv[1])
+        x.prefetch(slice(20, 30), wait=False)
+        assert (x[5] == data[5]).all() and (x[[9, 40]] == data[[9, 40]]).all()
+        assert x.sum() == data.sum() and lazyarr.stats()["units_loaded"]
+        print("read")
+    {way}
+    """
+    ended = run_program(program, url, copy, engine)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "read\n", "")
+
+
+def test_what_is_done_after_lazyarrs_own_end(url):
+    """What is open can be read; nothing more can be opened, which the error says."""
+    program = """
+    import atexit
+    def use():
+        print(x[5, 0, 1], np.asarray(x)[50, 0, 1], lazyarr.stats())
+        try: lazyarr.open(sys.argv[1])
+        except lazyarr.PagerError as error: print(error)
+    atexit.register(use)
+    x = lazyarr.open(sys.argv[1])
+    """
+    ended = run_program(program, url)
+    first, message = ended.stdout.splitlines()
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert first == f"{DATA[5, 0, 1]} {DATA[50, 0, 1]} {{}}"
+    assert message.startswith("cannot open an array: the interpreter is ending")
 
 
 def test_the_pager_is_nobodys_child(url):
