@@ -16,6 +16,7 @@ from lazyarr.format import (
     parse_v2_consolidated,
     parse_v2_group,
 )
+from lazyarr.store import METADATA_LIMIT_NBYTES
 
 if TYPE_CHECKING:
     from lazyarr.store import RetryingStore
@@ -108,23 +109,26 @@ class Hierarchy:
             self._complete.add(path)
 
     def _read(self, path: str) -> Node:
-        document = self.store.read(join_path(path, "zarr.json"))
+        document = self._document(join_path(path, "zarr.json"))
         if document is not None:
             return self._checked(parse_node(document, path=path), path)
-        zarray = self.store.read(join_path(path, ".zarray"))
-        zgroup = None if zarray is not None else self.store.read(join_path(path, ".zgroup"))
+        zarray = self._document(join_path(path, ".zarray"))
+        zgroup = None if zarray is not None else self._document(join_path(path, ".zgroup"))
         if zarray is None and zgroup is None:
             raise self._not_found(path)
-        zattrs = self.store.read(join_path(path, ".zattrs"))
+        zattrs = self._document(join_path(path, ".zattrs"))
         if zarray is not None:
             return parse_v2_array(zarray, zattrs, path=path)
         zmetadata = None
         if self._use_consolidated is not False:
-            zmetadata = self.store.read(join_path(path, ".zmetadata"))
+            zmetadata = self._document(join_path(path, ".zmetadata"))
         if zmetadata is not None:
             return parse_v2_consolidated(zmetadata, path=path)
         assert zgroup is not None
         return self._checked(parse_v2_group(zgroup, zattrs, path=path), path)
+
+    def _document(self, key: str) -> bytes | None:
+        return self.store.read(key, limit_nbytes=METADATA_LIMIT_NBYTES)
 
     def _checked(self, node: Node, path: str) -> Node:
         """Return a node with consolidated metadata as it was asked for."""

@@ -113,11 +113,16 @@ class Finder:
             start, stop = start + place[0], start + place[0] + place[1]
         return Place(key, start, stop)
 
+    @property
+    def limit_nbytes(self) -> int:
+        """How long an encoded chunk may be: no codec would make more of it."""
+        return self._layout.pipeline.limit_nbytes
+
     def check_size(self, nbytes: int) -> None:
         """Refuse to read what is longer than any codec would make of a chunk."""
-        limit_nbytes = self._layout.pipeline.limit_nbytes
-        if nbytes > limit_nbytes:
-            raise FormatError(f"chunk expected to have up to {limit_nbytes} bytes, found {nbytes}")
+        if nbytes > self.limit_nbytes:
+            found = f"chunk expected to have up to {self.limit_nbytes} bytes, found {nbytes}"
+            raise FormatError(found)
 
     def index_place(self, read: IndexRead) -> Place:
         """Return where an index lies, as a slice: from ``-n`` to None at its object's end."""

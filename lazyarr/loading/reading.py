@@ -59,7 +59,12 @@ class Reader:
     ) -> Answer | None:
         """Ask the store, and take down of which version its answer is; None for no object."""
         answer = await fetch(
-            source.store, *place, threads=self._threads, retry=retry, unless=unless
+            source.store,
+            *place,
+            threads=self._threads,
+            retry=retry,
+            unless=unless,
+            limit_nbytes=source.finder.limit_nbytes,
         )
         if source.cache is not None and answer is not UNCHANGED:
             source.cache.note(place.key, None if answer is None else answer.version)

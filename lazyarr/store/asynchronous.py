@@ -31,7 +31,13 @@ class AsyncStore(Protocol):
         ...
 
     async def fetch(
-        self, key: str, start: int, stop: int | None, *, unless: str | None = None
+        self,
+        key: str,
+        start: int,
+        stop: int | None,
+        *,
+        unless: str | None = None,
+        limit_nbytes: int | None = None,
     ) -> Answer | None:
         """Return ``object[start:stop]`` and the object's size; None when it does not exist.
 
@@ -44,6 +50,8 @@ class AsyncStore(Protocol):
             that must be there.
         unless : str, optional
             A version: `UNCHANGED` when all of it was asked for and it is of that version still.
+        limit_nbytes : int, optional
+            How many bytes an object may have of which all is asked for.
 
         Raises
         ------
@@ -70,6 +78,7 @@ async def fetch(
     threads: Executor,
     retry: bool = True,
     unless: str | None = None,
+    limit_nbytes: int | None = None,
 ) -> Answer | None:
     """Return ``object[start:stop]`` of any store, as `AsyncStore.fetch` does.
 
@@ -85,23 +94,28 @@ async def fetch(
         Where a store is read that can only block.
     retry : bool
         Whether a store that tries again may do so.
-    unless : str, optional
+    unless, limit_nbytes : str, int, optional
         As of `AsyncStore.fetch`.
     """
     while not retry and isinstance(store, RetryingStore):
         store = store.inner
     if getattr(store, "is_asynchronous", False):
-        return await cast("AsyncStore", store).fetch(key, start, stop, unless=unless)
+        fetch_now = cast("AsyncStore", store).fetch
+        return await fetch_now(key, start, stop, unless=unless, limit_nbytes=limit_nbytes)
     loop = event_loop()
-    return await loop.run_in_executor(threads, _fetch_blocking, store, key, start, stop)
+    return await loop.run_in_executor(
+        threads, _fetch_blocking, store, key, start, stop, limit_nbytes
+    )
 
 
-def _fetch_blocking(store: Store, key: str, start: int, stop: int | None) -> Answer | None:
+def _fetch_blocking(
+    store: Store, key: str, start: int, stop: int | None, limit_nbytes: int | None
+) -> Answer | None:
     if start < 0:
         suffix = store.read_suffix(key, -start)
         return None if suffix is None else Answer(*suffix)
     if stop is not None:
         part = store.read_range(key, start, stop)
         return None if part is None else Answer(part, None)
-    whole = store.read(key)
+    whole = store.read(key, limit_nbytes=limit_nbytes)
     return None if whole is None else Answer(whole, len(whole))

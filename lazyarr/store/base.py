@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lazyarr.store.descriptors import BorrowedFile
 
 __all__ = [
+    "METADATA_LIMIT_NBYTES",
     "METADATA_NAMES",
     "UNCHANGED",
     "Answer",
@@ -23,6 +24,7 @@ __all__ = [
     "StoreReference",
     "WritableStore",
     "check_key",
+    "check_limit",
     "check_range",
 ]
 
@@ -56,6 +58,10 @@ METADATA_NAMES = ("zarr.json", ".zmetadata", ".zarray", ".zgroup", ".zattrs")
 """The objects that make a Zarr node visible, of versions 3 and 2."""
 
 
+METADATA_LIMIT_NBYTES = 256 << 20
+"""How long a metadata document may be: consolidated metadata of 100,000 arrays takes 100 MB."""
+
+
 class Store(Protocol):
     """Bytes by key.
 
@@ -81,8 +87,16 @@ class Store(Protocol):
         """Where the store is, without credentials."""
         ...
 
-    def read(self, key: str) -> bytes | None:
-        """Return a whole object; None when it does not exist."""
+    def read(self, key: str, *, limit_nbytes: int | None = None) -> bytes | None:
+        """Return a whole object; None when it does not exist.
+
+        Parameters
+        ----------
+        key : str
+            The object.
+        limit_nbytes : int, optional
+            How many bytes it may have: with more it is not read, which is an error.
+        """
         ...
 
     def read_range(
@@ -220,6 +234,23 @@ def _is_encodable(key: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def check_limit(key: str, nbytes: int, limit_nbytes: int | None, url: str) -> None:
+    """Refuse to read an object that is longer than it may be.
+
+    Raises
+    ------
+    StoreError
+        When it is.
+    """
+    if limit_nbytes is not None and nbytes > limit_nbytes:
+        from lazyarr.store.failure import REMEDIES, Fault, too_long
+
+        message = (
+            f"cannot read {key!r} in {url}: {too_long(limit_nbytes)}; {REMEDIES[Fault.LENGTH]}"
+        )
+        raise StoreError(message, url=url, key=key, transient=False)
 
 
 def check_range(start: int, stop: int, into: memoryview | None) -> int:

@@ -21,6 +21,7 @@ __all__ = [
     "decode_failure",
     "decode_status",
     "status_of",
+    "too_long",
 ]
 
 
@@ -31,6 +32,7 @@ class Fault(enum.Enum):
     CONTAINER = "container"  # the bucket itself does not exist: no object is known to be missing
     DENIED = "denied"  # credentials are missing, wrong or insufficient
     RANGE = "range"  # the object ends before the range begins
+    LENGTH = "length"  # the object is longer than anything that may be there
     TRANSIENT = "transient"  # time-out, dropped connection, throttling, server error
     PERMANENT = "permanent"  # anything else; trying again gives the same
 
@@ -41,6 +43,12 @@ class UnusableAnswerError(Exception):
     def __init__(self, found: str, fault: Fault = Fault.PERMANENT) -> None:
         super().__init__(found)
         self.fault = fault
+
+
+def too_long(limit_nbytes: int) -> UnusableAnswerError:
+    """Return the error for an object of which no more is read."""
+    found = f"the object has more than the {limit_nbytes} bytes that may be there"
+    return UnusableAnswerError(found, Fault.LENGTH)
 
 
 class Failure(NamedTuple):
@@ -57,6 +65,7 @@ REMEDIES = {
         "to those who may not list the bucket)"
     ),
     Fault.RANGE: "the object is truncated, or its index is of another version",
+    Fault.LENGTH: "it is damaged, or something else than its name says",
     Fault.TRANSIENT: "try again, or raise timeout and retries",
     Fault.PERMANENT: "check the URL and storage_options",
 }

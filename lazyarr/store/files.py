@@ -63,8 +63,11 @@ def is_transient(error: OSError) -> bool:
     return error.errno in _TRANSIENT_ERRNOS
 
 
-def read_to_end(fd: int) -> bytes:
-    """Return all of a file, from its beginning, without moving its position."""
+def read_to_end(fd: int, limit_nbytes: int | None = None) -> bytes:
+    """Return all of a file, from its beginning, without moving its position.
+
+    Of one that grows meanwhile, not much more than `limit_nbytes`.
+    """
     # One byte more than the size: the usual file needs one read and one that finds the end.
     nbytes = os.fstat(fd).st_size + 1
     parts: list[bytes] = []
@@ -72,6 +75,8 @@ def read_to_end(fd: int) -> bytes:
     while part := os.pread(fd, max(nbytes - offset, 1 << 16), offset):
         parts.append(part)
         offset += len(part)
+        if limit_nbytes is not None and offset > limit_nbytes:
+            break
     return b"".join(parts)
 
 

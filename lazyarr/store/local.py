@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 from lazyarr.errors import StoreError
 from lazyarr.kernel import current_stamp
 from lazyarr.store import files
-from lazyarr.store.base import METADATA_NAMES, StoreReference, check_key, check_range
+from lazyarr.store.base import METADATA_NAMES, StoreReference, check_key, check_limit, check_range
 from lazyarr.store.descriptors import BorrowedFile, DescriptorPool
 from lazyarr.store.directory import hold_directory, raise_store_error
 from lazyarr.store.stamps import Stamps
@@ -80,10 +80,15 @@ class LocalStore:
         description = {"kind": "local", "path": self.path, "writable": self.writable}
         return StoreReference({**description, "identity": identity and list(identity)})
 
-    def read(self, key: str) -> bytes | None:
+    def read(self, key: str, *, limit_nbytes: int | None = None) -> bytes | None:
         """Return a whole object; None when it does not exist."""
         with self._newest(key) as found:
-            return None if found is None else files.read_to_end(found.fd)
+            if found is None:
+                return None
+            check_limit(key, os.fstat(found.fd).st_size, limit_nbytes, self.url)
+            data = files.read_to_end(found.fd, limit_nbytes)
+            check_limit(key, len(data), limit_nbytes, self.url)
+            return data
 
     def read_range(
         self, key: str, start: int, stop: int, *, into: memoryview | None = None

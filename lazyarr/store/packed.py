@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from lazyarr.errors import StoreError
 from lazyarr.store import files
-from lazyarr.store.base import Store, StoreReference, check_key, check_range
+from lazyarr.store.base import Store, StoreReference, check_key, check_limit, check_range
 from lazyarr.store.descriptors import DescriptorPool
 
 if TYPE_CHECKING:
@@ -58,9 +58,10 @@ class PackedStore:
         nbytes = sum(n for _, n in self._index.values())
         return f"PackedStore({self.url!r}, n_objects={len(self._index)}, nbytes={nbytes})"
 
-    def read(self, key: str) -> bytes | None:
+    def read(self, key: str, *, limit_nbytes: int | None = None) -> bytes | None:
         """Return a whole object; None when it does not exist."""
         nbytes = self.size(key)
+        check_limit(key, nbytes or 0, limit_nbytes, self.url)
         data = None if nbytes is None else self.read_range(key, 0, nbytes)
         return None if data is None else bytes(data)
 

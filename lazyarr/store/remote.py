@@ -74,9 +74,11 @@ class FsspecStore:
     def __repr__(self) -> str:
         return f"FsspecStore({self.url!r}, {type(self._transport).__name__})"
 
-    def read(self, key: str) -> bytes | None:
+    def read(self, key: str, *, limit_nbytes: int | None = None) -> bytes | None:
         """Return a whole object; None when it does not exist."""
-        answer = self._ask("read", key, lambda way, path: way.fetch(path))
+        answer = self._ask(
+            "read", key, lambda way, path: way.fetch(path, limit_nbytes=limit_nbytes)
+        )
         return None if answer is None else bytes(answer.data)
 
     def read_range(
@@ -127,7 +129,13 @@ class FsspecStore:
         return isinstance(self._way(), AsyncTransport)
 
     async def fetch(
-        self, key: str, start: int, stop: int | None, *, unless: str | None = None
+        self,
+        key: str,
+        start: int,
+        stop: int | None,
+        *,
+        unless: str | None = None,
+        limit_nbytes: int | None = None,
     ) -> Answer | None:
         """Return ``object[start:stop]`` and the object's size; None when it does not exist.
 
@@ -139,7 +147,9 @@ class FsspecStore:
         assert isinstance(way, AsyncTransport)
         try:
             async with asyncio.timeout(self.timeout_seconds):
-                answer = await way.read(self._path(key), start, stop, unless)
+                answer = await way.read(
+                    self._path(key), start, stop, unless=unless, limit_nbytes=limit_nbytes
+                )
         except Exception as error:  # noqa: BLE001 - every protocol has errors of its own
             if decode_failure(error).fault is Fault.MISSING:
                 return None

@@ -129,9 +129,9 @@ class RetryingStore:
     def __repr__(self) -> str:
         return f"RetryingStore({self.inner!r}, retries={self.policy.retries})"
 
-    def read(self, key: str) -> bytes | None:
+    def read(self, key: str, *, limit_nbytes: int | None = None) -> bytes | None:
         """Return a whole object; None when it does not exist."""
-        return self._call(lambda: self.inner.read(key))
+        return self._call(lambda: self.inner.read(key, limit_nbytes=limit_nbytes))
 
     def read_range(
         self, key: str, start: int, stop: int, *, into: memoryview | None = None
@@ -200,7 +200,13 @@ class RetryingStore:
         return getattr(self.inner, "is_asynchronous", False)
 
     async def fetch(
-        self, key: str, start: int, stop: int | None, *, unless: str | None = None
+        self,
+        key: str,
+        start: int,
+        stop: int | None,
+        *,
+        unless: str | None = None,
+        limit_nbytes: int | None = None,
     ) -> Answer | None:
         """Return ``object[start:stop]``; see `AsyncStore`."""
         # Imported here: opening a local store does not need it.
@@ -210,7 +216,7 @@ class RetryingStore:
         started, failures = self._clock(), 0
         while True:
             try:
-                return await inner.fetch(key, start, stop, unless=unless)
+                return await inner.fetch(key, start, stop, unless=unless, limit_nbytes=limit_nbytes)
             except StoreError as error:
                 failures += 1
                 delay = self._delay_or_raise(error, failures, started)

@@ -14,7 +14,7 @@ import threading
 from typing import Any, Protocol, runtime_checkable
 
 from lazyarr.store.base import Answer
-from lazyarr.store.failure import Fault, UnusableAnswerError
+from lazyarr.store.failure import Fault, UnusableAnswerError, decode_failure, too_long
 
 __all__ = ["Answer", "AsyncTransport", "FsspecTransport", "Transport", "choose_transport"]
 
@@ -22,8 +22,19 @@ __all__ = ["Answer", "AsyncTransport", "FsspecTransport", "Transport", "choose_t
 class Transport(Protocol):
     """One way to ask a file system for bytes; paths are the file system's own."""
 
-    def fetch(self, path: str, start: int | None = None, stop: int | None = None) -> Answer:
-        """Return a range of an object, or all of it; less where the object ends before."""
+    def fetch(
+        self,
+        path: str,
+        start: int | None = None,
+        stop: int | None = None,
+        *,
+        limit_nbytes: int | None = None,
+    ) -> Answer:
+        """Return a range of an object, or all of it; less where the object ends before.
+
+        Not much more than `limit_nbytes` are read of an object of which all is asked for;
+        with more there is an `UnusableAnswerError`.
+        """
         ...
 
     def fetch_suffix(self, path: str, nbytes: int) -> Answer:
@@ -44,11 +55,18 @@ class AsyncTransport(Protocol):
     """A way that can also be gone without a thread that waits, on `asynchronous.event_loop`."""
 
     async def read(
-        self, path: str, start: int, stop: int | None, unless: str | None = None
+        self,
+        path: str,
+        start: int,
+        stop: int | None,
+        *,
+        unless: str | None = None,
+        limit_nbytes: int | None = None,
     ) -> Answer:
         """Return ``object[start:stop]``; ``(-n, None)`` are the last `n` bytes.
 
         `UNCHANGED` when all of it was asked for, unless it is still of a version, and it is.
+        `limit_nbytes` as of `Transport.fetch`.
         """
         ...
 
@@ -72,10 +90,32 @@ class FsspecTransport:
         is_async = "AsyncFileSystem" in _class_names(fs)
         self._limit = {"timeout": timeout_seconds} if is_async else {}
 
-    def fetch(self, path: str, start: int | None = None, stop: int | None = None) -> Answer:
+    def fetch(
+        self,
+        path: str,
+        start: int | None = None,
+        stop: int | None = None,
+        *,
+        limit_nbytes: int | None = None,
+    ) -> Answer:
         """Return a range of an object, or all of it."""
+        if stop is None and limit_nbytes is not None:
+            return self._fetch_within(path, limit_nbytes)
         data = self.fs.cat_file(path, start=start, end=stop, **self._limit)
         return Answer(data, len(data) if stop is None else None)
+
+    def _fetch_within(self, path: str, limit_nbytes: int) -> Answer:
+        """Return all of an object, of which no more is asked for than one byte too many."""
+        try:
+            data = self.fs.cat_file(path, start=0, end=limit_nbytes + 1, **self._limit)
+        except Exception as error:
+            # An empty object has no first byte that a range could begin with.
+            if decode_failure(error).fault is not Fault.RANGE or self.size(path):
+                raise
+            data = b""
+        if len(data) > limit_nbytes:
+            raise too_long(limit_nbytes)
+        return Answer(data, len(data))
 
     def fetch_suffix(self, path: str, nbytes: int) -> Answer:
         """Return the last bytes of an object, in two calls: size, then range."""
@@ -115,10 +155,17 @@ class _CachingTransport(FsspecTransport):
         self._inner = choose_transport(fs.fs, timeout_seconds)
         self._lock = threading.Lock()
 
-    def fetch(self, path: str, start: int | None = None, stop: int | None = None) -> Answer:
+    def fetch(
+        self,
+        path: str,
+        start: int | None = None,
+        stop: int | None = None,
+        *,
+        limit_nbytes: int | None = None,
+    ) -> Answer:
         with self._lock:
             try:
-                answer = super().fetch(path, start, stop)
+                answer = super().fetch(path, start, stop, limit_nbytes=limit_nbytes)
                 wanted = self._inner.size(path) if stop is None else stop - (start or 0)
                 if len(answer.data) < wanted:
                     self.fs.pop_from_cache(path)

@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from lazyarr.store import files
-from lazyarr.store.failure import Fault, UnusableAnswerError
+from lazyarr.store.failure import Fault, UnusableAnswerError, too_long
 from lazyarr.store.transport import Answer
 
 if TYPE_CHECKING:
@@ -46,9 +46,22 @@ class CachedTransport:
         self._lock = threading.Lock()
         self._downloads: dict[str, threading.Lock] = {}
 
-    def fetch(self, path: str, start: int | None = None, stop: int | None = None) -> Answer:
+    def fetch(
+        self,
+        path: str,
+        start: int | None = None,
+        stop: int | None = None,
+        *,
+        limit_nbytes: int | None = None,
+    ) -> Answer:
         """Return a range of an object, or all of it, after fetching all of it once."""
-        data = self._read(path, lambda total: (start or 0, total if stop is None else stop)).data
+
+        def choose(total: int) -> tuple[int, int]:
+            if stop is None and limit_nbytes is not None and total > limit_nbytes:
+                raise too_long(limit_nbytes)
+            return start or 0, total if stop is None else stop
+
+        data = self._read(path, choose, limit_nbytes if stop is None else None).data
         # How long the copy is, is no proof of how long the object is.
         return Answer(data, None)
 
@@ -76,7 +89,7 @@ class CachedTransport:
         """Return the paths directly below a path; listings are not cached."""
         return self._inner.list_paths(path)
 
-    def _read(self, path: str, choose: _Choice) -> Answer:
+    def _read(self, path: str, choose: _Choice, limit_nbytes: int | None = None) -> Answer:
         answer = self._read_cached(path, choose)
         if answer is not None:
             return answer
@@ -86,7 +99,7 @@ class CachedTransport:
         with download:
             answer = self._read_cached(path, choose)
             if answer is None:
-                data = self._download(path)
+                data = self._download(path, limit_nbytes)
                 start, stop = choose(len(data))
                 answer = Answer(data[start:stop], len(data))
         with self._lock:
@@ -110,8 +123,8 @@ class CachedTransport:
         finally:
             os.close(fd)
 
-    def _download(self, path: str) -> bytes:
-        data = bytes(self._inner.fetch(path).data)
+    def _download(self, path: str, limit_nbytes: int | None) -> bytes:
+        data = bytes(self._inner.fetch(path, limit_nbytes=limit_nbytes).data)
         directory = self.fs.storage[-1]
         os.makedirs(directory, exist_ok=True)
         target = os.path.join(directory, self.fs._mapper(path))  # noqa: SLF001 - its naming

@@ -6,14 +6,19 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lazyarr.store.base import UNCHANGED, Answer
-from lazyarr.store.failure import UnusableAnswerError
+from lazyarr.store.bodies import read_end, read_part, read_range, read_whole
+from lazyarr.store.failure import UnusableAnswerError, too_long
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import AsyncIterator, Callable, Coroutine
 
-__all__ = ["ContentRange", "HttpTransport", "parse_content_range"]
+__all__ = ["ContentRange", "HttpTransport", "check_given", "parse_content_range"]
 
 _CONTENT_RANGE = re.compile(r"bytes (?:(\d{1,18})-(\d{1,18})|\*)/(\d{1,18}|\*)")
+# No part of it can be matched in two ways, so that a page of any kind takes linear time.
+_LINK = re.compile(r"""<a(?=\s)[^<>]*?\shref\s*=\s*["']([^"'<>]*)""", re.IGNORECASE)
+_PAGE_LIMIT_NBYTES = 16 << 20
+"""How long a directory page may be: with that, it names a hundred thousand entries."""
 # Refused, or not understood: there are servers without suffix ranges (Azure Blob Storage).
 _NO_SUFFIX = frozenset({400, 416, 501})
 
@@ -50,6 +55,40 @@ def parse_content_range(header: str | None) -> ContentRange:
     return ContentRange(int(first or 0), stop, None if total == "*" else int(total))
 
 
+def check_given(given: ContentRange, start: int, stop: int) -> None:
+    """Refuse another range than was asked for; less is given where the object ends before.
+
+    Raises
+    ------
+    UnusableAnswerError
+        When it is.
+    """
+    if given.start != start or not start <= given.stop <= stop:
+        found = (
+            f"the server gave bytes [{given.start}, {given.stop}) of {given.total_nbytes} instead"
+        )
+        raise UnusableAnswerError(found)
+
+
+def parse_links(page: str, url: str) -> tuple[str, ...]:
+    """Return the names of what a page links to that lies directly below a URL, still quoted.
+
+    Examples
+    --------
+    >>> page = '<a href="c/">c</a> <A HREF="/x/zarr.json">zarr.json</A> <a href="?C=N;O=D">Name</a>'
+    >>> parse_links(page, "http://host/x/")
+    ('c', 'zarr.json')
+    """
+    from html import unescape
+    from urllib.parse import urljoin
+
+    below = url.partition("://")[2]
+    links = (urljoin(url, unescape(link)).partition("://")[2] for link in _LINK.findall(page))
+    names = (link[len(below) :].rstrip("/") for link in links if link.startswith(below))
+    # Links such as "?C=N;O=D" sort the page.
+    return tuple(sorted({n for n in names if n and n[0] not in "?#" and "/" not in n}))
+
+
 class HttpTransport:
     """Ranges over fsspec's HTTP session.
 
@@ -68,9 +107,16 @@ class HttpTransport:
         self.fs = fs
         self._timeout_seconds = timeout_seconds
 
-    def fetch(self, path: str, start: int | None = None, stop: int | None = None) -> Answer:
+    def fetch(
+        self,
+        path: str,
+        start: int | None = None,
+        stop: int | None = None,
+        *,
+        limit_nbytes: int | None = None,
+    ) -> Answer:
         """Return a range of an object, or all of it."""
-        return self._run(lambda: self._fetch(path, start, stop))
+        return self._run(lambda: self.read(path, start or 0, stop, limit_nbytes=limit_nbytes))
 
     def fetch_suffix(self, path: str, nbytes: int) -> Answer:
         """Return the last bytes of an object and its size, in one request if the server can."""
@@ -84,10 +130,10 @@ class HttpTransport:
         Asks for one byte: HEAD is refused by some servers, and fsspec's `info` takes every
         failure for a missing object.
         """
-        answer = self.fetch(path, 0, 1)
-        if answer.total_nbytes is None:
-            answer = self.fetch(path)
-        return len(answer.data) if answer.total_nbytes is None else answer.total_nbytes
+        total = self.fetch(path, 0, 1).total_nbytes
+        if total is None:
+            total = self._run(lambda: self._count(path)).total_nbytes
+        return total or 0
 
     def list_paths(self, path: str) -> list[str]:
         """Return the links of a directory page that lie directly below it.
@@ -103,69 +149,80 @@ class HttpTransport:
         advice = "name the arrays by path, or write consolidated metadata"
         url = path.rstrip("/") + "/"
         try:
-            links = self.fs.ls(url, detail=False, timeout=self._timeout_seconds)
+            page = self.fetch(url, limit_nbytes=_PAGE_LIMIT_NBYTES).data
         except FileNotFoundError:
             raise UnusableAnswerError(f"the server lists no directories; {advice}") from None
-        names = [link[len(url) :].rstrip("/") for link in links if link.startswith(url)]
-        # Links such as "?C=N;O=D" sort the page.
-        names = [name for name in names if name and name[0] not in "?#" and "/" not in name]
+        names = parse_links(str(page, "utf-8", "ignore"), url)
         if not names:
             raise UnusableAnswerError(f"the server lists nothing there; {advice}")
         return [url + unquote(name) for name in names]
 
     async def read(
-        self, path: str, start: int, stop: int | None, unless: str | None = None
+        self,
+        path: str,
+        start: int,
+        stop: int | None,
+        *,
+        unless: str | None = None,
+        limit_nbytes: int | None = None,
     ) -> Answer:
         """Return ``object[start:stop]``; ``(-n, None)`` are the last `n` bytes."""
         if start < 0:
             return await self._fetch_suffix(path, -start)
-        return await self._fetch(path, start, stop, unless)
+        if stop is not None:
+            return await self._fetch_range(path, start, stop)
+        async with await self._get(path, None, unless) as response:
+            if response.status == 304 and unless is not None:
+                return UNCHANGED
+            _require_status(response, path, 200)
+            if limit_nbytes is not None and (_content_length(response) or 0) > limit_nbytes:
+                raise too_long(limit_nbytes)
+            data = await read_whole(_pieces(response), limit_nbytes)
+            return Answer(data, len(data), _version(response, len(data)))
 
-    async def _fetch(
-        self, path: str, start: int | None, stop: int | None, unless: str | None = None
-    ) -> Answer:
-        if start is None or stop is None:
-            async with await self._get(path, None, unless) as response:
-                if response.status == 304 and unless is not None:
-                    return UNCHANGED
-                _require_status(response, path, 200)
-                data = await response.read()
-                return Answer(data, len(data), _version(response, len(data)))
+    async def _fetch_range(self, path: str, start: int, stop: int) -> Answer:
         async with await self._get(path, f"bytes={start}-{stop - 1}") as response:
             if response.status == 200:
-                return await _read_part(response, start, stop)
+                data = await read_part(_pieces(response), start, stop)
+                return Answer(data, _content_length(response))
             if response.status == 416 and "Content-Range" in response.headers:
                 total = parse_content_range(response.headers["Content-Range"]).total_nbytes
                 return Answer(b"", total)
             _require_status(response, path, 206)
-            answer, given = await _read_partial(response)
-            if given.start != start or given.stop > stop:
-                found = f"the server gave bytes [{given.start}, {given.stop}) instead"
-                raise UnusableAnswerError(found)
-            return answer
+            given = _given(response)
+            check_given(given, start, stop)
+            return await _read_partial(response, given)
 
     async def _fetch_suffix(self, path: str, nbytes: int) -> Answer:
         total: int | None
         async with await self._get(path, f"bytes=-{nbytes}") as response:
             if response.status == 206:
-                answer, given = await _read_partial(response)
-                total = given.total_nbytes
-                if total == given.stop and given.start == max(0, given.stop - nbytes):
-                    return answer
-                found = f"the server gave bytes [{given.start}, {given.stop}) of {total} instead"
-                raise UnusableAnswerError(found)
+                given = _given(response)
+                total = given.stop if given.total_nbytes is None else given.total_nbytes
+                check_given(given, max(0, total - nbytes), total)
+                if given.total_nbytes != given.stop:
+                    found = (
+                        f"the server gave bytes [{given.start}, {given.stop}) of {total} instead"
+                    )
+                    raise UnusableAnswerError(found)
+                return await _read_partial(response, given)
             if response.status not in _NO_SUFFIX:
                 _require_status(response, path, 200)
             total = _content_length(response) if response.status == 200 else None
         # Not a suffix, and the whole object is not read for it where that can be avoided.
         if total is None:
-            total = (await self._fetch(path, 0, 1)).total_nbytes
+            total = (await self._fetch_range(path, 0, 1)).total_nbytes
         if total is None:
-            whole = (await self._fetch(path, None, None)).data
-            return Answer(whole[-nbytes:], len(whole))
+            return await self._count(path, nbytes)
         if total == 0:
             return Answer(b"", 0)
-        return await self._fetch(path, max(0, total - nbytes), total)
+        return await self._fetch_range(path, max(0, total - nbytes), total)
+
+    async def _count(self, path: str, nbytes: int = 0) -> Answer:
+        """Return the last bytes of an object and its size, from a server that tells neither."""
+        async with await self._get(path, None) as response:
+            _require_status(response, path, 200)
+            return Answer(*await read_end(_pieces(response), nbytes))
 
     async def _get(self, path: str, byte_range: str | None, unless: str | None = None) -> Any:
         session = await self.fs.set_session()
@@ -192,29 +249,22 @@ def _require_status(response: Any, path: str, wanted: int) -> None:
         raise UnusableAnswerError(f"the server answered with status {response.status}")
 
 
-async def _read_partial(response: Any) -> tuple[Answer, ContentRange]:
-    given = parse_content_range(response.headers.get("Content-Range"))
+def _given(response: Any) -> ContentRange:
     encoding = response.headers.get("Content-Encoding", "identity")
     if encoding != "identity":
         raise UnusableAnswerError(f"the server gave a range of the {encoding} encoded object")
-    data = await response.read()
-    if len(data) > given.stop - given.start:
-        found = f"the server gave {len(data)} bytes as [{given.start}, {given.stop})"
-        raise UnusableAnswerError(found)
-    return Answer(data, given.total_nbytes, _version(response, given.total_nbytes)), given
+    return parse_content_range(response.headers.get("Content-Range"))
 
 
-async def _read_part(response: Any, start: int, stop: int) -> Answer:
-    part = bytearray()
-    position = 0
-    async for piece in response.content.iter_any():
-        part += piece[max(0, start - position) : max(0, stop - position)]
-        position += len(piece)
-        if position >= stop:
-            # Unread bytes are still on their way: this connection is of no more use.
-            response.close()
-            break
-    return Answer(bytes(part), _content_length(response))
+async def _read_partial(response: Any, given: ContentRange) -> Answer:
+    data = await read_range(_pieces(response), given.stop - given.start)
+    return Answer(data, given.total_nbytes, _version(response, given.total_nbytes))
+
+
+async def _pieces(response: Any) -> AsyncIterator[bytes]:
+    # As they have come: `read` would join them twice.
+    async for piece, _ in response.content.iter_chunks():
+        yield piece
 
 
 def _version(response: Any, total_nbytes: int | None) -> str | None:

@@ -133,10 +133,12 @@ class FaultyStore:
             self._commands.clear()
             self._plan = None
 
-    def read(self, key: str) -> bytes | None:
+    def read(self, key: str, *, limit_nbytes: int | None = None) -> bytes | None:
         """Return a whole object, or what goes wrong."""
         how = self._begin("read", key)
-        data = None if how is Misbehaviour.MISSING else self.inner.read(key)
+        data = None
+        if how is not Misbehaviour.MISSING:
+            data = self.inner.read(key, limit_nbytes=limit_nbytes)
         return None if data is None else _spoil(data, how)
 
     def read_range(

@@ -52,10 +52,10 @@ class LatencyStore:
     def __repr__(self) -> str:
         return f"LatencyStore({self.inner!r}, seconds={self.seconds})"
 
-    def read(self, key: str) -> bytes | None:
+    def read(self, key: str, *, limit_nbytes: int | None = None) -> bytes | None:
         """Return a whole object, later."""
         self._sleep(self.seconds)
-        return self.inner.read(key)
+        return self.inner.read(key, limit_nbytes=limit_nbytes)
 
     def read_range(
         self, key: str, start: int, stop: int, *, into: memoryview | None = None

@@ -11,7 +11,7 @@ from lazyarr.client.survey import Found, walk
 from lazyarr.client.text import reason
 from lazyarr.errors import ChunkError, FormatError
 from lazyarr.format import ArrayMetadata, GroupMetadata
-from lazyarr.store.base import METADATA_NAMES
+from lazyarr.store.base import METADATA_LIMIT_NBYTES, METADATA_NAMES
 from lazyarr.verification.checker import Checker
 from lazyarr.verification.report import Skipped
 
@@ -81,7 +81,7 @@ def _broken_document(store: Store, path: str) -> ChunkError | None:
     """Return what is wrong with metadata that nobody can read; None when lazyarr alone can not."""
     for name in METADATA_NAMES:
         key = join_path(path, name)
-        data = store.read(key)
+        data = store.read(key, limit_nbytes=METADATA_LIMIT_NBYTES)
         if data is None:
             continue
         try:

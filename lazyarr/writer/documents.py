@@ -5,15 +5,21 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+from lazyarr.store import METADATA_LIMIT_NBYTES
 from lazyarr.writer.hierarchy import document_key, node_type
 
 if TYPE_CHECKING:
     from lazyarr.writer.place import Place
 
-__all__ = ["read_documents"]
+__all__ = ["read_document", "read_documents"]
 
 _THREADS = 16
 """Requests at once: each waits for a remote store most of the time."""
+
+
+def read_document(place: Place, path: str) -> bytes | None:
+    """Return the document of a node; None when there is none."""
+    return place.read(document_key(path), limit_nbytes=METADATA_LIMIT_NBYTES)
 
 
 def read_documents(place: Place) -> dict[str, bytes]:
@@ -25,7 +31,7 @@ def read_documents(place: Place) -> dict[str, bytes]:
     level = [""]
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="lazyarr-read") as threads:
         while level:
-            documents = threads.map(lambda path: place.read(document_key(path)), level)
+            documents = threads.map(lambda path: read_document(place, path), level)
             groups = []
             for path, document in zip(level, documents, strict=True):
                 kind = None if document is None else node_type(document)

@@ -26,7 +26,7 @@ class Place(Protocol):
         """Where the store is, without credentials."""
         ...
 
-    def read(self, key: str) -> bytes | None:
+    def read(self, key: str, *, limit_nbytes: int | None = None) -> bytes | None:
         """Return a whole object; None when it does not exist."""
         ...
 
@@ -74,9 +74,9 @@ class StorePlace:
         self._store = store
         self.url = store.url
 
-    def read(self, key: str) -> bytes | None:
+    def read(self, key: str, *, limit_nbytes: int | None = None) -> bytes | None:
         """Return a whole object; None when it does not exist."""
-        return self._store.read(key)
+        return self._store.read(key, limit_nbytes=limit_nbytes)
 
     def list_names(self, prefix: str) -> tuple[str, ...]:
         """Return the names of what lies directly below a prefix."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from lazyarr import settings
 from lazyarr.errors import NodeNotFoundError, StoreError
 from lazyarr.format import SHARD_NBYTES, ArrayMetadata, parse_node, resized_document
-from lazyarr.writer.documents import read_documents
+from lazyarr.writer.documents import read_document, read_documents
 from lazyarr.writer.hierarchy import Hierarchy, ancestors, document_key, node_type
 from lazyarr.writer.pump import Pump
 from lazyarr.writer.sink import ArraySink
@@ -223,7 +223,7 @@ class Session:
         known = self._hierarchy.documents
         for needed in (*ancestors(path), path):
             if needed not in known:
-                document = self.place.read(document_key(needed))
+                document = read_document(self.place, needed)
                 if document is not None:
                     known[needed] = document
 
