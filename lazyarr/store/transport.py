@@ -164,9 +164,12 @@ class _CachingTransport(FsspecTransport):
         limit_nbytes: int | None = None,
     ) -> Answer:
         with self._lock:
+            wanted = self._inner.size(path) if stop is None else stop - (start or 0)
+            # Before the cache downloads it: fsspec would not stop before its end.
+            if stop is None and limit_nbytes is not None and wanted > limit_nbytes:
+                raise too_long(limit_nbytes)
             try:
-                answer = super().fetch(path, start, stop, limit_nbytes=limit_nbytes)
-                wanted = self._inner.size(path) if stop is None else stop - (start or 0)
+                answer = super().fetch(path, start, stop)
                 if len(answer.data) < wanted:
                     self.fs.pop_from_cache(path)
             except FileNotFoundError:

@@ -377,3 +377,18 @@ def test_tiles_of_a_unit_are_fetched_at_once(http_server, make_asker):
     http_server.let_go(6)
     (chunks,) = asker.get(1).values()
     assert [len(chunk) for chunk in chunks] == [40] * 6
+
+
+@pytest.mark.parametrize("no_length", [False, True])
+def test_an_endless_object_is_no_chunk(http_server, make_asker, no_length):
+    """It is not read further than a chunk can go, and not again; others are not touched by it."""
+    asker = make_asker(OBJECTS, retries=2)
+    endless = Behaviour(excess_nbytes=1 << 31, no_length=no_length)
+    http_server.behave(endless, path="/c/5/")
+    asker.ask(4, 5)
+    found = asker.get(2)
+    error = found.pop(5)
+    assert isinstance(error, ChunkError)
+    assert re.search(r"the object has more than the \d+ bytes that may be there", error.reason)
+    assert asker.is_right(found)
+    assert len(http_server.requests()) == 2
