@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from lazyarr.values import Struct
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,8 +20,7 @@ __all__ = ["HeldShards", "units_per_shard"]
 _MAX_HELD = 32
 
 
-@dataclass(slots=True)
-class _Held:
+class _Held(Struct):
     """An open shard, its index, and how many threads read from it."""
 
     file: BorrowedFile

@@ -18,7 +18,6 @@ Invariants (checked by the property test):
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -38,13 +37,15 @@ _COUNTED = (
 )  # fmt: skip
 
 
-@dataclasses.dataclass(slots=True)
 class _Request:
     """A request under way: how many units it waits for, how long all of them are, what failed."""
 
-    remaining: int
-    failures: dict[int, m.Failure]
-    nbytes: int = 0
+    __slots__ = ("failures", "nbytes", "remaining")
+
+    def __init__(self) -> None:
+        self.remaining = 1
+        self.nbytes = 0
+        self.failures: dict[int, m.Failure] = {}
 
 
 class Quick(NamedTuple):
@@ -201,8 +202,8 @@ class Machine:
         """
         self.counters["faults"] += 1
         state = self._regions[quick.region]
-        faults = {(quick.client, quick.page)}
-        state.loading[quick.unit] = Loading(quick.client, faults=faults)
+        loading = state.loading[quick.unit] = Loading(quick.client)
+        loading.faults.add((quick.client, quick.page))
         if state.shared:
             self._room.loading_nbytes += quick.nbytes
         self._out = []
@@ -386,7 +387,7 @@ class Machine:
         self.counters["requests"] += 1
         state = self._regions.get(event.region)
         key = (event.client, event.ticket)
-        request = self._requests[key] = _Request(1, {})
+        request = self._requests[key] = _Request()
         if state is not None and event.client in state.addresses:
             spans = [span & Span(0, state.geometry.n_units) for span in event.units]
             is_lost = any(state.is_absent(unit) for span in spans for unit in range(*span))
@@ -432,7 +433,8 @@ class Machine:
         if loading is None:
             if state.shared:
                 self._room.loading_nbytes += state.unit_nbytes(unit)
-            loading = state.loading[unit] = Loading(client, urgent, mark)
+            loading = Loading(client, is_urgent=urgent, is_marked=mark)
+            state.loading[unit] = loading
             self._out.append(m.Load(region, unit, client, urgent, page, mark))
         elif urgent and not loading.is_urgent:
             loading.is_urgent = True

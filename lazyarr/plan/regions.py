@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bisect
-from dataclasses import dataclass, field
 
 from lazyarr.plan.edges import EdgePages
 from lazyarr.plan.geometry import Geometry
@@ -11,7 +10,6 @@ from lazyarr.plan.geometry import Geometry
 __all__ = ["AddressTable", "Loading", "RegionState"]
 
 
-@dataclass(slots=True)
 class Loading:
     """A unit that is on its way, and who waits for it.
 
@@ -34,13 +32,20 @@ class Loading:
         Client and ticket of every request that waits.
     """
 
-    client: int
-    is_urgent: bool = True
-    is_marked: bool = False
-    is_dropped: bool = False
-    faults: set[tuple[int, int]] = field(default_factory=set)
-    late: set[tuple[int, int]] = field(default_factory=set)
-    requests: set[tuple[int, int]] = field(default_factory=set)
+    __slots__ = ("client", "faults", "is_dropped", "is_marked", "is_urgent", "late", "requests")
+
+    def __init__(self, client: int, *, is_urgent: bool = True, is_marked: bool = False) -> None:
+        self.client = client
+        self.is_urgent = is_urgent
+        self.is_marked = is_marked
+        self.is_dropped = False
+        self.faults: set[tuple[int, int]] = set()
+        self.late: set[tuple[int, int]] = set()
+        self.requests: set[tuple[int, int]] = set()
+
+    def __repr__(self) -> str:
+        haste = "urgent" if self.is_urgent else "patient"
+        return f"<Loading: {haste}, {len(self.faults)} faults, {len(self.requests)} requests>"
 
 
 class RegionState:

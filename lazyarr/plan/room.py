@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from lazyarr.plan.regions import RegionState
+from lazyarr.values import Struct
 
 __all__ = ["Room"]
 
 
-@dataclass(slots=True)
-class Room:
+class Room(Struct):
     """The memory limit, and what counts towards it.
 
     Attributes

@@ -12,7 +12,16 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-__all__ = ["PRELUDE", "ended_by", "family", "pagers", "run_program", "start_program", "wait_until"]
+__all__ = [
+    "PRELUDE",
+    "ended_by",
+    "family",
+    "pagers",
+    "run_program",
+    "start_program",
+    "stop",
+    "wait_until",
+]
 
 PRELUDE = """
 import faulthandler; faulthandler.enable(); faulthandler.dump_traceback_later(60, exit=True)
@@ -55,6 +64,16 @@ def start_program(
         env={**os.environ, name: value},
     )
     return process, mark
+
+
+def stop(*pids: int) -> None:
+    """Stop processes, and wait until all of their threads stand still."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    tasks = [task for pid in pids for task in Path(f"/proc/{pid}/task").iterdir()]
+    # proc(5): the state comes after the name, which stands in brackets.
+    stats = (task / "stat" for task in tasks)
+    assert all(wait_until(lambda s=s: s.read_text().rpartition(")")[2][1] == "T") for s in stats)
 
 
 def run_program(

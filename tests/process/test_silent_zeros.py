@@ -13,7 +13,15 @@ import numpy as np
 import pytest
 
 import lazyarr
-from tests.process.running import ended_by, family, pagers, run_program, start_program, wait_until
+from tests.process.running import (
+    ended_by,
+    family,
+    pagers,
+    run_program,
+    start_program,
+    stop,
+    wait_until,
+)
 from tests.stores import images, write_zarr
 
 DATA = images()
@@ -49,8 +57,7 @@ def test_1_the_pager_dies_while_a_thread_waits(url, survivors):
         assert process.stdout.readline() == f"{DATA[0, 0, 1]}\n"
         worker = int(process.stdout.readline())
         supervisor, sentinel = family(mark, worker)
-        for pid in (supervisor, worker):
-            os.kill(pid, signal.SIGSTOP)
+        stop(supervisor, worker)
         process.stdin.write("go\n")
         process.stdin.flush()
         assert wait_until(lambda: "userfault" in Path(f"/proc/{process.pid}/wchan").read_text())

@@ -18,6 +18,7 @@ from tests.process.running import (
     pagers,
     run_program,
     start_program,
+    stop,
     wait_until,
 )
 from tests.stores import images, write_zarr
@@ -270,8 +271,7 @@ def test_all_is_killed_while_a_request_waits(url):
     try:
         worker = int(process.stdout.readline())
         supervisor, _ = family(mark, worker)
-        for pid in (supervisor, worker):
-            os.kill(pid, signal.SIGSTOP)
+        stop(supervisor, worker)
         process.stdin.write("go\n")
         process.stdin.flush()
         waiting = Path(f"/proc/{process.pid}/wchan")
