@@ -283,7 +283,9 @@ class Pager:
             main=MainThread(),
         )
         self._executor.add_client(client)
-        client.main.signal = self._go_by(hello.settings).raise_signal
+        if not self._settings:
+            self._go_by(hello.settings)
+        client.main.signal = read_settings(hello.settings).raise_signal
         self._watch(client.pidfd, _Rank.EXIT, lambda: self._on_exit(client))
         self._watch(uffd, _Rank.FAULT, lambda: self._on_faults(client))
         self._add_channel(client, channel)

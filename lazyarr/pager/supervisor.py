@@ -156,9 +156,7 @@ class Supervisor:
             report(f"the pager's supervisor cannot enter a record: {error}")
             return
         assert isinstance(received.message, Record)
-        settings = received.message.body.get("settings")
-        if isinstance(settings, dict):
-            self._take_settings(settings)
+        self._take_settings(self._ledger.settings)
         self._tell_sentinel(received.message.client)
 
     def _take_settings(self, settings: dict[str, Any]) -> None:

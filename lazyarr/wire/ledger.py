@@ -147,7 +147,8 @@ class Ledger:
             case Hello() if self.clients[client].hello is None:
                 self.clients[client].hello = message
                 self.clients[client].descriptors = descriptors
-                self.settings = message.settings
+                # Who comes later may not have heard of what was configured meanwhile.
+                self.settings = self.settings or message.settings
                 return True
             case Listen() if self.listener is None:
                 (self.listener,) = descriptors

@@ -125,6 +125,25 @@ def test_settings_of_several_processes_outlive_a_worker(url):
     assert (ended.returncode, ended.stdout) == (0, f"{3 << 20} 2\n"), ended.stderr
 
 
+def test_a_child_that_comes_late_changes_no_setting(url):
+    """It was forked before the parent configured, and speaks after that."""
+    program = """
+    ours, theirs = os.pipe()
+    # Before lazyarr's own hook, in which the child speaks first.
+    os.register_at_fork(after_in_child=lambda: (os.close(theirs), os.read(ours, 1)))
+    x = lazyarr.open(sys.argv[1])
+    x[0]
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0 if x[5].any() else 1)
+    lazyarr.configure(memory_limit="3 MiB")
+    os.close(theirs)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), lazyarr.stats()["memory_limit"])
+    """
+    ended = run_program(program, url)
+    assert (ended.returncode, ended.stdout) == (0, f"0 {3 << 20}\n"), ended.stderr
+
+
 def test_a_worker_that_is_stopped_is_replaced(url, copy):
     """A worker that does not answer for ten seconds is killed, and another takes over."""
     program = """

@@ -78,13 +78,15 @@ def test_a_region_stays_for_who_was_promised_it(ledger):
 
 
 def test_what_was_set_last_holds(ledger):
-    """Whoever has set it, and though others say hello again."""
+    """Whoever has set it, and though others come who have not heard of it."""
     enter(ledger, 0, w.Configure(1, {"threads": 3}))
     enter(ledger, 0, HELLO, 4)
     assert ledger.settings == {"threads": 3}
     enter(ledger, 1, w.Join([]), 1)
     enter(ledger, 1, HELLO._replace(settings={"threads": 4}), 4)
-    assert ledger.settings == {"threads": 4}
+    assert ledger.settings == {"threads": 3}
+    enter(ledger, 1, w.Configure(2, {"threads": 5}))
+    assert ledger.settings == {"threads": 5}
     enter(ledger, 1, None)
     enter(ledger, 0, None)
 
