@@ -102,7 +102,7 @@ def test_documents_validate(dtype, shape):
     [
         *[("<f4", value) for value in (1.1, np.nan, -np.inf, -0.0, 1e300)],
         *[("<c8", 1 - 2j), ("<u8", 2**64 - 1), ("?", True), ("|V2", b"ab"), (STRUCT, (1, 2.5))],
-        *[("<M8[D]", np.datetime64("2020-01-01")), ("<M8[D]", np.datetime64("NaT"))],
+        *[("<M8[D]", np.datetime64("2020-01-01")), ("<M8[D]", np.datetime64("NaT", "D"))],
     ],
     ids=str,
 )

@@ -148,7 +148,7 @@ def test_every_v2_filter(check, dtype, codec):
     [
         *[(dtype, value) for dtype in ("<f2", ">f8", "<c8") for value in (np.nan, -np.inf, -0.0)],
         *[("<f4", 1.1), ("u1", 255), (">i2", -1), ("?", True), ("<U5", "aß"), ("|S4", b"ab")],
-        *[("<M8[s]", np.datetime64("2020-01-01")), ("<m8[D]", np.timedelta64("NaT"))],
+        *[("<M8[s]", np.datetime64("2020-01-01")), ("<m8[D]", np.timedelta64("NaT", "D"))],
         ("|V3", b"abc"),
     ],
     ids=str,
