@@ -3,83 +3,89 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import shlex
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
 
-from benchmarks import faults, others, peers
-from benchmarks.report import render_faults, render_header, render_peers
+from benchmarks.parts import PARTS, Results
+from benchmarks.plot import write_plot
+from benchmarks.report import render_header
+from benchmarks.running import Run
 
 _HERE = Path(__file__).parent
-_T = TypeVar("_T", faults.Latency, peers.PeerResult)
+
+
+def _names(text: str) -> list[str]:
+    names = text.split(",")
+    unknown = [name for name in names if name not in PARTS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"no part {unknown[0]!r}; there are {', '.join(PARTS)}")
+    return names
 
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--only", choices=("faults", "peers", *others.PARTS), help="one part alone")
+    parser.add_argument(
+        "--only",
+        type=_names,
+        metavar="NAME,...",
+        help=f"measure these parts anew, of {', '.join(PARTS)}; keep what there is of the others",
+    )
     parser.add_argument("--quick", action="store_true", help="tiny sizes: shows that it works")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with a run that was broken off",
+    )
     parser.add_argument("--data", type=Path, help="where the data is kept; benchmarks/data")
     parser.add_argument("--repeats", type=int, help="how often each figure is measured")
-    parser.add_argument("--output", type=Path, help="Markdown file; RESULTS.md, nothing with quick")
+    parser.add_argument(
+        "--output", type=Path, help="Markdown file; RESULTS.md when all parts are there"
+    )
     parser.add_argument("--json", type=Path, help="also write the figures here")
     return parser.parse_args()
 
 
 def main() -> None:
-    """Run what the command line asks for."""
+    """Run what the command line asks for; exit with 1 if a part failed."""
     options = _parse()
-    if options.output is None and not options.quick:
-        options.output = _HERE / "RESULTS.md"
-    text = render_header(shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]]))
+    header = render_header(shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]]))
     if options.data is not None or not options.quick:
-        data = options.data or _HERE / "data"
-        sections, document = _measure(options, data.resolve())
+        succeeded = _measure(options, (options.data or _HERE / "data").resolve(), header)
     else:
         with tempfile.TemporaryDirectory() as directory:
-            sections, document = _measure(options, Path(directory))
-    text = "\n".join([text, *sections])
+            succeeded = _measure(options, Path(directory), header)
+    sys.exit(0 if succeeded else 1)
+
+
+def _measure(options: argparse.Namespace, data: Path, header: list[str]) -> bool:
+    data.mkdir(parents=True, exist_ok=True)
+    run = Run(options.quick, options.repeats)
+    keep = options.resume or options.only is not None
+    results = Results(data / "figures.json", run, keep=keep)
+    names = options.only or results.missing()
+    succeeded = [results.measure(name, data) for name in names]
+    if options.output is None and not options.quick and results.is_complete():
+        options.output = _HERE / "RESULTS.md"
+    text = "\n".join([*header, "", *_picture(options, results), *results.render()])
     print(text)
     if options.output is not None:
         options.output.write_text(text)
     if options.json is not None:
-        options.json.write_text(json.dumps(document, indent=1))
+        options.json.write_text(json.dumps(results.document(), indent=1))
+    return all(succeeded)
 
 
-def _measure(options: argparse.Namespace, data: Path) -> tuple[list[str], dict[str, Any]]:
-    data.mkdir(parents=True, exist_ok=True)
-    sections = []
-    document: dict[str, Any] = {}
-    if options.only in (None, "faults"):
-        plan = faults.QUICK if options.quick else faults.FULL
-        plan = dataclasses.replace(plan, repeats=options.repeats or plan.repeats)
-        latencies = list(_shown(faults.measure_faults(data, plan), 5))
-        sections.append(render_faults(latencies))
-        document["faults"] = [latency._asdict() for latency in latencies]
-    if options.only in (None, "peers"):
-        peer_plan = peers.QUICK if options.quick else peers.FULL
-        peer_plan = dataclasses.replace(peer_plan, repeats=options.repeats or peer_plan.repeats)
-        results = list(_shown(peers.measure_peers(data, peer_plan), 2))
-        sections.append(render_peers(results, peer_plan))
-        document["peers"] = [result._asdict() for result in results]
-    other_plan = others.QUICK if options.quick else others.FULL
-    other_plan = dataclasses.replace(other_plan, repeats=options.repeats or other_plan.repeats)
-    names = [name for name in others.PARTS if options.only in (None, name)]
-    for name, found, text in others.measure(names, data, other_plan):
-        sections.append(text)
-        document[name] = [item._asdict() for item in found]
-    return sections, document
-
-
-def _shown(results: Iterable[_T], n_fields: int) -> Iterator[_T]:
-    """Give what is given, and show the first fields of it: a full run takes a while."""
-    for result in results:
-        print(*result[:n_fields], file=sys.stderr, flush=True)
-        yield result
+def _picture(options: argparse.Namespace, results: Results) -> list[str]:
+    """Draw beside the output; return the lines that show it."""
+    if options.output is None:
+        return []
+    path = options.output.with_suffix(".svg").with_name(options.output.stem.lower() + ".svg")
+    if not write_plot(results.figures().get("peers", ()), path):
+        return []
+    return [f"![Scans and rows, beside the limit]({path.name})", ""]
 
 
 if __name__ == "__main__":

@@ -1,20 +1,20 @@
-"""``python -m benchmarks.copies``: from decompressed bytes to pages, by different ways.
-
-In one process and one thread: the way of the bytes is compared, not the waking of threads.
-Processor time is counted as well as time: it is steadier on a machine that does other things.
-"""
+"""From decompressed bytes to pages, by different ways, in one process and one thread."""
 
 from __future__ import annotations
 
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from zstandard import ZstdCompressor, ZstdDecompressor
 
-from benchmarks.images import LEVEL, make_images
+from benchmarks.report import Section, table
+from benchmarks.running import Run, tell
+from benchmarks.samples import LEVEL, make_images
 from lazyarr.kernel import (
     Advice,
     Features,
@@ -29,12 +29,26 @@ from lazyarr.kernel import (
     unmap,
 )
 
-__all__ = ["SIZES", "Copying", "measure_copies"]
+__all__ = ["CopyPlan", "Copying", "measure", "measure_copies"]
 
-SIZES = tuple(n << 10 for n in (64, 256, 1024, 4096))
 _N_UNITS = 16
-_N_ROUNDS = 7
 _HUGE_NBYTES = 2 << 20
+_LEGEND = """\
+From zstd to pages that a client sees, by different ways; microseconds for each unit, of the clock
+and, in brackets, of the processor.  The way of the bytes is compared, not the waking of threads.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class CopyPlan:
+    """How much is measured: the sizes of units, and how often."""
+
+    units_nbytes: tuple[int, ...]
+    repeats: int
+
+
+_FULL = CopyPlan(tuple(n << 10 for n in (64, 256, 1024, 4096)), repeats=7)
+_QUICK = CopyPlan((64 << 10,), repeats=1)
 
 
 class Copying(NamedTuple):
@@ -110,9 +124,9 @@ _WAYS: dict[str, tuple[_Fill, bool]] = {
 }
 
 
-def measure_copies(sizes: tuple[int, ...] = SIZES) -> Iterator[Copying]:
+def measure_copies(plan: CopyPlan) -> Iterator[Copying]:
     """Give the times of every way, for each size; the ways take turns."""
-    for unit_nbytes in sizes:
+    for unit_nbytes in plan.units_nbytes:
         images = make_images(-(-unit_nbytes // (2 * 256 * 256)), 256, 256, seed=0)
         data = images.tobytes()[:unit_nbytes]
         encoded = ZstdCompressor(level=LEVEL).compress(data)
@@ -123,7 +137,7 @@ def measure_copies(sizes: tuple[int, ...] = SIZES) -> Iterator[Copying]:
                 assert reader.readinto(view) == len(view)
 
         times: dict[str, list[tuple[float, float]]] = {way: [] for way in _WAYS}
-        for _ in range(_N_ROUNDS):
+        for _ in range(plan.repeats):
             for way in _WAYS:
                 times[way].append(_measure(way, unit_nbytes, decode, data))
         for way, each in times.items():
@@ -150,13 +164,17 @@ def _measure(
     return seconds, processor_seconds
 
 
-def main() -> None:
-    """Print a table."""
-    print("| unit | way | microseconds | of processor |", "| --- | --- | --- | --- |", sep="\n")
-    for found in measure_copies():
-        unit, wall = found.unit_nbytes >> 10, found.seconds * 1e6
-        print(f"| {unit} KiB | {found.way} | {wall:.0f} | {found.processor_seconds * 1e6:.0f} |")
-
-
-if __name__ == "__main__":
-    main()
+def measure(data: Path, run: Run) -> Section:  # noqa: ARG001 - it needs no data
+    """Measure all ways for all sizes."""
+    plan = run.plan(_FULL, _QUICK)
+    found = []
+    for copying in measure_copies(plan):
+        tell(*copying)
+        found.append(copying)
+    cells = {
+        (c.way, c.unit_nbytes): f"{c.seconds * 1e6:.0f} ({c.processor_seconds * 1e6:.0f})"
+        for c in found
+    }
+    rows = [(way, *(cells[way, nbytes] for nbytes in plan.units_nbytes)) for way in _WAYS]
+    lines = table(("", *(f"{nbytes >> 10} KiB" for nbytes in plan.units_nbytes)), rows)
+    return Section("Ways into memory", [c._asdict() for c in found], [_LEGEND, *lines])

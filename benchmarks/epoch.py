@@ -11,10 +11,10 @@ import json
 import multiprocessing
 import os
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,12 +22,29 @@ import numpy as np
 
 from benchmarks.images import Images, ImageSize, prepare_images, warm
 from benchmarks.readers import READERS, checksum, installed_readers
+from benchmarks.report import Section, table
+from benchmarks.running import Run, in_turn, run_job, tell
 
-__all__ = ["Epoch", "measure_epochs"]
+__all__ = ["Epoch", "EpochPlan", "measure", "measure_epochs"]
 
-_START_METHOD = {"lazyarr": "fork", "lazyarr, plain ndarray": "fork"}
-"""TensorStore and zarrs do not survive fork; everybody but lazyarr opens in the worker."""
-_OTHERS = "spawn"
+_LEGEND = """\
+Worker processes read all images once, one by one, in random order; seconds from when all are ready.
+lazyarr's workers are forked and share pages; the others, of which some do not survive fork, are
+spawned and open the store themselves before that.  Nothing has been read when the clock starts.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class EpochPlan:
+    """How much is measured: the images, how many workers share them, and how often."""
+
+    size: ImageSize
+    workers: tuple[int, ...]
+    repeats: int
+
+
+_FULL = EpochPlan(ImageSize(2048, 384, 384), (2, 4), repeats=3)
+_QUICK = EpochPlan(ImageSize(256, 32, 32, shard_rows=128), (2,), repeats=1)
 
 
 class Epoch(NamedTuple):
@@ -54,17 +71,15 @@ class Epoch(NamedTuple):
     checksum: int
 
 
-def measure_epochs(
-    data: Path, size: ImageSize, workers: tuple[int, ...], repeats: int
-) -> Iterator[Epoch]:
+def measure_epochs(images: Images, plan: EpochPlan) -> Iterator[Epoch]:
     """Give the results of all contestants, for one number of workers after the other."""
-    images = prepare_images(data, size)
     warm(images.directory)
-    for n_workers in workers:
-        runs: dict[str, list[dict[str, Any]]] = {}
-        for _ in range(repeats):
-            for name in installed_readers():
-                runs.setdefault(name, []).append(_run(images, name, n_workers))
+    for n_workers in plan.workers:
+        runs: dict[str, list[dict[str, Any]]] = {name: [] for name in installed_readers()}
+        for number in range(plan.repeats):
+            for name in in_turn([*runs], number):
+                job = {**images.job(), "contestant": name, "workers": n_workers}
+                runs[name].append(run_job("epoch", job))
         if len({run["checksum"] for each in runs.values() for run in each}) != 1:
             raise ValueError("not everybody has read the same")
         for name, each in runs.items():
@@ -72,14 +87,24 @@ def measure_epochs(
             yield Epoch(name, n_workers, seconds, each[0]["decoded"], each[0]["checksum"])
 
 
-def _run(images: Images, name: str, n_workers: int) -> dict[str, Any]:
-    size = {"n_images": images.size.n_images, "height": images.size.height}
-    size |= {"width": images.size.width, "shard_rows": images.size.shard_rows}
-    job = {"directory": str(images.directory), "size": size, "contestant": name}
-    command = [sys.executable, "-m", "benchmarks.epoch", json.dumps({**job, "workers": n_workers})]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+def measure(data: Path, run: Run) -> Section:
+    """Measure all contestants with each number of workers."""
+    plan = run.plan(_FULL, _QUICK)
+    found = []
+    for epoch in measure_epochs(prepare_images(data, plan.size), plan):
+        tell(*epoch)
+        found.append(epoch)
+    rows = [
+        (
+            e.contestant,
+            e.n_workers,
+            f"{e.seconds:.2f}",
+            "-" if e.decoded_per_chunk is None else f"{e.decoded_per_chunk:.2f}",
+        )
+        for e in found
+    ]
+    head = ("", "workers", "seconds", "chunks decompressed, per chunk")
+    return Section("A shuffled epoch", [e._asdict() for e in found], [_LEGEND, *table(head, rows)])
 
 
 def _read_share(reader: Any, rows: list[int], gate: Any, answers: Any) -> None:
@@ -95,11 +120,11 @@ def _open_and_read(name: str, images: Images, rows: list[int], gate: Any, answer
 def main() -> None:
     """Measure what the driver says."""
     job = json.loads(sys.argv[1])
-    images = Images(Path(job["directory"]), ImageSize(**job["size"]))
+    images = Images.of_job(job)
     name, n_workers = job["contestant"], job["workers"]
     order = np.random.default_rng(0).permutation(images.size.n_images).tolist()
     shares = [order[worker::n_workers] for worker in range(n_workers)]
-    method = _START_METHOD.get(name, _OTHERS)
+    method = "fork" if name.startswith("lazyarr") else "spawn"
     context = multiprocessing.get_context(method)
     gate, answers = context.Barrier(n_workers + 1), context.Queue()
     if method == "fork":

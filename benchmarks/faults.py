@@ -6,24 +6,35 @@ import json
 import os
 import random
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.handler import can_decompress, compile_handler
-from benchmarks.images import LEVEL, make_images
+from benchmarks.report import Section, table
+from benchmarks.running import Run, tell
+from benchmarks.samples import LEVEL, make_images
 from benchmarks.touching import CONTESTANTS
 from lazyarr.testing import ServerProcess
 
-__all__ = ["CODECS", "FULL", "QUICK", "FaultPlan", "Latency", "measure_faults"]
+__all__ = ["CODECS", "FaultPlan", "Latency", "measure", "measure_faults"]
 
 CODECS = ("none", "zstd", "zstd, crc32c")
 """Uncompressed; zstd alone; and what lazyarr writes, where only the pager checks the crc32c."""
 
 _KIB = 1024
 _SIDE = 256  # of the images that the units are filled with
+
+_LEGEND = """\
+Medians and, in brackets, 90th percentiles in microseconds, from before one element is read to after
+it has been; the median over the repetitions.  *sum* is `pread` + decompress + copy of the same
+chunk in one thread of Python, into memory that is there already; *sum, new pages* copies it into a
+memory object that has to find its pages first, as every install has to.  *lazyarr / sum* and
+*lazyarr / C* are ratios of medians.  The C handler reads uncompressed chunks only where libzstd's
+header was not there to compile against.  crc32c is checked by lazyarr alone.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +67,7 @@ class FaultPlan:
         return min(self.max_units, max(self.min_units, self.array_nbytes // unit_nbytes))
 
 
-FULL = FaultPlan(
+_FULL = FaultPlan(
     units_nbytes=tuple(n * _KIB for n in (4, 16, 64, 256, 1024, 4096)),
     array_nbytes=64 * _KIB**2,
     max_units=2048,
@@ -65,7 +76,7 @@ FULL = FaultPlan(
     max_touches=64,
     repeats=5,
 )
-QUICK = FaultPlan(
+_QUICK = FaultPlan(
     units_nbytes=(4 * _KIB, 64 * _KIB),
     array_nbytes=_KIB**2,
     max_units=16,
@@ -209,3 +220,43 @@ def _summary(codec: str, unit_nbytes: int, name: str, runs: list[_Samples]) -> L
         sum(len(run.nanoseconds) for run in runs),
         sum(run.checksum for run in runs),
     )
+
+
+def measure(data: Path, run: Run) -> Section:
+    """Measure all contestants on units of all sizes."""
+    found = []
+    for latency in measure_faults(data, run.plan(_FULL, _QUICK)):
+        tell(*latency[:5])
+        found.append(latency)
+    body = [_LEGEND]
+    for codec in CODECS:
+        body += [f"### Compression: {codec}", "", *_codec_table(found, codec)]
+    return Section("From touch to data", [latency._asdict() for latency in found], body)
+
+
+def _codec_table(latencies: Sequence[Latency], codec: str) -> list[str]:
+    by_unit: dict[int, dict[str, Latency]] = {}
+    for latency in latencies:
+        if latency.codec == codec:
+            by_unit.setdefault(latency.unit_nbytes, {})[latency.contestant] = latency
+    rows = [
+        (
+            f"{unit_nbytes >> 10} KiB",
+            *(_microseconds(row.get(name)) for name in CONTESTANTS),
+            *(_ratio(row, other) for other in ("C handler", "sum")),
+        )
+        for unit_nbytes, row in by_unit.items()
+    ]
+    return table(("unit", *CONTESTANTS, "lazyarr / C", "lazyarr / sum"), rows)
+
+
+def _ratio(row: dict[str, Latency], other: str) -> str:
+    if other not in row:
+        return "-"
+    return f"{row['lazyarr'].median_seconds / row[other].median_seconds:.2f}"
+
+
+def _microseconds(latency: Latency | None) -> str:
+    if latency is None:
+        return "-"
+    return f"{latency.median_seconds * 1e6:.1f} ({latency.p90_seconds * 1e6:.1f})"

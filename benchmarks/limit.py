@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.images import Images
 from benchmarks.places import ChunkPlace, chunk_places
-from benchmarks.readers import Array
+from benchmarks.samples import Array
 
 __all__ = ["LIMITS", "Limit"]
 
@@ -40,11 +40,11 @@ class Limit:
 
     def __init__(self, images: Images) -> None:
         size = images.size
-        self._shape = size.chunks
-        self._places = chunk_places(images.zarr, trailer_nbytes=_CRC32C_NBYTES)
+        self._shape, self._dtype = size.chunks, size.dtype
+        self._places = chunk_places(images.path("zarr"), trailer_nbytes=_CRC32C_NBYTES)
         self._files = {p.path: os.open(p.path, os.O_RDONLY) for p in self._places}
         longest = max(place.nbytes for place in self._places)
-        self._scratch = _Scratch(longest, 2 * size.chunk_rows * size.height * size.width)
+        self._scratch = _Scratch(longest, size.chunk_nbytes)
         self._pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
         self._hold()
 
@@ -71,7 +71,7 @@ class Limit:
 
     def chunk(self, number: int) -> Array:
         """Return a chunk's images, valid until this thread decodes another."""
-        return np.frombuffer(self.decode(number), np.uint16).reshape(self._shape)
+        return np.frombuffer(self.decode(number), self._dtype).reshape(self._shape)
 
 
 class _LimitFromFiles(Limit):

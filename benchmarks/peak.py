@@ -13,13 +13,21 @@ from typing import NamedTuple
 
 from benchmarks.images import Images, ImageSize, prepare_images, warm
 from benchmarks.readers import READERS, checksum, installed_readers
+from benchmarks.report import Section, table
+from benchmarks.running import Run, tell
 
-__all__ = ["Peak", "measure_peaks"]
+__all__ = ["Peak", "measure", "measure_peaks"]
 
 _MARK = "LAZYARR_BENCHMARK"
 _LIMIT = "128 MiB"
 _LIMITED = f"lazyarr, memory_limit={_LIMIT}"
 _PAUSE_SECONDS = 0.02
+_FULL = ImageSize(2048, 384, 384)
+_QUICK = ImageSize(256, 32, 32, shard_rows=128)
+_LEGEND = """\
+The most memory that all processes of a contestant had together during a scan by 64 rows, shared
+pages counted once (MiB), and what they had with the array open.
+"""
 
 
 class Peak(NamedTuple):
@@ -40,17 +48,26 @@ class Peak(NamedTuple):
     before_nbytes: int
 
 
-def measure_peaks(data: Path, size: ImageSize) -> Iterator[Peak]:
+def measure(data: Path, run: Run) -> Section:
+    """Measure all contestants once: how much memory is taken differs little from run to run."""
+    found = []
+    for peak in measure_peaks(prepare_images(data, _QUICK if run.is_quick else _FULL)):
+        tell(*peak)
+        found.append(peak)
+    rows = [(p.contestant, p.nbytes >> 20, p.before_nbytes >> 20) for p in found]
+    lines = table(("", "peak", "before"), rows)
+    return Section("Memory", [p._asdict() for p in found], [_LEGEND, *lines])
+
+
+def measure_peaks(images: Images) -> Iterator[Peak]:
     """Give the memory of all contestants, in a scan by 64 rows."""
-    images = prepare_images(data, size)
     warm(images.directory)
     for name in (*installed_readers(), _LIMITED):
         yield _watch(images, name)
 
 
 def _watch(images: Images, name: str) -> Peak:
-    size = {"n_images": images.size.n_images, "height": images.size.height}
-    job = {"directory": str(images.directory), "size": {**size, "width": images.size.width}}
+    job = images.job()
     mark = f"{_MARK}={os.getpid()}-{time.monotonic_ns()}"
     key, value = mark.split("=")
     process = subprocess.Popen(
@@ -89,7 +106,7 @@ def _resident_nbytes(mark: str) -> int:
 def main() -> None:
     """Scan when the driver says so."""
     job = json.loads(sys.argv[1])
-    images = Images(Path(job["directory"]), ImageSize(**job["size"]))
+    images = Images.of_job(job)
     name = job["contestant"]
     if name == _LIMITED:
         import lazyarr

@@ -11,11 +11,9 @@ import numpy as np
 
 from benchmarks.images import Images
 
-__all__ = ["READERS", "Array", "Reader", "checksum", "installed_readers"]
+__all__ = ["READERS", "Reader", "checksum", "installed_readers"]
 
 _CACHE_NBYTES = 4 << 30
-
-Array = np.ndarray[Any, Any]
 
 
 def checksum(rows: Any) -> int:
@@ -33,9 +31,12 @@ class Reader:
     ----------
     needs : str
         The package that must be installed.
+    form : str
+        What it reads of `Images`.
     """
 
-    needs: ClassVar[str] = "numpy"
+    needs: ClassVar[str]
+    form: ClassVar[str]
 
     def __init__(self, images: Images) -> None:
         raise NotImplementedError
@@ -70,31 +71,38 @@ class _Indexed(Reader):
 
 class _Lazyarr(_Indexed):
     needs = "lazyarr"
+    form = "zarr"
 
     def __init__(self, images: Images) -> None:
         import lazyarr
 
-        self.array = lazyarr.open(images.zarr)
+        self.array = lazyarr.open(images.path(self.form))
 
 
-class _LazyarrRaw(_Indexed):
+class _LazyarrRaw(_Lazyarr):
     """The plain array over the same memory: everything comes by page faults."""
 
-    needs = "lazyarr"
-
     def __init__(self, images: Images) -> None:
-        import lazyarr
+        super().__init__(images)
+        self.array = np.asarray(self.array)
 
-        self.array = np.asarray(lazyarr.open(images.zarr))
+
+class _LazyarrBlosc(_Lazyarr):
+    form = "blosc"
+
+
+class _LazyarrBloscRaw(_LazyarrRaw):
+    form = "blosc"
 
 
 class _Zarr(_Indexed):
     needs = "zarr"
+    form = "zarr"
 
     def __init__(self, images: Images) -> None:
         import zarr
 
-        self.array = zarr.open_array(os.fspath(images.zarr), mode="r")
+        self.array = zarr.open_array(os.fspath(images.path(self.form)), mode="r")
 
     def take(self, indices: Sequence[int]) -> Any:
         return self.array.oindex[np.array(indices)]
@@ -113,12 +121,13 @@ class _Zarrs(_Zarr):
 
 class _TensorStore(Reader):
     needs = "tensorstore"
+    form = "zarr"
     context: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, images: Images) -> None:
         import tensorstore
 
-        kvstore = {"driver": "file", "path": f"{images.zarr}/"}
+        kvstore = {"driver": "file", "path": f"{images.path(self.form)}/"}
         spec = {"driver": "zarr3", "kvstore": kvstore, "recheck_cached_data": "open"}
         context = tensorstore.Context(self.context)
         self.array = tensorstore.open(spec, context=context, read=True).result()
@@ -139,32 +148,41 @@ class _TensorStoreCached(_TensorStore):
 
 class _H5py(_Indexed):
     needs = "h5py"
+    form = "hdf5"
 
     def __init__(self, images: Images) -> None:
         import h5py
 
         # More slots than chunks: one that is hit twice drops what it held.
-        file = h5py.File(images.hdf5, "r", rdcc_nbytes=_CACHE_NBYTES, rdcc_nslots=100_003)
+        file = h5py.File(
+            images.path(self.form), "r", rdcc_nbytes=_CACHE_NBYTES, rdcc_nslots=100_003
+        )
         self.array = file["images"]
 
 
 class _Blosc2(_Indexed):
     needs = "blosc2"
+    form = "blosc2"
 
     def __init__(self, images: Images) -> None:
         import blosc2
 
-        self.array = blosc2.open(os.fspath(images.blosc2), mode="r")
+        self.array = blosc2.open(os.fspath(images.path(self.form)), mode="r")
 
 
 class _Memmap(_Indexed):
+    needs = "numpy"
+    form = "npy"
+
     def __init__(self, images: Images) -> None:
-        self.array = np.load(images.npy, mmap_mode="r")
+        self.array = np.load(images.path(self.form), mmap_mode="r")
 
 
 READERS: dict[str, type[Reader]] = {
     "lazyarr": _Lazyarr,
     "lazyarr, plain ndarray": _LazyarrRaw,
+    "lazyarr, blosc": _LazyarrBlosc,
+    "lazyarr, blosc, plain ndarray": _LazyarrBloscRaw,
     "zarr-python": _Zarr,
     "zarrs": _Zarrs,
     "TensorStore": _TensorStore,

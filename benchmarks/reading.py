@@ -12,7 +12,6 @@ import statistics
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from benchmarks.images import Images, ImageSize
@@ -152,7 +151,7 @@ def _limit_checksum(limit: Limit, size: ImageSize, rows: Iterable[int]) -> int:
 def main() -> None:
     """Measure what the driver says."""
     job = json.loads(sys.argv[1])
-    images = Images(Path(job["directory"]), ImageSize(**job["size"]))
+    images = Images.of_job(job)
     name, seed = job["contestant"], job["seed"]
     readings = {}
     for scenario in job["scenarios"]:

@@ -1,68 +1,120 @@
-"""``python -m benchmarks.remote``: lazyarr and its peers over HTTP and S3, Markdown on stdout.
-
-Every figure is of a fresh process; the contestants take turns; medians.  The server is
-`benchmarks.remote_server`, a process of its own on loopback.
-"""
+"""lazyarr and its peers over HTTP and S3, on loopback, with the answers held back."""
 
 from __future__ import annotations
 
-import argparse
-import json
-import shlex
 import statistics
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from benchmarks.images import Images, ImageSize, make_images, warm
-from benchmarks.machine import describe_machine, describe_versions
-from benchmarks.remote_reading import CONTESTANTS, LIMIT, SCENARIOS
+from benchmarks.images import Images, ImageSize, warm
+from benchmarks.remote_reading import CONTESTANTS, DECOMPRESS, POOL, SCENARIOS, can_read
+from benchmarks.report import Section, table
+from benchmarks.running import Run, in_turn, run_job, tell
+from benchmarks.samples import make_images
 
-_HERE = Path(__file__).parent
+__all__ = ["Case", "RemoteFigure", "RemotePlan", "measure", "measure_remote"]
+
 _MB = 10**6
-_NEEDS = {"lazyarr": "lazyarr", "zarr-python": "zarr", "TensorStore": "tensorstore"}
 _LEGEND = """\
-Seconds: the median, and in brackets the smallest and the largest.  The clock runs when the array
-is open and one row has been read.  *Connection pool* is aiohttp with 32 requests in flight that
+Seconds: the median, and in brackets the smallest and the largest.  The server is a process of its
+own on loopback, a thread for each connection, sendfile, every answer held back for the latency; the
+last case has a link of 125 MB/s for all connections together.  The clock runs when the array is
+open and one row has been read.  *Connection pool* is aiohttp with 32 requests in flight that
 fetches the same bytes and makes nothing of them: chunk by chunk for scattered chunks, 4 MiB at once
 for a scan.  *Decompress* is python-zstandard on all processors with everything in memory.  The
-checksums of all contestants were the same.  The machine is the client and the server at once.
+checksums of all contestants were the same.  The machine is the client and the server at once: with
+no limit to the link everybody is bound by its processors.
+
+zarrs reads HTTP through zarr-python's own store for fsspec; S3 it does not read through that, but
+through `zarr.storage.ObjectStore`, so there obstore takes the place of s3fs.  Scattered chunks it
+leaves to zarr-python's pipeline, on both.
+"""
+_SUMMARY_LEGEND = """\
+What the goals are about.  *Scattered*: seconds of lazyarr, in brackets how many times three
+latencies + decompression of the same chunks; *pool* is the same ratio for the connection pool, that
+is, of 64 requests on 32 connections and nothing else.  *Scan*: how much of what the connection pool
+carries lazyarr does.  *Beside peers*: how many times the fastest of them (less than 1: lazyarr is
+faster).
 """
 
 
 class Case(NamedTuple):
     """How the server is reached, and how slow it is."""
 
-    kind: str
+    protocol: str
     delay_seconds: float
     rate: float
 
     def __str__(self) -> str:
         rate = f", {self.rate / _MB:.0f} MB/s" if self.rate else ""
-        return f"{self.kind.upper()}, {1000 * self.delay_seconds:.0f} ms{rate}"
+        return f"{self.protocol.upper()}, {1000 * self.delay_seconds:.0f} ms{rate}"
 
 
-FULL = (
-    *(Case(kind, delay, 0) for kind in ("http", "s3") for delay in (0, 0.01, 0.05)),
-    Case("http", 0.05, 125 * _MB),
+@dataclass(frozen=True, slots=True)
+class RemotePlan:
+    """How much is measured: the images, in which cases, how often; in how many processes."""
+
+    size: ImageSize
+    cases: tuple[Case, ...]
+    repeats: int
+    is_fresh: bool = True
+
+
+_FULL = RemotePlan(
+    ImageSize(1024, 384, 384),
+    (
+        *(Case(name, delay, 0) for name in ("http", "s3") for delay in (0, 0.01, 0.05)),
+        Case("http", 0.05, 125 * _MB),
+    ),
+    repeats=3,
 )
-QUICK = (Case("http", 0.001, 0), Case("s3", 0.001, 0))
+_QUICK = RemotePlan(
+    ImageSize(256, 32, 32, shard_rows=64),
+    (Case("http", 0.001, 0), Case("s3", 0.001, 0)),
+    repeats=1,
+    is_fresh=False,
+)
+
+
+class RemoteFigure(NamedTuple):
+    """What one contestant needed for one scenario.
+
+    Attributes
+    ----------
+    case : str
+        Of the server.
+    delay_seconds : float
+        How long each answer was held back.
+    scenario, contestant : str
+        What, and who.
+    seconds : float
+        The median.
+    spread : tuple of float
+        The smallest and the largest.
+    """
+
+    case: str
+    delay_seconds: float
+    scenario: str
+    contestant: str
+    seconds: float
+    spread: tuple[float, float]
 
 
 def _prepare(data: Path, size: ImageSize) -> Images:
     """Return the images as lazyarr itself stores them, made now if they are not there."""
     import lazyarr
 
-    name = "x".join(map(str, (*size.shape, size.chunk_rows, size.shard_rows)))
-    images = Images(data / f"remote-{name}", size)
-    if not images.zarr.exists():
+    images = Images(data / f"remote-{size.name()}", size)
+    path = images.path("zarr")
+    if not path.exists():
         pixels = make_images(*size.shape, seed=1)
-        lazyarr.save(images.zarr, pixels, chunks=size.chunks, shards=size.shards)
+        lazyarr.save(path, pixels, chunks=size.chunks, shards=size.shards)
     warm(images.directory)
     return images
 
@@ -77,88 +129,80 @@ def _serve(directory: Path, case: Case) -> Iterator[str]:
         text=True,
     ) as server:
         assert server.stdout is not None
-        yield f"http://127.0.0.1:{server.stdout.readline().strip()}"
-        server.kill()
+        try:
+            yield f"http://127.0.0.1:{server.stdout.readline().strip()}"
+        finally:
+            server.kill()
 
 
-def _read(images: Images, case: Case, endpoint: str, name: str, scenario: str, seed: int) -> Any:
-    job = {
-        "kind": case.kind,
-        "endpoint": endpoint,
-        "path": f"{images.directory.name}/{images.zarr.name}",
-        "directory": str(images.zarr),
-        "contestant": name,
-        "scenario": scenario,
-        "shape": images.size.shape,
-        "chunk_rows": images.size.chunk_rows,
-        "seed": seed,
-    }
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.remote_reading", json.dumps(job)],
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-        timeout=600,
-    )
-    return json.loads(done.stdout)
-
-
-def measure(images: Images, case: Case, repeats: int) -> dict[str, dict[str, list[float]]]:
-    """Return the seconds of each contestant, by scenario."""
-    names = [name for name in CONTESTANTS if find_spec(_NEEDS.get(name, "aiohttp"))]
-    seconds: dict[str, dict[str, list[float]]] = {s: {n: [] for n in names} for s in SCENARIOS}
+def measure_remote(images: Images, case: Case, plan: RemotePlan) -> Iterator[RemoteFigure]:
+    """Give the figures of all contestants in one case; they take turns."""
+    names = [name for name in CONTESTANTS if can_read(name, case.protocol)]
+    seconds: dict[tuple[str, str], list[float]] = {(s, n): [] for s in SCENARIOS for n in names}
+    checksums: dict[tuple[str, int], set[int | None]] = {}
+    groups = [(scenario,) for scenario in SCENARIOS] if plan.is_fresh else [SCENARIOS]
     with _serve(images.directory.parent, case) as endpoint:
-        for seed in range(repeats):
-            turn = seed % len(names)
-            for scenario in SCENARIOS:
-                checksums = set()
-                for name in names[turn:] + names[:turn]:
-                    found = _read(images, case, endpoint, name, scenario, seed)
-                    seconds[scenario][name].append(found["seconds"])
-                    checksums.add(found["checksum"])
-                if len(checksums - {None}) != 1:
-                    raise ValueError(f"the contestants have read different things: {scenario}")
-    return seconds
+        server = {"protocol": case.protocol, "endpoint": endpoint}
+        for seed in range(plan.repeats):
+            for scenarios in groups:
+                for name in in_turn(names, seed):
+                    job = {**images.job(), **server, "contestant": name}
+                    job |= {"scenarios": scenarios, "seed": seed}
+                    for scenario, reading in run_job("remote_reading", job).items():
+                        seconds[scenario, name].append(reading["seconds"])
+                        checksums.setdefault((scenario, seed), set()).add(reading["checksum"])
+    for key, found in checksums.items():
+        if len(found - {None}) != 1:
+            raise ValueError(f"the contestants have read different things: {key}")
+    for (scenario, name), each in seconds.items():
+        median, spread = statistics.median(each), (min(each), max(each))
+        yield RemoteFigure(str(case), case.delay_seconds, scenario, name, median, spread)
 
 
-def _render(case: Case, seconds: dict[str, dict[str, list[float]]]) -> str:
-    lines = [f"### {case}", "", "| | " + " | ".join(SCENARIOS) + " |"]
-    lines.append("|---" * (len(SCENARIOS) + 1) + "|")
-    for name in seconds[SCENARIOS[0]]:
-        cells = [_cell(seconds[scenario][name]) for scenario in SCENARIOS]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    scan = seconds["scan"]
-    share = statistics.median(scan[LIMIT]) / statistics.median(scan["lazyarr"])
-    lines += ["", f"lazyarr's scan carries {share:.2f} of what the connection pool does.", ""]
-    return "\n".join(lines)
+def measure(data: Path, run: Run) -> Section:
+    """Measure all contestants in all cases."""
+    plan = run.plan(_FULL, _QUICK)
+    images = _prepare(data, plan.size)
+    body = [f"{plan.size}, zstd 3 with crc32c; medians of {plan.repeats}.", "", _LEGEND]
+    figures: list[RemoteFigure] = []
+    summary = []
+    for case in plan.cases:
+        found = list(measure_remote(images, case, plan))
+        tell(*found)
+        figures += found
+        summary.append(_summary(case, found))
+        body += [f"### {case}", "", *_table(found)]
+    head = ("", "scattered", "pool", "beside peers", "scan", "beside peers")
+    body += ["### Round trips, and what the pool carries", "", _SUMMARY_LEGEND]
+    body += table(head, summary)
+    return Section("Remote", [figure._asdict() for figure in figures], body)
 
 
-def _cell(values: Sequence[float]) -> str:
-    return f"{statistics.median(values):.3f} ({min(values):.3f}-{max(values):.3f})"
+def _table(found: Sequence[RemoteFigure]) -> list[str]:
+    cells = {
+        (f.contestant, f.scenario): f"{f.seconds:.3f} ({f.spread[0]:.3f}-{f.spread[1]:.3f})"
+        for f in found
+    }
+    names = dict.fromkeys(f.contestant for f in found)
+    return table(("", *SCENARIOS), [(n, *(cells[n, s] for s in SCENARIOS)) for n in names])
 
 
-def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.remote", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="tiny sizes: shows that it works")
-    parser.add_argument("--data", type=Path, help="where the data is kept; benchmarks/data")
-    parser.add_argument("--repeats", type=int, default=5, help="how often each is measured")
-    return parser.parse_args()
+def _summary(case: Case, found: Sequence[RemoteFigure]) -> tuple[str, ...]:
+    seconds = {(f.scenario, f.contestant): f.seconds for f in found}
+    scattered, scan = SCENARIOS
+    bound = 3 * case.delay_seconds + seconds[scattered, DECOMPRESS]
+    peers = {f.contestant for f in found} - {POOL, DECOMPRESS, "lazyarr"}
 
+    def beside(scenario: str) -> str:
+        fastest = min(seconds[scenario, peer] for peer in peers)
+        return f"{seconds[scenario, 'lazyarr'] / fastest:.2f}"
 
-def main() -> None:
-    """Run what the command line asks for."""
-    options = _parse()
-    size = ImageSize(256, 32, 32, shard_rows=64) if options.quick else ImageSize(1024, 384, 384)
-    repeats = 1 if options.quick else options.repeats
-    print("## Remote", "", f"`{shlex.join(['python', '-m', 'benchmarks.remote', *sys.argv[1:]])}`")
-    print("", *(f"- {name}: {value}" for name, value in describe_machine().items()), sep="\n")
-    print(f"- versions: {describe_versions()}", "", _LEGEND, sep="\n")
-    with tempfile.TemporaryDirectory() as scratch:
-        data = options.data or (Path(scratch) if options.quick else _HERE / "data")
-        images = _prepare(data.resolve(), size)
-        for case in QUICK if options.quick else FULL:
-            print(_render(case, measure(images, case, repeats)), flush=True)
-
-
-if __name__ == "__main__":
-    main()
+    took = seconds[scattered, "lazyarr"]
+    return (
+        str(case),
+        f"{took:.3f} ({took / bound:.2f})",
+        f"{seconds[scattered, POOL] / bound:.2f}",
+        beside(scattered),
+        f"{seconds[scan, POOL] / seconds[scan, 'lazyarr']:.2f}",
+        beside(scan),
+    )

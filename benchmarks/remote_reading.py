@@ -10,38 +10,47 @@ import json
 import random
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.images import Images
 from benchmarks.places import ChunkPlace, chunk_places
 from benchmarks.readers import checksum
 
-__all__ = ["CONTESTANTS", "LIMIT", "SCENARIOS"]
+__all__ = ["CONTESTANTS", "DECOMPRESS", "POOL", "SCENARIOS", "can_read"]
 
 SCENARIOS = ("64 scattered chunks", "scan")
-LIMIT = "limit: connection pool"
+POOL = "limit: connection pool"
+DECOMPRESS = "limit: decompress"
 _N_SCATTERED = 64
 _CONNECTIONS = 32
 _PIECE_NBYTES = 4 << 20
 _CREDENTIALS = {"key": "testing", "secret": "testing"}
-
-Array = np.ndarray[Any, Any]
+_REGION = "us-east-1"
 
 
 def _s3_options(job: dict[str, Any]) -> dict[str, Any]:
-    client = {"region_name": "us-east-1"}
+    client = {"region_name": _REGION}
     return {**_CREDENTIALS, "endpoint_url": job["endpoint"], "client_kwargs": client}
 
 
+def _path(job: dict[str, Any]) -> str:
+    """Return bucket and key of the array: the server knows the directory above the images."""
+    path = Images.of_job(job).path("zarr")
+    return str(path.relative_to(path.parent.parent))
+
+
 def _url_and_options(job: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Return what fsspec needs; the bucket is the directory that is served."""
-    if job["kind"] == "s3":
-        return f"s3://{job['path']}", _s3_options(job)
-    return f"{job['endpoint']}/{job['path']}", {}
+    """Return what fsspec needs."""
+    if job["protocol"] == "s3":
+        return f"s3://{_path(job)}", _s3_options(job)
+    return f"{job['endpoint']}/{_path(job)}", {}
 
 
 class _Lazyarr:
@@ -50,6 +59,9 @@ class _Lazyarr:
 
         url, options = _url_and_options(job)
         self.array = lazyarr.open(url, storage_options=options or None)
+
+    def begin(self) -> None:
+        self.array[0]
 
     def take(self, rows: Sequence[int]) -> Any:
         return self.array[list(rows)]
@@ -62,11 +74,17 @@ class _Lazyarr:
 class _Zarr:
     def __init__(self, job: dict[str, Any]) -> None:
         import zarr
+
+        self.array: Any = zarr.open_array(self._store(job), mode="r")
+
+    def _store(self, job: dict[str, Any]) -> Any:
         from zarr.storage import FsspecStore
 
         url, options = _url_and_options(job)
-        store = FsspecStore.from_url(url, storage_options={**options}, read_only=True)
-        self.array: Any = zarr.open_array(store, mode="r")
+        return FsspecStore.from_url(url, storage_options=options, read_only=True)
+
+    def begin(self) -> None:
+        self.array[0]
 
     def take(self, rows: Sequence[int]) -> Any:
         return self.array.oindex[np.array(rows)]
@@ -75,23 +93,55 @@ class _Zarr:
         return self.array[:]
 
 
+class _Zarrs(_Zarr):
+    def __init__(self, job: dict[str, Any]) -> None:
+        import zarr
+        import zarrs  # noqa: F401 - registers the pipeline
+
+        zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"})
+        # It makes another client of the store's configuration, and says so.
+        warnings.filterwarnings("ignore", "Successfully reconstructed", RuntimeWarning)
+        super().__init__(job)
+
+    def _store(self, job: dict[str, Any]) -> Any:
+        if job["protocol"] != "s3":
+            return super()._store(job)
+        from obstore.store import S3Store
+        from zarr.storage import ObjectStore
+
+        bucket, _, prefix = _path(job).partition("/")
+        store = S3Store(
+            bucket,
+            prefix=prefix,
+            endpoint=job["endpoint"],
+            access_key_id=_CREDENTIALS["key"],
+            secret_access_key=_CREDENTIALS["secret"],
+            region=_REGION,
+            client_options={"allow_http": True},
+        )
+        return ObjectStore(store, read_only=True)
+
+
 class _TensorStore:
     def __init__(self, job: dict[str, Any]) -> None:
         import tensorstore
 
         kvstore: dict[str, Any] = {"driver": "http", "base_url": _url_and_options(job)[0] + "/"}
-        if job["kind"] == "s3":
-            bucket, _, path = job["path"].partition("/")
+        if job["protocol"] == "s3":
+            bucket, _, path = _path(job).partition("/")
             kvstore = {
                 "driver": "s3",
                 "bucket": bucket,
                 "path": f"{path}/",
                 "endpoint": job["endpoint"],
-                "aws_region": "us-east-1",
+                "aws_region": _REGION,
                 "aws_credentials": {"type": "anonymous"},
             }
         spec = {"driver": "zarr3", "kvstore": kvstore, "recheck_cached_data": "open"}
         self.array = tensorstore.open(spec, read=True).result()
+
+    def begin(self) -> None:
+        self.array[0].read().result()
 
     def take(self, rows: Sequence[int]) -> Any:
         return self.array[np.array(rows)].read().result()
@@ -104,11 +154,14 @@ class _Pool:
     """aiohttp on its own: the encoded bytes of the chunks, and nothing is made of them."""
 
     def __init__(self, job: dict[str, Any]) -> None:
-        self._job = job
-        self._shape: tuple[int, ...] = tuple(job["shape"])
-        self._chunk_rows: int = job["chunk_rows"]
-        self._directory = Path(job["directory"])
+        images = Images.of_job(job)
+        self._base = f"{job['endpoint']}/{_path(job)}"
+        self._chunk_rows = images.size.chunk_rows
+        self._directory = images.path("zarr")
         self._places = chunk_places(self._directory)
+
+    def begin(self) -> None:
+        self.take([0])
 
     def take(self, rows: Sequence[int]) -> Any:
         places = [self._places[row // self._chunk_rows] for row in rows]
@@ -126,12 +179,14 @@ class _Pool:
         import aiohttp
 
         free = asyncio.Semaphore(_CONNECTIONS)
-        base = f"{self._job['endpoint']}/{self._job['path']}"
 
         async def read(session: aiohttp.ClientSession, place: ChunkPlace) -> None:
             key = Path(place.path).relative_to(self._directory)
             given = f"bytes={place.offset}-{place.offset + place.nbytes - 1}"
-            async with free, session.get(f"{base}/{key}", headers={"Range": given}) as response:
+            async with (
+                free,
+                session.get(f"{self._base}/{key}", headers={"Range": given}) as response,
+            ):
                 assert len(await response.read()) == place.nbytes
 
         async with aiohttp.ClientSession() as session:
@@ -144,13 +199,17 @@ class _Decoder:
     """The same chunks, in memory already, decompressed on all processors."""
 
     def __init__(self, job: dict[str, Any]) -> None:
-        self._chunk_rows: int = job["chunk_rows"]
-        places = chunk_places(Path(job["directory"]), trailer_nbytes=4)
+        images = Images.of_job(job)
+        self._chunk_rows = images.size.chunk_rows
+        places = chunk_places(images.path("zarr"), trailer_nbytes=4)
         self._chunks = []
         for place in places:
             with open(place.path, "rb") as file:
                 file.seek(place.offset)
                 self._chunks.append(file.read(place.nbytes))
+
+    def begin(self) -> None:
+        self.take([0])
 
     def take(self, rows: Sequence[int]) -> Any:
         return self._decode([self._chunks[row // self._chunk_rows] for row in rows])
@@ -172,30 +231,44 @@ class _Decoder:
 
 
 CONTESTANTS: dict[str, Any] = {
-    LIMIT: _Pool,
-    "limit: decompress": _Decoder,
+    POOL: _Pool,
+    DECOMPRESS: _Decoder,
     "lazyarr": _Lazyarr,
     "zarr-python": _Zarr,
+    "zarrs": _Zarrs,
     "TensorStore": _TensorStore,
 }
+_NEEDS = {"zarr-python": ("zarr",), "zarrs": ("zarr", "zarrs"), "TensorStore": ("tensorstore",)}
+
+
+def can_read(name: str, protocol: str) -> bool:
+    """Return whether everything is installed that a contestant needs."""
+    needs = _NEEDS.get(name, ("aiohttp",))
+    if protocol == "s3":
+        needs = (*needs, "obstore" if name == "zarrs" else "s3fs")
+    return all(find_spec(package) for package in needs)
 
 
 def main() -> None:
     """Measure what the driver says, after one row has been read: all is imported and connected."""
     job = json.loads(sys.argv[1])
     contestant = CONTESTANTS[job["contestant"]](job)
-    n_rows, chunk_rows = job["shape"][0], job["chunk_rows"]
-    contestant.take([0])
+    size = Images.of_job(job).size
+    n_rows, chunk_rows = size.n_images, size.chunk_rows
+    contestant.begin()
     choose = random.Random(job["seed"])
     chunks = range(1, n_rows // chunk_rows)
     rows = [c * chunk_rows for c in sorted(choose.sample(chunks, min(_N_SCATTERED, len(chunks))))]
-    begin = time.perf_counter()
-    found = contestant.take(rows) if job["scenario"] == SCENARIOS[0] else contestant.scan()
-    seconds = time.perf_counter() - begin
-    if isinstance(found, float):
-        print(json.dumps({"seconds": found, "checksum": None}))
-    else:
-        print(json.dumps({"seconds": seconds, "checksum": checksum(found) % 2**64}))
+    readings = {}
+    for scenario in job["scenarios"]:
+        begin = time.perf_counter()
+        found = contestant.take(rows) if scenario == SCENARIOS[0] else contestant.scan()
+        seconds = time.perf_counter() - begin
+        if isinstance(found, float):  # a limit, which has taken the time itself
+            readings[scenario] = {"seconds": found, "checksum": None}
+        else:
+            readings[scenario] = {"seconds": seconds, "checksum": checksum(found) % 2**64}
+    print(json.dumps(readings))
 
 
 if __name__ == "__main__":
