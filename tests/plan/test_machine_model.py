@@ -330,12 +330,12 @@ class MemoryMachine(RuleBasedStateMachine):
         limit = self.world.machine.limit_nbytes
         room = max(limit - loading, limit // 2) + largest
         assert self.world.machine.resident_nbytes - kept <= room
-        assert self.world.machine.resident_nbytes <= self.world.machine._room.shared_nbytes
+        assert self.world.machine.resident_nbytes <= self.world.machine._memory.room.shared_nbytes
 
     @invariant()
     def all_memory_is_counted(self) -> None:
         """Every page in a memory object, and every share that is kept for one."""
-        room = self.world.machine._room
+        room = self.world.machine._memory.room
         shared = private = kept = 0
         for region, memory in self.world.memories.items():
             state, geometry = self.world.state(region), memory.geometry
@@ -388,10 +388,10 @@ class MemoryMachine(RuleBasedStateMachine):
             world.tell_exit(client)
         assert not world.memories
         assert world.machine.resident_nbytes == 0
-        left = world.machine._room._asdict() | {"limit_nbytes": 0}
+        left = world.machine._memory.room._asdict() | {"limit_nbytes": 0}
         assert left == Room(0)._asdict(), "memory is counted that nobody has"
-        assert world.machine._asked_nbytes == 0
-        assert world.machine._lookahead.unread_nbytes == 0
+        assert world.machine._requests.asked_nbytes == 0
+        assert world.machine._memory.lookahead.unread_nbytes == 0
 
 
 TestMemory = MemoryMachine.TestCase

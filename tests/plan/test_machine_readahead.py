@@ -144,7 +144,7 @@ def test_readahead_that_turns_out_wrong_is_counted():
         world.request(client, region, Span(unit, unit + 1), Span(0, 0))
         settle(world)
     assert world.machine.counters["ahead_evicted"] > 0
-    assert world.machine._lookahead.unread_nbytes == 0
+    assert world.machine._memory.lookahead.unread_nbytes == 0
 
 
 def test_reader_that_stopped_does_not_keep_others_from_reading_ahead():
@@ -199,7 +199,7 @@ def test_failure_of_what_was_read_ahead_is_nobodys():
         world.read_faults()
     world.finish(region, 2, fail=True)
     assert commands(world, m.Poison) == []
-    assert world.machine._lookahead.unread_nbytes == 0
+    assert world.machine._memory.lookahead.unread_nbytes == 0
     scan(world, client, region, range(2, 3))
     assert outcomes(world) == ["read"] * 3
 
