@@ -210,7 +210,13 @@ def request(region: Holder, units: Sequence[Span]) -> bool:
 
 
 def as_rows(key: Any) -> np.ndarray[Any, Any] | None:
-    """Return the leading part of an advanced index as an array; None when it is something else."""
+    """Return the leading part of an advanced index as an array; None when it is something else.
+
+    Raises
+    ------
+    IndexError
+        For numbers that are no integers: nothing is to be loaded for what NumPy refuses.
+    """
     first = key[0] if isinstance(key, tuple) and key else key
     if isinstance(first, slice) or first is None or first is Ellipsis or isinstance(first, tuple):
         return None
@@ -219,4 +225,6 @@ def as_rows(key: Any) -> np.ndarray[Any, Any] | None:
     rows = np.asarray(first)
     if rows.dtype == bool or np.issubdtype(rows.dtype, np.integer):
         return rows
-    return np.zeros(0, np.intp) if rows.size == 0 else None
+    if rows.size and rows.dtype.kind in "fc":
+        _ = np.empty(0)[first]  # in NumPy's words
+    return None if rows.size else np.zeros(0, np.intp)

@@ -309,6 +309,16 @@ def test_a_chunk_that_reaches_far_beyond_its_array_is_refused(tmp_path):
         lazyarr.open(url)
 
 
+@pytest.mark.parametrize("key", [1.5, np.nan, [1.0, 2.0], np.array([0.5])], ids=str)
+def test_nothing_is_loaded_for_an_index_that_is_no_integer(x, key):
+    """The error comes at once, and from prefetch too."""
+    with pytest.raises(IndexError, match="integer"):
+        x[key]
+    with pytest.raises(IndexError, match="integer"):
+        x.prefetch(key)
+    assert x.residency().resident_units == 0
+
+
 def test_a_unit_larger_than_the_limit_is_refused(url):
     """Opening says which limit and which size do not go together."""
     with (
@@ -318,6 +328,7 @@ def test_a_unit_larger_than_the_limit_is_refused(url):
         lazyarr.open(url)
 
 
+@memory_only
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="PEP 688 is of Python 3.12")
 def test_who_takes_the_buffer_gets_what_is_loaded(url):
     """A system call could not wait for it."""
