@@ -111,6 +111,8 @@ class Dataset(Mapping[str, Any]):
             When there is none; also a `KeyError`.
         FormatError
             When lazyarr can not map it.
+        TypeError
+            When the name is no str.
         """
         from lazyarr.client.hierarchy import join_path
 
@@ -121,6 +123,12 @@ class Dataset(Mapping[str, Any]):
             if path not in self._opened:
                 self._opened[path] = _open_node(self._opening, path)
             return self._opened[path]
+
+    def __contains__(self, name: object) -> bool:
+        """Return whether there is an array or group of this name, without opening it."""
+        from lazyarr.client.hierarchy import join_path
+
+        return isinstance(name, str) and self._opening.hierarchy.exists(join_path(self.path, name))
 
     def __iter__(self) -> Iterator[str]:
         """Give the names of the arrays and groups directly below."""

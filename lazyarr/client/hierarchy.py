@@ -29,11 +29,19 @@ _METADATA = ("zarr.json", ".zarray", ".zgroup")
 def join_path(*parts: str) -> str:
     """Return one path from several, without empty parts.
 
+    Raises
+    ------
+    TypeError
+        When a part is no str.
+
     Examples
     --------
     >>> join_path("", "a/", "b")
     'a/b'
     """
+    for part in parts:
+        if not isinstance(part, str):
+            raise TypeError(f"arrays and groups are named by str; found {part!r:.80}")
     return "/".join(name for part in parts for name in part.split("/") if name)
 
 
@@ -87,9 +95,9 @@ class Hierarchy:
             below = (name[len(start) :] for name in self._known if name.startswith(start))
             return tuple(sorted({name for name in below if name and "/" not in name}))
         names = self.store.list_names(path)
-        return tuple(name for name in names if self._exists(join_path(path, name)))
+        return tuple(name for name in names if self.exists(join_path(path, name)))
 
-    def _exists(self, path: str) -> bool:
+    def exists(self, path: str) -> bool:
         """Return whether there is a node, also one that can not be mapped."""
         if path in self._known:
             return True

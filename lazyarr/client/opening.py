@@ -164,5 +164,5 @@ def _check_mode(mode: str, memory: str | None) -> None:
 
 def _absolute(url: str | os.PathLike[str]) -> str:
     """Return a URL that means the same in a process with another working directory."""
-    text = os.fspath(url)
+    text = os.fsdecode(url)
     return text if "://" in text or "::" in text else os.path.abspath(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from lazyarr.errors import StoreError
@@ -14,7 +15,7 @@ from lazyarr.store.retry import RetryingStore
 from lazyarr.store.urls import local_path
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from lazyarr.store.base import Store, WritableStore
 
@@ -48,6 +49,8 @@ def open_store(
     StoreError
         When the protocol is not known, its package is not installed, or the
         options are not right.
+    TypeError
+        When the options are no mapping.
 
     Examples
     --------
@@ -59,6 +62,10 @@ def open_store(
     True
     """
     path = local_path(url)
+    if not isinstance(storage_options, Mapping | None):
+        raise TypeError(
+            f"storage_options are a mapping, as {{'anon': True}}; found {storage_options!r:.80}"
+        )
     options: dict[str, Any] = dict(storage_options or {})
     if path is not None:
         if HAS_DIRECTORY_DESCRIPTORS:

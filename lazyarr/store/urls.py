@@ -22,7 +22,7 @@ def local_path(url: str | os.PathLike[str]) -> str | None:
     True
     """
     if not isinstance(url, str):
-        return os.fsdecode(os.fspath(url))
+        return os.fsdecode(url)
     if "::" in url:
         return None
     for scheme in ("file://", "local://"):
