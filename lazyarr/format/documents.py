@@ -80,7 +80,7 @@ def array_document(
         "chunk_key_encoding": _named("default", separator="/"),
         "fill_value": fill_document(dtype, encode_fill(dtype, fill_value)),
         "codecs": _codecs(dtype, chunks, compress, sharded=shards is not None),
-        "attributes": dict(attributes or {}),
+        "attributes": _members(attributes),
     }
     # TensorStore refuses null where there are none.
     if dimension_names is not None:
@@ -139,7 +139,7 @@ def group_document(
     members: dict[str, Any] = {
         "zarr_format": 3,
         "node_type": "group",
-        "attributes": dict(attributes or {}),
+        "attributes": _members(attributes),
     }
     if consolidated is not None:
         members["consolidated_metadata"] = {
@@ -163,6 +163,14 @@ def resized_document(document: bytes, shape: tuple[int, ...]) -> bytes:
     # As it was includes what JSON does not have: other writers put NaN into attributes,
     # and halves of characters, which no encoding but their escapes can hold.
     return json.dumps(members, ensure_ascii=False).encode("utf-8", "backslashreplace")
+
+
+def _members(attributes: Mapping[str, Any] | None) -> dict[str, Any]:
+    if not isinstance(attributes, Mapping | None):
+        raise FormatError(
+            f"attributes are {shown(attributes)}; give a mapping of names to what JSON can hold"
+        )
+    return dict(attributes or {})
 
 
 def _dump(members: dict[str, Any]) -> bytes:

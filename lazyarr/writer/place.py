@@ -59,12 +59,13 @@ class Place(Protocol):
         ...
 
 
-def refuse_existing(url: str) -> FileExistsError:
-    """Return the error for a place that is taken."""
-    return FileExistsError(
-        f"cannot write {url}: there is something already; choose another place, or pass "
-        "overwrite=True to replace a store"
-    )
+def refuse_existing(url: str, *, is_store: bool) -> FileExistsError:
+    """Return the error for a place that is taken, by a store or by something else."""
+    if is_store:
+        remedy = "there is a store already; choose another place, or pass overwrite=True"
+    else:
+        remedy = "there is something that is no store; choose another place, or take it away"
+    return FileExistsError(f"cannot write {url}: {remedy}")
 
 
 class StorePlace:
@@ -167,7 +168,7 @@ class NewPrefix(StorePlace):
         is_store = any(name in METADATA_NAMES for name in names)
         is_partial = not is_store and _MARKER in names
         if names and not is_partial and not (is_store and overwrite):
-            raise refuse_existing(self.url)
+            raise refuse_existing(self.url, is_store=is_store)
         store.write(_MARKER, b"")
         self._delete_all(names)
 

@@ -147,13 +147,14 @@ class StagedDirectory(StorePlace):
 
 
 def _refuse_others(path: str, url: str, *, overwrite: bool) -> None:
+    is_store = False
     if os.path.isdir(path):
         names = os.listdir(path)
         is_store = any(name in METADATA_NAMES for name in names)
         if not names or (is_store and overwrite):
             return
     if os.path.lexists(path):
-        raise refuse_existing(url)
+        raise refuse_existing(url, is_store=is_store)
 
 
 def _make_partial(prefix: str) -> tuple[str, int]:

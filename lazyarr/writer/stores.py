@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import operator
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -124,12 +125,11 @@ class Writer:
         ValueError
             The name is not one that Zarr allows, or the writer is closed.
         """
-        lengths = (shape,) if isinstance(shape, int) else tuple(shape)
         example = as_source(numpy.empty(0, dtype), name=name)
         plan = functools.partial(
             plan_array,
             name,
-            shape=tuple(int(length) for length in lengths),
+            shape=_lengths(shape),
             dtype=example.dtype,
             chunks=chunks,
             shards=shards,
@@ -180,6 +180,18 @@ class Writer:
         Elements of arrays that existed before, and were given new values, may have them.
         """
         self._session.abort()
+
+
+def _lengths(shape: int | Sequence[int]) -> tuple[int, ...]:
+    """Return a shape that may be a number alone."""
+    try:
+        given = shape if isinstance(shape, Iterable) else (shape,)
+        return tuple(map(operator.index, given))
+    except TypeError:
+        raise TypeError(
+            f"shape is {shape!r:.80}; give a whole number for each axis, 0 for a leading axis "
+            "that grows"
+        ) from None
 
 
 def create(

@@ -59,6 +59,7 @@ def test_automatic_shapes_are_the_documented_ones():
         ({"chunks": (2, 3), "shards": (3, 3)}, "divide"),
         ({"dimension_names": ["a"]}, "dimension_names"),
         ({"attributes": {"a": {1, 2}}}, "JSON"),
+        ({"attributes": [1]}, "give a mapping"),
         ({"attributes": {"a": float("nan")}}, "JSON"),
         ({"fill_value": "a"}, "fill_value"),
         ({"fill_value": -1}, "fill_value"),

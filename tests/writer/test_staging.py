@@ -72,7 +72,7 @@ def test_what_is_no_store_is_never_replaced(tmp_path, kind, overwrite):
     else:
         (tmp_path / "loop").symlink_to("x")
         path.symlink_to("loop")
-    with pytest.raises((FileExistsError, StoreError)):
+    with pytest.raises((FileExistsError, StoreError), match=r"is no store|symbolic links"):
         StagedDirectory(str(path), overwrite=overwrite)
     assert partials(tmp_path) == []
     assert os.path.lexists(path)

@@ -539,6 +539,16 @@ def test_attributes_that_json_does_not_have_survive_an_append(tmp_path):
     assert repr(json.loads(path.read_bytes())) == repr({**members, "shape": [9]})
 
 
+@pytest.mark.parametrize("shape", [(1.5,), 2.0, (None, 5), "12", None], ids=str)
+def test_lengths_are_whole_numbers(tmp_path, shape):
+    """Nothing is rounded; NumPy's integers are taken as any others."""
+    with lazyarr.create(tmp_path / "x.zarr") as writer:
+        with pytest.raises(TypeError, match="give a whole number for each axis"):
+            writer.create_array("x", shape=shape, dtype="u1")
+        assert writer.create_array("y", shape=np.int64(3), dtype="u1").shape == (3,)
+        assert writer.create_array("z", shape=np.array([3, 4]), dtype="u1").shape == (3, 4)
+
+
 def test_chunks_that_become_fill_are_taken_away(tmp_path):
     """Replacing everything by the fill value leaves no object."""
     lazyarr.save(tmp_path / "x.zarr", np.ones((10, 7)), chunks=(2, 7), shards=(4, 7))
