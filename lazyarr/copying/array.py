@@ -62,7 +62,7 @@ class CopyArray(StoredAttributes, NDArrayOperatorsMixin):
 
     _stored: StoredArray
     _phantom: Phantom
-    dtype: np.dtype[Any]
+    _dtype: np.dtype[Any]
 
     def __init__(self, *_: Any, **__: Any) -> None:
         raise TypeError("CopyArray is made by lazyarr.open(...), not by calling it")
@@ -70,7 +70,7 @@ class CopyArray(StoredAttributes, NDArrayOperatorsMixin):
     @classmethod
     def _over(cls, stored: StoredArray, phantom: Phantom, dtype: np.dtype[Any]) -> CopyArray:
         array = cls.__new__(cls)
-        array._stored, array._phantom, array.dtype = stored, phantom, dtype
+        array._stored, array._phantom, array._dtype = stored, phantom, dtype
         return array
 
     def _view(self, phantom: Phantom) -> CopyArray:
@@ -81,6 +81,11 @@ class CopyArray(StoredAttributes, NDArrayOperatorsMixin):
     @property
     def _source(self) -> ArrayNode:
         return self._stored.node
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """What the elements are."""
+        return self._dtype
 
     @property
     def shape(self) -> tuple[int, ...]:

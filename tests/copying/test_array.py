@@ -372,3 +372,10 @@ def test_evicting_forgets_what_is_on_its_way(damaged):
     damaged.damage(*range(16))
     with pytest.raises(lazyarr.ChunkError):
         x[0]
+
+
+def test_what_an_array_is_can_not_be_set(x):
+    """As its shape: another type would be given to what is read by the old one."""
+    for name in ("dtype", "shape"):
+        with pytest.raises(AttributeError, match=f"{name!r} of 'CopyArray' object has no setter"):
+            setattr(x, name, getattr(x, name))
