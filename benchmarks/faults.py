@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import statistics
 from collections.abc import Iterator, Sequence
@@ -15,14 +14,12 @@ from typing import Any, NamedTuple
 from benchmarks.handler import can_decompress, compile_handler
 from benchmarks.report import Section, table
 from benchmarks.running import Run, tell
-from benchmarks.samples import LEVEL, make_images
+from benchmarks.samples import make_images
 from benchmarks.touching import CONTESTANTS
+from benchmarks.writers import CODECS, prepare_zarr
 from lazyarr.testing import ServerProcess
 
-__all__ = ["CODECS", "FaultPlan", "Latency", "measure", "measure_faults"]
-
-CODECS = ("none", "zstd", "zstd, crc32c")
-"""Uncompressed; zstd alone; and what lazyarr writes, where only the pager checks the crc32c."""
+__all__ = ["FaultPlan", "Latency", "measure", "measure_faults"]
 
 _KIB = 1024
 _SIDE = 256  # of the images that the units are filled with
@@ -145,31 +142,15 @@ def _setup(store: Path, codec: str, unit_nbytes: int, library: Path | None) -> d
 
 def _prepare(data: Path, codec: str, unit_nbytes: int, n_units: int) -> Path:
     """Return an array of units, all in one shard, made now where it is not there yet."""
-    import zarr
-    from zarr.codecs import Crc32cCodec, ZstdCodec
-
-    codecs: dict[str, list[Any]] = {
-        "none": [],
-        "zstd": [ZstdCodec(level=LEVEL)],
-        "zstd, crc32c": [ZstdCodec(level=LEVEL), Crc32cCodec()],
-    }
-    name = f"units-{codec.replace(', ', '-')}-{unit_nbytes}x{n_units}"
-    store, part = data / f"{name}.zarr", data / f"part-{name}.zarr"
-    if not store.exists():
-        n_items = unit_nbytes * n_units // 2
-        n_images = -(-n_items // _SIDE**2)
-        array = zarr.create_array(
-            os.fspath(part),
-            shape=(n_items,),
-            dtype="uint16",
-            chunks=(unit_nbytes // 2,),
-            shards=(n_items,),
-            compressors=codecs[codec],
-            overwrite=True,
-        )
-        array[:] = make_images(n_images, _SIDE, _SIDE, seed=0).reshape(-1)[:n_items]
-        part.rename(store)
-    return store
+    n_items = unit_nbytes * n_units // 2
+    n_images = -(-n_items // _SIDE**2)
+    return prepare_zarr(
+        data / f"units-{codec.replace(', ', '-')}-{unit_nbytes}x{n_units}.zarr",
+        lambda: make_images(n_images, _SIDE, _SIDE, seed=0).reshape(-1)[:n_items],
+        chunks=(unit_nbytes // 2,),
+        shards=(n_items,),
+        codec=codec,
+    )
 
 
 class _Samples(NamedTuple):

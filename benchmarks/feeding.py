@@ -20,18 +20,22 @@ from benchmarks.processes import processor_time
 from benchmarks.report import Section, table
 from benchmarks.running import Run, run_job, tell
 from benchmarks.samples import IMAGES, LEVEL
+from benchmarks.writers import CODECS, prepare_zarr
 
 __all__ = ["Feeding", "FeedingPlan", "measure", "measure_feeding"]
 
 _LEGEND = """\
 Python runs one thread of a process at a time, so a pager can load no more chunks in a second than
-its interpreter has time for, however many threads decompress.  Here the chunks are uncompressed:
-what is left of a load is the pager's Python, and the kernel's copying.  *User* is the processor
-time of the pager's process outside of the kernel, from /proc/PID/stat, for each chunk loaded: about
-what the interpreter takes, and no less, but for system calls that are made with its lock held.
-Those that move a chunk (pread, UFFDIO_COPY) are made without it; *system*, nearly all of which they
-are, is therefore not counted.  The kernel tells user from system by sampling, so figures are good
-for a tenth or so.  What it costs when many threads want the lock at once two cores can not show.
+its interpreter has time for, however many threads decompress.  Here chunks are uncompressed and
+have no checksum: what is left of a load is the pager's Python, and the kernel's copying.  *User* is
+the processor time of the pager's process outside of the kernel, from /proc/PID/stat, for each chunk
+loaded.  It is taken for the time of the interpreter.  That is too much by what runs outside of the
+kernel without the interpreter's lock (little here), and too little by system calls that are made
+with it; those that move a chunk (pread, UFFDIO_COPY) are made without it, and they are nearly all
+of *system*, which is not counted.  Calls of a decompressor and a checksum, which release the lock
+while they work, are in the first rows alone, with chunks so small that the work itself is little.
+The kernel tells user from system by sampling, so figures are good for a tenth or so.  What it costs
+when many threads want the lock at once, two cores can not show.
 
 *Cores* is {decode:.0f} us, which one core takes to decompress a 512 KiB chunk of the 16-bit images
 (zstd {level}, the median; no checksum), by *user*: with so many cores decompressing, the
@@ -43,9 +47,9 @@ of its own; one client thread waits for each.
 
 @dataclass(frozen=True, slots=True)
 class FeedingPlan:
-    """How much is measured: sizes of chunks, bytes of all of them, and how often all are read."""
+    """How much is measured: codec and size of chunks, bytes of all, and how often all are read."""
 
-    chunks_nbytes: tuple[int, ...]
+    chunks: tuple[tuple[str, int], ...]
     array_nbytes: int
     repeats: int
 
@@ -54,8 +58,12 @@ class FeedingPlan:
         return min(self.array_nbytes // chunk_nbytes, 16384)
 
 
-_FULL = FeedingPlan((4 << 10, 64 << 10, CHUNK_NBYTES), 512 << 20, repeats=5)
-_QUICK = FeedingPlan((4 << 10, CHUNK_NBYTES), 4 << 20, repeats=1)
+_FULL = FeedingPlan(
+    ((CODECS[-1], 4 << 10), ("none", 4 << 10), ("none", 64 << 10), ("none", CHUNK_NBYTES)),
+    512 << 20,
+    repeats=5,
+)
+_QUICK = FeedingPlan(((CODECS[-1], 4 << 10), ("none", CHUNK_NBYTES)), 4 << 20, repeats=1)
 
 
 class Feeding(NamedTuple):
@@ -63,8 +71,8 @@ class Feeding(NamedTuple):
 
     Attributes
     ----------
-    way : str
-        How chunks were asked for.
+    way, codec : str
+        How chunks were asked for, and how they were stored.
     chunk_nbytes, n_chunks : int
         How large, and how many were loaded in all.
     user_seconds, system_seconds : float
@@ -76,6 +84,7 @@ class Feeding(NamedTuple):
     """
 
     way: str
+    codec: str
     chunk_nbytes: int
     n_chunks: int
     user_seconds: float
@@ -131,16 +140,16 @@ def main() -> None:
 # --- the driver ---------------------------------------------------------------------
 
 
-def _prepare(data: Path, chunk_nbytes: int, n_chunks: int) -> Path:
-    """Return an array of uncompressed chunks, made now where it is not there yet."""
-    import lazyarr
-
-    path = data / f"feeding-{chunk_nbytes}x{n_chunks}.zarr"
-    if not path.exists():
-        shape = (n_chunks, chunk_nbytes)
-        chunks, shards = (1, chunk_nbytes), (min(n_chunks, (64 << 20) // chunk_nbytes), shape[1])
-        rows = np.broadcast_to(np.uint8(1), shape)
-        lazyarr.save(path, rows, chunks=chunks, shards=shards, compressor="none")
+def _prepare(data: Path, codec: str, chunk_nbytes: int, n_chunks: int) -> Path:
+    """Return an array of chunks, made now where it is not there yet."""
+    shape = (n_chunks, chunk_nbytes)
+    path = prepare_zarr(
+        data / f"feeding-{codec.replace(', ', '-')}-{chunk_nbytes}x{n_chunks}.zarr",
+        lambda: np.broadcast_to(np.uint8(1), shape),
+        chunks=(1, chunk_nbytes),
+        shards=(min(n_chunks, (64 << 20) // chunk_nbytes), chunk_nbytes),
+        codec=codec,
+    )
     warm(path)
     return path
 
@@ -163,8 +172,8 @@ def _decode_seconds(n_rounds: int) -> float:
 
 def measure_feeding(data: Path, plan: FeedingPlan, decode_seconds: float) -> Iterator[Feeding]:
     """Give what each way costs, for each size of chunks."""
-    for chunk_nbytes in plan.chunks_nbytes:
-        store = _prepare(data, chunk_nbytes, plan.n_chunks(chunk_nbytes))
+    for codec, chunk_nbytes in plan.chunks:
+        store = _prepare(data, codec, chunk_nbytes, plan.n_chunks(chunk_nbytes))
         for way in WAYS:
             job = {"store": str(store), "contestant": way, "repeats": plan.repeats}
             found = run_job("feeding", job)
@@ -172,7 +181,7 @@ def measure_feeding(data: Path, plan: FeedingPlan, decode_seconds: float) -> Ite
             user = max(found["user"], 0.01) / n  # no less than what the clock can tell
             cores = decode_seconds / user
             system, seconds = found["system"] / n, found["seconds"] / n
-            yield Feeding(way, chunk_nbytes, n, user, system, seconds, cores)
+            yield Feeding(way, codec, chunk_nbytes, n, user, system, seconds, cores)
 
 
 def measure(data: Path, run: Run) -> Section:
@@ -185,7 +194,7 @@ def measure(data: Path, run: Run) -> Section:
         found.append(feeding)
     rows = [
         (
-            f"{f.chunk_nbytes >> 10} KiB",
+            f"{f.chunk_nbytes >> 10} KiB, {f.codec}",
             f.way,
             f"{f.n_chunks:,}",
             *(f"{s * 1e6:.0f}" for s in (f.user_seconds, f.system_seconds, f.seconds)),

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from benchmarks.codecs import CHUNK_NBYTES
-from benchmarks.faults import CODECS
 from benchmarks.feeding import WAYS
 from benchmarks.remote_reading import DECOMPRESS, POOL, SCENARIOS
 from benchmarks.report import table
+from benchmarks.writers import CODECS
 
 __all__ = ["GOALS", "Goal", "render_goals"]
 
@@ -214,7 +214,9 @@ def _saving_goals() -> list[Goal]:
 
 def _feeding_goals() -> list[Goal]:
     def cores(way: str) -> Callable[[Figures], float]:
-        return lambda figures: float(_one(figures, way=way, chunk_nbytes=CHUNK_NBYTES)["cores"])
+        return lambda figures: float(
+            _one(figures, way=way, codec="none", chunk_nbytes=CHUNK_NBYTES)["cores"]
+        )
 
     return [
         Goal(

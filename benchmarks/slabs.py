@@ -7,7 +7,6 @@ The workload of zarr-python issue 4306, of which the report says: 1.9 s in slabs
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import sys
 import time
@@ -23,7 +22,8 @@ from benchmarks.images import Images, ImageSize, warm
 from benchmarks.readers import READERS, checksum
 from benchmarks.report import Section, table
 from benchmarks.running import Run, in_turn, run_job, tell
-from benchmarks.samples import LEVEL, make_images
+from benchmarks.samples import make_images
+from benchmarks.writers import prepare_zarr
 
 __all__ = ["SLABS", "SlabPlan", "Slabs", "measure", "measure_slabs"]
 
@@ -106,23 +106,13 @@ def measure_slabs(data: Path, plan: SlabPlan) -> Iterator[Slabs]:
 
 def _prepare(data: Path, side: int, chunk: int) -> Path:
     """Return where the volume is, made now where it is not there yet."""
-    import zarr
-    from zarr.codecs import ZstdCodec
-
     directory = data / f"volume-{side}-{chunk}"
-    store, part = directory / "images.zarr", directory / "part-images.zarr"
-    if not store.exists():
-        volume = make_images(side, side, side, seed=1)
-        array = zarr.create_array(
-            os.fspath(part),
-            shape=volume.shape,
-            dtype=volume.dtype,
-            chunks=(chunk,) * 3,
-            compressors=[ZstdCodec(level=LEVEL)],
-            overwrite=True,
-        )
-        array[:] = volume
-        part.rename(store)
+    prepare_zarr(
+        directory / "images.zarr",
+        lambda: make_images(side, side, side, seed=1),
+        chunks=(chunk,) * 3,
+        codec="zstd",
+    )
     return directory
 
 

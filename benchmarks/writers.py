@@ -10,7 +10,10 @@ from typing import Any, NamedTuple
 from benchmarks.images import ImageSize
 from benchmarks.samples import LEVEL, Array
 
-__all__ = ["FORMS", "WRITERS", "Writer"]
+__all__ = ["CODECS", "FORMS", "WRITERS", "Writer", "create_zarr", "prepare_zarr"]
+
+CODECS = ("none", "zstd", "zstd, crc32c")
+"""How chunks are stored: uncompressed, compressed, and with a checksum too, as lazyarr does."""
 
 
 class Writer(NamedTuple):
@@ -30,18 +33,41 @@ def _write_lazyarr_blosc(path: Path, rows: Array, size: ImageSize) -> None:
     _write_lazyarr(path, rows, size, "blosc")
 
 
-def _write_zarr(path: Path, rows: Array, size: ImageSize) -> None:
+def create_zarr(
+    path: Path,
+    rows: Array,
+    *,
+    chunks: tuple[int, ...],
+    shards: tuple[int, ...] | None = None,
+    codec: str = CODECS[-1],
+) -> Any:
+    """Return a new array of zarr-python's, into which `rows` fit."""
     import zarr
     from zarr.codecs import Crc32cCodec, ZstdCodec
 
-    array = zarr.create_array(
+    steps: dict[str, Any] = {"zstd": ZstdCodec(level=LEVEL), "crc32c": Crc32cCodec()}
+    return zarr.create_array(
         os.fspath(path),
-        shape=size.shape,
-        dtype=size.dtype,
-        chunks=size.chunks,
-        shards=size.shards,
-        compressors=[ZstdCodec(level=LEVEL), Crc32cCodec()],
+        shape=rows.shape,
+        dtype=rows.dtype,
+        chunks=chunks,
+        shards=shards,
+        compressors=[steps[name] for name in codec.split(", ") if name != "none"],
+        overwrite=True,
     )
+
+
+def prepare_zarr(path: Path, make: Callable[[], Array], **options: Any) -> Path:
+    """Have an array at a path, written now if it is not there; options as `create_zarr`'s."""
+    if not path.exists():
+        rows, part = make(), path.with_name(f"part-{path.name}")
+        create_zarr(part, rows, **options)[...] = rows
+        part.rename(path)
+    return path
+
+
+def _write_zarr(path: Path, rows: Array, size: ImageSize) -> None:
+    array = create_zarr(path, rows, chunks=size.chunks, shards=size.shards)
     for block in size.blocks():
         array[block] = rows[block]
 
