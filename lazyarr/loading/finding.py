@@ -167,9 +167,13 @@ class Finder:
         nbytes = object_nbytes if read.stop is None else read.stop - read.start
         return self._layout.levels[len(read.entries)].parse_index(data, object_nbytes=nbytes)
 
-    def known_index(self, chunk: tuple[int, ...]) -> ShardIndex | None:
-        """Return the outermost index on the way to a chunk, when it is here."""
-        return self._indexes.known((self.key(chunk),))
+    def known_index(self, chunk: tuple[int, ...]) -> tuple[bool, ShardIndex | None]:
+        """Return whether the outermost index on the way to a chunk is known, and the index.
+
+        It is None also where it is known that there is none.
+        """
+        found = self._indexes.known((self.key(chunk),), _Unknown.UNKNOWN)
+        return (False, None) if isinstance(found, _Unknown) else (True, found)
 
     def get(self, read: IndexRead, fetch: Callable[[], ShardIndex | None]) -> ShardIndex | None:
         """Return an index, fetched by one thread while others that want it wait."""

@@ -15,16 +15,19 @@ if TYPE_CHECKING:
     from lazyarr.plan.geometry import Geometry
     from lazyarr.store import BorrowedFile
 
-__all__ = ["HeldShards", "units_per_shard"]
+__all__ = ["HeldShard", "HeldShards", "units_per_shard"]
 
 _MAX_HELD = 32
 
 
-class _Held(Struct):
-    """An open shard, its index, and how many threads read from it."""
+class HeldShard(Struct):
+    """An open shard, its index, and how many threads read from it.
 
-    file: BorrowedFile
-    index: ShardIndex
+    Without file and index where it is known that the store has no such shard.
+    """
+
+    file: BorrowedFile | None
+    index: ShardIndex | None
     n_users: int = 0
     is_kept: bool = True
 
@@ -41,15 +44,14 @@ class HeldShards:
     n_units : int
         How many units, one after the other, are the entries of a shard.
     hold : callable
-        Returns the open file and the index of a shard, by a unit in it, when both are
-        there already; else None.
+        Returns a shard, by a unit in it, when all that is needed is there already; else None.
     """
 
     def __init__(
         self,
         layout: Layout,
         n_units: int,
-        hold: Callable[[int], tuple[BorrowedFile, ShardIndex] | None],
+        hold: Callable[[int], HeldShard | None],
     ) -> None:
         self._layout = layout
         self._chunk_nbytes = layout.pipeline.chunk_nbytes
@@ -59,7 +61,7 @@ class HeldShards:
         self._n_units = n_units
         self._hold = hold
         self._lock = threading.Lock()
-        self._held: dict[int, _Held] = {}
+        self._held: dict[int, HeldShard] = {}
 
     def __repr__(self) -> str:
         return f"<HeldShards: {len(self._held)} open>"
@@ -71,23 +73,26 @@ class HeldShards:
         *,
         may_wait: bool,
         progress: Callable[[int], None] | None = None,
-    ) -> int:
-        """Decode a unit; return how many bytes were read for it, 0 when it was not done.
+    ) -> int | None:
+        """Decode a unit; return how many bytes were read for it, None when it was not done.
 
-        It is not where the shard is not open yet, there is no such chunk, it is damaged,
-        or reading it would wait and must not: the long way deals with all that.  `progress` is
-        told how much is decoded, where that is right before all of it is.
+        It is not where the shard is not open yet, the chunk is damaged, or reading it would wait
+        and must not: the long way deals with all that.  Nothing is read for a chunk that
+        the shard does not have, where that means zeros.  `progress` is told how much is
+        decoded, where that is right before all of it is.
         """
         shard, entry = divmod(unit, self._n_units)
         held = self._take(shard, unit)
         if held is None:
-            return 0
+            return None
         try:
-            place = held.index.entry(entry)
-            if place is None or not self._read(held.file, *place, workspace, may_wait):
-                return 0
+            place = held.index.entry(entry) if held.index is not None else None
+            if place is None or held.file is None:
+                return 0 if self._layout.fill_is_zero else None
+            if not self._read(held.file, *place, workspace, may_wait):
+                return None
             if not self._is_plain and not self._decode(place[1], workspace, progress):
-                return 0
+                return None
             return place[1]
         finally:
             self._give_back(held)
@@ -131,7 +136,7 @@ class HeldShards:
             for each in held.values():
                 self._drop(each)
 
-    def _take(self, shard: int, unit: int) -> _Held | None:
+    def _take(self, shard: int, unit: int) -> HeldShard | None:
         with self._lock:
             held = self._held.get(shard)
             if held is None:
@@ -140,19 +145,19 @@ class HeldShards:
                     return None
                 if len(self._held) >= _MAX_HELD:
                     self._drop(self._held.pop(next(iter(self._held))))
-                held = self._held[shard] = _Held(*found)
+                held = self._held[shard] = found
             held.n_users += 1
             return held
 
-    def _give_back(self, held: _Held) -> None:
+    def _give_back(self, held: HeldShard) -> None:
         with self._lock:
             held.n_users -= 1
-            if not held.is_kept and not held.n_users:
-                held.file.release()
+            if not held.is_kept:
+                self._drop(held)
 
-    def _drop(self, held: _Held) -> None:
+    def _drop(self, held: HeldShard) -> None:
         held.is_kept = False
-        if not held.n_users:
+        if held.file is not None and not held.n_users:
             held.file.release()
 
 

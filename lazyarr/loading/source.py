@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from lazyarr.errors import ChunkError, FormatError, KernelError, LazyarrError, StoreError
 from lazyarr.loading.finding import Finder, IndexRead, Place
-from lazyarr.loading.held import HeldShards, units_per_shard
+from lazyarr.loading.held import HeldShard, HeldShards, units_per_shard
 from lazyarr.store import is_unchanged
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lazyarr.loading.rotation import Rotation
     from lazyarr.loading.workspace import Workspace
     from lazyarr.plan.geometry import Geometry
-    from lazyarr.store import BorrowedFile, Store
+    from lazyarr.store import Store
     from lazyarr.store.cache import StoreCache
 
 __all__ = ["Fetched", "Source"]
@@ -188,26 +188,28 @@ class Source:
         *,
         may_wait: bool,
         progress: Callable[[int], None] | None = None,
-    ) -> bool:
-        """Decode a unit as `load` does, if it is one chunk of a shard that is open; else False.
+    ) -> bool | None:
+        """Decode a unit as `load` does, if it is one chunk of a shard that is open; else None.
 
-        What is out of the ordinary is left to `load`: a missing chunk, a damaged one,
-        and, unless it may wait, bytes that are not in the page cache.  `progress` is told of how
-        many bytes are decoded, now and then, if they are certainly right before all of them are.
+        What is out of the ordinary is left to `load`: a damaged chunk, a missing one that is not
+        zeros, and, unless it may wait, bytes that are not in the page cache.  `progress` is told
+        how many bytes are decoded, now and then, if they are certainly right before all are.
         """
         if self._held is None:
-            return False
+            return None
         nbytes = self._held.load(unit, workspace, may_wait=may_wait, progress=progress)
         if nbytes:
             self.count_fetched(nbytes)
-        return nbytes > 0
+        return None if nbytes is None else nbytes > 0
 
-    def _hold(self, unit: int) -> tuple[BorrowedFile, ShardIndex] | None:
+    def _hold(self, unit: int) -> HeldShard | None:
         """Return the shard of a unit when a load has opened it and read its index."""
         chunk = self._geometry.first_chunk(unit)
-        index = self.finder.known_index(chunk)
-        file = self.store.borrow(self.finder.key(chunk)) if index is not None else None
-        return None if index is None or file is None else (file, index)
+        is_known, index = self.finder.known_index(chunk)
+        if index is None:
+            return HeldShard(None, None) if is_known else None
+        file = self.store.borrow(self.finder.key(chunk))
+        return None if file is None else HeldShard(file, index)
 
     def _load_whole(
         self, unit: int, nbytes: int, fetched: Fetched | None, workspace: Workspace

@@ -168,11 +168,17 @@ class Executor:
         """Load a unit under the lock; return whether that was done."""
         workspace = self._quick_workspace
         self._board.begin(quick.region, quick.unit)
-        is_loaded = region.source.load_quickly(quick.unit, workspace, may_wait=False)
+        has_bytes = region.source.load_quickly(quick.unit, workspace, may_wait=False)
         self._board.end()
-        if not is_loaded:
+        if has_bytes is None:
             return False
-        if not client.uffd.copy_at_once(quick.address, workspace.unit.address, quick.nbytes):
+        if has_bytes:
+            source = workspace.unit.address
+            is_installed = client.uffd.copy_at_once(quick.address, source, quick.nbytes)
+        else:
+            outcome = client.uffd.zeropage(quick.address, quick.nbytes)
+            is_installed = outcome.stop is Stop.DONE
+        if not is_installed:
             return False
         self.machine.take_down_quick(quick)
         region.publish(quick.unit, resident=True)

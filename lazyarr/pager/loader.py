@@ -77,24 +77,23 @@ class Loader:
         source = self._regions[region].source
         begin = time.perf_counter()
         # Whole pages of whole units have a short way: the same, without the exceptions.
-        is_plain = fetched is None and unit < state.n_plain_units
-        front = self._front(command, state, workspace) if is_plain else None
-        if is_plain:
+        front = has_bytes = None
+        if fetched is None and unit < state.n_plain_units:
+            front = self._front(command, state, workspace)
             progress = front.advance if front and _is_worth_parts(command, state) else None
-            is_plain = source.load_quickly(unit, workspace, may_wait=True, progress=progress)
-        has_bytes = is_plain or source.load(unit, workspace, fetched)
+            has_bytes = source.load_quickly(unit, workspace, may_wait=True, progress=progress)
+        if has_bytes is None:
+            front, has_bytes = None, source.load(unit, workspace, fetched)
         decoded = time.perf_counter()
         if self._machine.is_dropped(region, unit):
             return m.Loaded(region, unit, client, ())
-        if not (is_plain and front and front.finish()):
+        if not (has_bytes and front and front.finish()):
             stop = self._install_body(command, state, workspace if has_bytes else None)
             if stop in GONE:
                 return m.Stranded(region, unit, client)
             if stop is not Stop.DONE:
                 raise PagerError(f"the kernel could not install a page: {stop.value}")
         self._measurements.add_load(decoded - begin, time.perf_counter() - decoded)
-        if is_plain:
-            return m.Loaded(region, unit, client, ())
         view = workspace.unit.view if has_bytes else None
         return m.Loaded(region, unit, client, _fragments(state, unit, view))
 
