@@ -28,14 +28,15 @@ class Front:
         Installs a part.
     nbytes : int
         How long the unit is.
-    first : int
-        Where the page begins that is waited for; 0 when there is none.
+    first : int or None
+        Where the page begins that is waited for, if one is.
     """
 
-    def __init__(self, copy: Copy, nbytes: int, first: int) -> None:
+    def __init__(self, copy: Copy, nbytes: int, first: int | None) -> None:
         self._copy = copy
         self._nbytes = nbytes
-        self._first = self._next = first
+        self._is_awaited = first is not None and nbytes > 2 * _FIRST_NBYTES
+        self._first = self._next = first or 0
         self._is_right = True
 
     def __repr__(self) -> str:
@@ -48,7 +49,7 @@ class Front:
 
     def finish(self) -> bool:
         """Install all the rest; return whether everything is in, False if in doubt."""
-        if self._next == self._first and self._nbytes > 2 * _FIRST_NBYTES:
+        if self._is_awaited and self._next == self._first:
             self.advance(self._first + _FIRST_NBYTES)
         self.advance(self._nbytes)
         if self._first:

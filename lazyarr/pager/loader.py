@@ -110,8 +110,8 @@ class Loader:
         def copy(begin: int, end: int) -> bool:
             return copy_at_once(address + begin, workspace.unit.address + begin, end - begin)
 
-        first = (command.page or 0) * PAGE_NBYTES - command.unit * nbytes
-        return Front(copy, nbytes, max(first, 0))
+        page = command.page
+        return Front(copy, nbytes, page and page * PAGE_NBYTES - command.unit * nbytes)
 
     def _install_body(
         self, command: m.Load, state: RegionState, workspace: Workspace | None

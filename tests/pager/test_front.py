@@ -15,7 +15,8 @@ def install(n_pages, page, decoded):
     """Return what is installed after each step, and whether all of it is said to be in."""
     steps = []
     nbytes = n_pages * PAGE_NBYTES
-    front = Front(lambda a, b: steps.append((a, b)) is None, nbytes, page * PAGE_NBYTES)
+    first = None if page is None else page * PAGE_NBYTES
+    front = Front(lambda a, b: steps.append((a, b)) is None, nbytes, first)
     for decoded_nbytes in decoded:
         front.advance(decoded_nbytes)
     return steps, front.finish()
@@ -25,13 +26,13 @@ def install(n_pages, page, decoded):
 def test_every_page_is_installed_once(data):
     """Whatever is waited for and however far decoding is told to be."""
     n_pages = data.draw(st.integers(1, 100))
-    page = data.draw(st.integers(0, n_pages - 1))
+    page = data.draw(st.none() | st.integers(0, n_pages - 1))
     longest = 2 * n_pages * PAGE_NBYTES  # a chunk may be longer than its unit
     decoded = sorted(data.draw(st.lists(st.integers(1, longest), max_size=8)))
     steps, is_right = install(n_pages, page, decoded)
     pages = [p for a, b in steps for p in range(a // PAGE_NBYTES, b // PAGE_NBYTES)]
     assert sorted(pages) == list(range(n_pages))
-    assert pages[0] == page
+    assert pages[0] == (page or 0)
     assert is_right
     assert all(a % PAGE_NBYTES == b % PAGE_NBYTES == 0 for a, b in steps)
 
@@ -54,9 +55,10 @@ def test_the_beginning_goes_ahead_of_the_rest():
     assert steps == [(40 * PAGE_NBYTES, middle), (middle, whole), (0, 40 * PAGE_NBYTES)]
 
 
-def test_a_small_unit_is_installed_in_one_step():
-    """Where nobody gains from several."""
+def test_one_step_is_enough_where_nobody_gains_from_several():
+    """For a small unit, and where no page is waited for."""
     assert install(32, 0, []) == ([(0, 32 * PAGE_NBYTES)], True)
+    assert install(100, None, []) == ([(0, 100 * PAGE_NBYTES)], True)
 
 
 def test_a_failed_copy_is_told_and_nothing_more_is_copied():
