@@ -115,11 +115,12 @@ def stats() -> dict[str, Any]:
     dict
         ``faults``, ``requests``, ``units_loaded``, ``bytes_installed``, ``evictions``,
         ``errors``, ``resident_bytes``, ``private_bytes`` (of mode ``"c"``) and
-        ``memory_limit``; ``units_ahead``, ``ahead_read`` and ``ahead_evicted``: what was
-        read ahead, and what is known of its use; and under ``steps`` for each step of a
-        load how often it was taken and how many seconds it took.  Empty before the first
-        array is opened.  Of the engine that `open` uses now, and of this process alone
-        where there is no pager.
+        ``memory_limit``; ``units_loading``, which are on their way at the moment: a page is
+        there a moment before it is counted; ``units_ahead``, ``ahead_read`` and
+        ``ahead_evicted``: what was read ahead, and what is known of its use; and under
+        ``steps`` for each step of a load how often it was taken and how many seconds it
+        took.  Empty before the first array is opened.  Of the engine that `open` uses now,
+        and of this process alone where there is no pager.
     """
     if engines.chosen_engine() == "copy":
         from lazyarr.copying.loader import loader

@@ -322,7 +322,13 @@ class Executor:
         self.fetcher.release(fetched)
 
     def _load_batch(self, batch: Sequence[m.Load], workspace: Workspace) -> None:
-        self._end_loads(batch, self._load(batch, workspace))
+        if batch[0].urgent:
+            # Whoever asked is told when all are there.
+            self._end_loads(batch, self._load(batch, workspace))
+            return
+        for command in batch:
+            # A reader may be right behind, and look at what is resident.
+            self._end_loads((command,), self._load((command,), workspace))
 
     def _load(
         self, batch: Sequence[m.Load], workspace: Workspace, fetched: Fetched | None = None

@@ -552,6 +552,7 @@ class Pager:
         return {
             **dict(machine.counters),
             **dict(self._measurements.counters),
+            "units_loading": machine.n_loading,
             "resident_bytes": machine.resident_nbytes,
             "private_bytes": machine.private_nbytes,
             "memory_limit": machine.limit_nbytes,

@@ -97,6 +97,11 @@ class Machine:
         return self._memory.resident_nbytes
 
     @property
+    def n_loading(self) -> int:
+        """How many units are on their way."""
+        return sum(len(state.loading) for state in self._memory.regions.values())
+
+    @property
     def private_nbytes(self) -> int:
         """Bytes of private memory that were installed; they count, and stay."""
         return self._memory.room.private_nbytes

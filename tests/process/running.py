@@ -32,6 +32,11 @@ def read_all(array):
     "Return the bytes through a raw pointer, with no lazyarr in the way."
     raw = np.asarray(array)
     return ctypes.string_at(raw.ctypes.data, raw.nbytes)
+def settled():
+    "Return the statistics once nothing is on its way: a page is there before it is counted."
+    while (stats := lazyarr.stats())["units_loading"]:
+        os.sched_yield()
+    return stats
 def in_child(function):
     "Return how a forked child ended that ran a function."
     pid = os.fork()

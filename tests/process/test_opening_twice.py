@@ -312,7 +312,7 @@ if __name__ == "__main__":
     total = int(np.asarray(x).sum(dtype="u8"))
     with multiprocessing.get_context({method!r}).Pool(2) as pool:
         found = pool.map(touch, [(x, i) for i in range(8)], chunksize=1)
-    stats = lazyarr.stats()
+    while (stats := lazyarr.stats())["units_loading"]: os.sched_yield()
     assert all(again == (total, stats["pid"], 1) for _, again in found), (found, stats)
     print(stats["units_loaded"])
 """
@@ -337,7 +337,7 @@ def test_a_parent_finds_what_its_child_has_opened(quiet):
     total = int(os.read(child[0], 100))
     y = lazyarr.open(sys.argv[1])
     assert int(np.asarray(y).sum(dtype="u8")) == total
-    print(lazyarr.stats()["units_loaded"], lazyarr.stats()["regions"])
+    print(settled()["units_loaded"], lazyarr.stats()["regions"])
     os.kill(lazyarr.stats()["pid"], signal.SIGKILL)
     while not lazyarr.stats()["workers_lost"]: os.sched_yield()
     z = lazyarr.open(sys.argv[1])
@@ -345,7 +345,7 @@ def test_a_parent_finds_what_its_child_has_opened(quiet):
     assert int(np.asarray(z).sum(dtype="u8")) == total
     os.write(parent[1], b"x"); os.waitpid(pid, 0)
     assert int(np.asarray(y).sum(dtype="u8")) == total
-    print(lazyarr.stats()["units_loaded"], lazyarr.stats()["regions"])
+    print(settled()["units_loaded"], lazyarr.stats()["regions"])
     """
     ended = run_program(program, quiet)
     assert (ended.returncode, ended.stdout) == (0, "16 3\n16 2\n"), ended.stderr

@@ -94,7 +94,7 @@ def test_2_a_child_of_os_fork_reads_the_data(url, copy):
     assert in_child(child) == 0
     assert read_all(x) == data.tobytes()
     assert in_child(child) == 0
-    assert lazyarr.stats()["units_loaded"] == 16, lazyarr.stats()
+    assert settled()["units_loaded"] == 16, lazyarr.stats()
     """
     ended = run_program(program, url, copy)
     assert (ended.returncode, ended.stderr) == (0, "")
