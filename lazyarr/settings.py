@@ -23,7 +23,6 @@ _UNITS = {
 # A healthy worker may well be silent for less than that on a busy machine.
 _LEAST_STOP_SECONDS = 0.5
 _ENGINES = ("auto", "userfaultfd", "copy")
-_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", re.IGNORECASE)
 
 
 def parse_nbytes(size: int | str) -> int:
@@ -55,7 +54,7 @@ def parse_nbytes(size: int | str) -> int:
 
 
 def _read_size(text: str) -> int:
-    match = _SIZE.fullmatch(text)
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text, re.IGNORECASE)
     if match is None:
         raise ValueError(text)
     number, scale = match[1], _UNITS[match[2].lower()]

@@ -7,15 +7,7 @@ from typing import TYPE_CHECKING
 
 from lazyarr.client import janitor
 from lazyarr.errors import FormatError, NodeNotFoundError
-from lazyarr.format import (
-    ArrayMetadata,
-    GroupMetadata,
-    Node,
-    parse_node,
-    parse_v2_array,
-    parse_v2_consolidated,
-    parse_v2_group,
-)
+from lazyarr.format import ArrayMetadata, GroupMetadata, Node, parse_node
 from lazyarr.store import METADATA_LIMIT_NBYTES
 
 if TYPE_CHECKING:
@@ -120,6 +112,12 @@ class Hierarchy:
         document = self._document(join_path(path, "zarr.json"))
         if document is not None:
             return self._checked(parse_node(document, path=path), path)
+        return self._read_v2(path)
+
+    def _read_v2(self, path: str) -> Node:
+        # Imported here: most stores are of version 3.
+        from lazyarr.format import parse_v2_array, parse_v2_consolidated, parse_v2_group
+
         zarray = self._document(join_path(path, ".zarray"))
         zgroup = None if zarray is not None else self._document(join_path(path, ".zgroup"))
         if zarray is None and zgroup is None:

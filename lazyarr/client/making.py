@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lazyarr.client.lazyarray import LazyArray
-from lazyarr.client.origin import attach
 
 if TYPE_CHECKING:
     from lazyarr.client.hierarchy import Hierarchy
@@ -33,6 +32,9 @@ def make_array(node: ArrayNode, hierarchy: Hierarchy) -> LazyArray:
 
 def attach_array(place: Place, origin: Origin) -> LazyArray | None:
     """Return an array, flat, on the pages that another process has; None when it can not be."""
+    # Imported here: few arrays come out of a pickle.
+    from lazyarr.client.origin import attach
+
     found = attach(place, origin)
     return None if found is None else _tie(np.asarray(found[1]), *found)
 

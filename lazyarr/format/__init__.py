@@ -6,22 +6,24 @@ and `group_document` write what `parse_node` reads.  Everything that comes out o
 a store is untrusted here: what is wrong with it raises `FormatError`.
 """
 
-from __future__ import annotations
+import importlib
+from typing import TYPE_CHECKING, Any
 
-from lazyarr.format.buffers import Buffer
-from lazyarr.format.compressors import COMPRESSORS, Compressor
-from lazyarr.format.datatype import DataType
-from lazyarr.format.datatype_v2 import data_type_from_numpy, parse_v2_data_type
-from lazyarr.format.datatype_v3 import parse_data_type
-from lazyarr.format.defaults import CHUNK_NBYTES, SHARD_NBYTES, default_chunks, default_shards
-from lazyarr.format.document_v2 import parse_v2_array, parse_v2_consolidated, parse_v2_group
-from lazyarr.format.document_v3 import parse_node
-from lazyarr.format.documents import array_document, group_document, resized_document
-from lazyarr.format.errors import DamagedChunkError
-from lazyarr.format.grid import KeyEncoding
-from lazyarr.format.layout import ChunkAddress, Layout
-from lazyarr.format.metadata import ArrayMetadata, GroupMetadata, Node
-from lazyarr.format.shard import ShardIndex, ShardLevel
+if TYPE_CHECKING:
+    from lazyarr.format.buffers import Buffer
+    from lazyarr.format.compressors import COMPRESSORS, Compressor
+    from lazyarr.format.datatype import DataType
+    from lazyarr.format.datatype_v2 import data_type_from_numpy, parse_v2_data_type
+    from lazyarr.format.datatype_v3 import parse_data_type
+    from lazyarr.format.defaults import CHUNK_NBYTES, SHARD_NBYTES, default_chunks, default_shards
+    from lazyarr.format.document_v2 import parse_v2_array, parse_v2_consolidated, parse_v2_group
+    from lazyarr.format.document_v3 import parse_node
+    from lazyarr.format.documents import array_document, group_document, resized_document
+    from lazyarr.format.errors import DamagedChunkError
+    from lazyarr.format.grid import KeyEncoding
+    from lazyarr.format.layout import ChunkAddress, Layout
+    from lazyarr.format.metadata import ArrayMetadata, GroupMetadata, Node
+    from lazyarr.format.shard import ShardIndex, ShardLevel
 
 __all__ = [
     "ArrayMetadata",
@@ -52,3 +54,31 @@ __all__ = [
     "CHUNK_NBYTES",
     "SHARD_NBYTES",
 ]
+
+_NAMES = {
+    "buffers": "Buffer",
+    "compressors": "COMPRESSORS Compressor",
+    "datatype": "DataType",
+    "datatype_v2": "data_type_from_numpy parse_v2_data_type",
+    "datatype_v3": "parse_data_type",
+    "defaults": "CHUNK_NBYTES SHARD_NBYTES default_chunks default_shards",
+    "document_v2": "parse_v2_array parse_v2_consolidated parse_v2_group",
+    "document_v3": "parse_node",
+    "documents": "array_document group_document resized_document",
+    "errors": "DamagedChunkError",
+    "grid": "KeyEncoding",
+    "layout": "ChunkAddress Layout",
+    "metadata": "ArrayMetadata GroupMetadata Node",
+    "shard": "ShardIndex ShardLevel",
+}
+_HOMES = {name: home for home, names in _NAMES.items() for name in names.split()}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a part when a name of it is first used: reading needs little of all (PEP 562)."""
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'lazyarr.format' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"lazyarr.format.{home}"), name)
+    globals()[name] = value
+    return value

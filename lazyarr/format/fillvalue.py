@@ -7,7 +7,6 @@ zarr-specs v2 (base64 for byte strings and structs).
 
 from __future__ import annotations
 
-import base64
 import math
 import struct
 from typing import Literal
@@ -177,6 +176,9 @@ def _parse_opaque(dtype: DataType, value: object) -> bytes:
 def _parse_base64(dtype: DataType, value: object) -> bytes:
     if value == 0 and not isinstance(value, bool):  # numcodecs-era writers: all bits zero
         return b""
+    # Imported here: numbers are not written so.
+    import base64
+
     text = as_string(value, f"fill_value of {dtype.name!r}")
     try:
         encoded = base64.b64decode(text, validate=True)

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from lazyarr.errors import PagerError
-from lazyarr.format import GroupMetadata, parse_node, parse_v2_array
+from lazyarr.format import GroupMetadata, parse_node
 from lazyarr.kernel import PAGE_NBYTES
 from lazyarr.loading.source import Source
 from lazyarr.pager.checking import check_region
@@ -127,6 +127,9 @@ def _cache_of(message: OpenRegion, disk: DiskCache) -> StoreCache | None:
 def _parse(message: OpenRegion) -> ArrayMetadata:
     document = message.document.encode()
     if message.zarr_format == 2:
+        # Imported here: most stores are of version 3.
+        from lazyarr.format import parse_v2_array
+
         return parse_v2_array(document, None, path=message.path)
     node = parse_node(document, path=message.path)
     if isinstance(node, GroupMetadata):

@@ -1,6 +1,7 @@
-"""What the pager's state machine is told, and what it tells the pager to do."""
+"""What the pager's state machine is told, and what it tells the pager to do.
 
-from __future__ import annotations
+Annotations are evaluated here: kept as text, a named tuple would compile each of them.
+"""
 
 from typing import NamedTuple, TypeAlias
 

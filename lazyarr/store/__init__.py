@@ -1,19 +1,23 @@
 """Bytes from somewhere: local files, anything that fsspec reaches, objects in memory."""
 
-from lazyarr.store.asynchronous import AsyncStore, event_loop, fetch
-from lazyarr.store.base import (
-    METADATA_LIMIT_NBYTES,
-    UNCHANGED,
-    Answer,
-    Buffer,
-    Store,
-    StoreReference,
-    WritableStore,
-)
-from lazyarr.store.descriptors import BorrowedFile
-from lazyarr.store.opening import open_reference, open_store, store_reference
-from lazyarr.store.retry import RetryingStore, RetryPolicy
-from lazyarr.store.stamps import is_unchanged
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lazyarr.store.asynchronous import AsyncStore, event_loop, fetch
+    from lazyarr.store.base import (
+        METADATA_LIMIT_NBYTES,
+        UNCHANGED,
+        Answer,
+        Buffer,
+        Store,
+        StoreReference,
+        WritableStore,
+    )
+    from lazyarr.store.descriptors import BorrowedFile
+    from lazyarr.store.opening import open_reference, open_store, store_reference
+    from lazyarr.store.retry import RetryingStore, RetryPolicy
+    from lazyarr.store.stamps import is_unchanged
 
 __all__ = [
     "BorrowedFile",
@@ -34,3 +38,23 @@ __all__ = [
     "UNCHANGED",
     "is_unchanged",
 ]
+
+_NAMES = {
+    "asynchronous": "AsyncStore event_loop fetch",
+    "base": "METADATA_LIMIT_NBYTES UNCHANGED Answer Buffer Store StoreReference WritableStore",
+    "descriptors": "BorrowedFile",
+    "opening": "open_reference open_store store_reference",
+    "retry": "RetryingStore RetryPolicy",
+    "stamps": "is_unchanged",
+}
+_HOMES = {name: home for home, names in _NAMES.items() for name in names.split()}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a part when a name of it is first used: local stores need little (PEP 562)."""
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'lazyarr.store' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"lazyarr.store.{home}"), name)
+    globals()[name] = value
+    return value

@@ -10,7 +10,6 @@ from lazyarr.errors import StoreError
 from lazyarr.store.base import StoreReference
 from lazyarr.store.files import HAS_DIRECTORY_DESCRIPTORS
 from lazyarr.store.local import LocalStore
-from lazyarr.store.packed import PackedStore
 from lazyarr.store.retry import RetryingStore
 from lazyarr.store.urls import local_path
 
@@ -137,6 +136,9 @@ def open_reference(
         if kind == "local":
             return _open_local(description)
         if kind == "packed":
+            # Imported here: it is for what lives in the client's memory alone.
+            from lazyarr.store.packed import PackedStore
+
             store = PackedStore(descriptors[0], description["index"], description["url"])
             del unused[0]
             return store

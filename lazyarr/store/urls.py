@@ -7,9 +7,6 @@ import re
 
 __all__ = ["lives_in_this_process", "local_path", "without_credentials"]
 
-_USER = re.compile(r"://[^/\s]*@")
-_QUERY = re.compile(r"\?[^\s'\"<>:]*")
-
 
 def local_path(url: str | os.PathLike[str]) -> str | None:
     """Return the path that a URL means; None when fsspec is needed for it.
@@ -39,7 +36,8 @@ def without_credentials(text: str) -> str:
     >>> without_credentials("simplecache::https://me:secret@host/x.zarr?signature=abc")
     'simplecache::https://host/x.zarr'
     """
-    return _QUERY.sub("", _USER.sub("://", text))
+    anonymous = re.sub(r"://[^/\s]*@", "://", text)
+    return re.sub(r"\?[^\s'\"<>:]*", "", anonymous)
 
 
 def lives_in_this_process(url: str) -> bool:
