@@ -21,7 +21,8 @@ class Dataset(Mapping[str, Any]):
     """A group of a store: its arrays and groups by name.
 
     Made by `lazyarr.open`.  ``ds["a/b"]`` reaches below; an array is the same object
-    each time, so that what it has read stays.  Safe to use from several threads.
+    each time, so that what it has read stays.  Safe to use from several threads.  It pickles
+    as a reference: who unpickles it opens it, on the same pages where that can be.
 
     Examples
     --------
@@ -144,6 +145,19 @@ class Dataset(Mapping[str, Any]):
             self._is_closed = True
             self._opened.clear()
 
+    def __reduce__(self) -> Any:
+        """Pickle as a reference: which group of which store, and whose pages its arrays have."""
+        from lazyarr.client.opening import invite_to_pager
+
+        opening = self._opening
+        keywords = {
+            "path": self.path,
+            "storage_options": opening.storage_options,
+            "consolidated": opening.hierarchy.use_consolidated,
+            "memory": opening.memory,
+        }
+        return _reopen, (invite_to_pager(opening), opening.url, opening.mode, keywords)
+
     def __enter__(self) -> Dataset:
         """Return the dataset itself."""
         return self
@@ -229,6 +243,14 @@ def open(  # noqa: A001 - numpy, zarr and h5py users look for this name
         memory=memory,
     )
     return _open_node(opening, join_path(path or ""))
+
+
+def _reopen(pager: str | None, url: str, mode: str, keywords: Mapping[str, Any]) -> Any:
+    """Return a group that was pickled, opened anew."""
+    from lazyarr.client.opening import come_to_pager
+
+    come_to_pager(pager)
+    return open(url, mode, **keywords)
 
 
 def _open_node(opening: Opening, path: str) -> LazyArray | Dataset:

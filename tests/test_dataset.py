@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import pickle
 
 import numpy as np
 import pytest
 
 import lazyarr
+from tests.process.running import run_program
 
 
 @pytest.fixture
@@ -51,3 +53,43 @@ def test_a_path_of_any_kind_is_opened(group, tmp_path, kind):
     assert sorted(lazyarr.open(url, consolidated=False)) == ["a", "s", "text"]
     with pytest.raises(TypeError, match="expected str, bytes"):
         lazyarr.open(3)
+
+
+@pytest.mark.parametrize("engine", ["userfaultfd", "copy"])
+@pytest.mark.parametrize("mode", ["r", "c"])
+def test_a_group_pickles_as_a_reference(tmp_path, engine, mode):
+    """Opened as the first one was, below the root too."""
+    data = np.arange(10**6).reshape(1000, 1000)
+    lazyarr.save(tmp_path / "g.zarr", {"s/t/b": data, "a": data})
+    with lazyarr.configure(engine=engine):
+        group = lazyarr.open(tmp_path / "g.zarr", mode, consolidated=False)["s"]
+        pickled = pickle.dumps(group)
+        again = pickle.loads(pickled)
+    assert len(pickled) < 1000
+    assert (again.url, again.path, list(again)) == (group.url, "s", ["t"])
+    assert (again["t/b"][7] == data[7]).all()
+    assert again["t/b"].flags.writeable == (mode == "c")
+    assert not again._opening.hierarchy.use_consolidated
+
+
+def test_who_unpickles_a_group_shares_its_pages(tmp_path):
+    """Workers that were spawned load nothing again that is loaded."""
+    lazyarr.save(tmp_path / "g.zarr", {"s/b": np.arange(10**6).reshape(1000, 1000)})
+    (tmp_path / "worker.py").write_text(
+        "import lazyarr\n"
+        "def read(group, i): return int(group['b'][i, 3]), lazyarr.stats()['pid']\n"
+    )
+    program = """
+    import multiprocessing
+    sys.path.insert(0, sys.argv[1])
+    import worker
+    group = lazyarr.open(sys.argv[1] + "/g.zarr")["s"]
+    group["b"].prefetch()
+    stats = lazyarr.stats()
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        found = pool.starmap(worker.read, [(group, i) for i in range(1000)], chunksize=10)
+    assert found == [(1000 * i + 3, stats["pid"]) for i in range(1000)], found
+    print(lazyarr.stats()["units_loaded"] - stats["units_loaded"], stats["units_loaded"] > 9)
+    """
+    ended = run_program(program, tmp_path)
+    assert (ended.stderr, ended.stdout) == ("", "0 True\n")

@@ -51,7 +51,7 @@ class Hierarchy:
 
     def __init__(self, store: RetryingStore, *, use_consolidated: bool | None = None) -> None:
         self.store = store
-        self._use_consolidated = use_consolidated
+        self.use_consolidated = use_consolidated
         self._known: dict[str, Node | FormatError] = {}
         self._complete: set[str] = set()
         # Whoever holds a node's array does not hold this: the pager has a store of its own.
@@ -126,7 +126,7 @@ class Hierarchy:
         if zarray is not None:
             return parse_v2_array(zarray, zattrs, path=path)
         zmetadata = None
-        if self._use_consolidated is not False:
+        if self.use_consolidated is not False:
             zmetadata = self._document(join_path(path, ".zmetadata"))
         if zmetadata is not None:
             return parse_v2_consolidated(zmetadata, path=path)
@@ -140,9 +140,9 @@ class Hierarchy:
         """Return a node with consolidated metadata as it was asked for."""
         if isinstance(node, ArrayMetadata):
             return node
-        if node.consolidated is not None and self._use_consolidated is False:
+        if node.consolidated is not None and self.use_consolidated is False:
             return GroupMetadata(node.path, node.zarr_format, node.attributes)
-        if node.consolidated is None and self._use_consolidated and not self._complete:
+        if node.consolidated is None and self.use_consolidated and not self._complete:
             raise FormatError(
                 f"there is no consolidated metadata in group {path or '/'!r} of {self.store.url}; "
                 "open it with consolidated=None",

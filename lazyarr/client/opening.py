@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from lazyarr import settings
+from lazyarr.client import process
 from lazyarr.client.engines import begin_engine, find_making
 from lazyarr.client.hierarchy import Hierarchy
-from lazyarr.errors import FormatError
+from lazyarr.errors import FormatError, LazyarrError
 from lazyarr.format import ArrayMetadata
 from lazyarr.store import RetryingStore, RetryPolicy, open_store
 from lazyarr.values import Value
@@ -21,7 +22,15 @@ if TYPE_CHECKING:
     from lazyarr.client.node import ArrayNode
     from lazyarr.client.origin import Origin, Place
 
-__all__ = ["Opening", "begin_opening", "open_array", "reduce_view", "reopen_view"]
+__all__ = [
+    "Opening",
+    "begin_opening",
+    "come_to_pager",
+    "invite_to_pager",
+    "open_array",
+    "reduce_view",
+    "reopen_view",
+]
 
 _MODES = ("r", "c", "r+")
 _MEMORY_KINDS = (None, "shared", "private")
@@ -86,6 +95,22 @@ def open_array(opening: Opening, metadata: ArrayMetadata) -> LazyArray:
         memory=opening.memory,
     )
     return find_making(opening.engine).make_array(node, opening.hierarchy)
+
+
+def invite_to_pager(opening: Opening) -> str | None:
+    """Return the name of the pager whose pages other processes can have; None where none has any."""
+    if opening.engine == "copy" or opening.mode != "r":
+        return None
+    try:
+        return process.session().invite()
+    except (LazyarrError, OSError):
+        return None
+
+
+def come_to_pager(name: str | None) -> None:
+    """Have arrays that are opened here share the pages of those of a pager, where that can be."""
+    if name is not None and settings.current().engine != "copy":
+        process.session_at(name)
 
 
 def reopen_view(

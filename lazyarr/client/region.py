@@ -189,4 +189,8 @@ class Memory:
 
     def __del__(self) -> None:
         region = self.region
-        janitor.defer(lambda: region.owner.let_go(region))
+        try:
+            janitor.defer(lambda: region.owner.let_go(region))
+        except AttributeError:
+            # The interpreter ends, and has emptied the modules: all memory goes.
+            return

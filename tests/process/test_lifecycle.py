@@ -135,6 +135,16 @@ def test_arrays_are_opened_and_read_while_the_interpreter_ends(url, copy, engine
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "read\n", "")
 
 
+def test_arrays_that_outlive_what_is_in_modules(url):
+    """Python empties the modules that somebody still has, as numba does, the newest first."""
+    program = """
+    x, mine = lazyarr.open(sys.argv[1]), lazyarr.open(sys.argv[1], mode="c")
+    sys.kept = list(sys.modules.values())
+    """
+    ended = run_program(program, url)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+
+
 def test_what_is_done_after_lazyarrs_own_end(url):
     """What is open can be read; nothing more can be opened, which the error says."""
     program = """
