@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from lazyarr.errors import FormatError, StoreError
 from lazyarr.loading.finding import IndexRead, Place
+from lazyarr.loading.handout import Handout
 from lazyarr.loading.lanes import Lane, Part, Rank, Wanted
 from lazyarr.store import UNCHANGED, event_loop
 from lazyarr.units import Span
@@ -29,9 +30,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Dispatcher"]
 
-# A read is worth its round trip from the one on; with more than the other at once what
-# has come would wait for the rest.  In between, all connections get their share.
-_MIN_NBYTES = 1 << 20
+# A read is worth its round trip from the one on; with more than the other at once some
+# connections would be busy when the others are done.  In between, all get their share.
+_MIN_NBYTES = 2 << 20
 _MAX_NBYTES = 8 << 20
 _GONE = "the object is gone, though its index was read from it"
 
@@ -272,20 +273,20 @@ class Dispatcher:
         if may_be_kept and not all(part.is_looked_up for _, part in items):
             await self._look_up(source, key, items)
             return
+        handout = Handout(span, items, self._deliver, self._failed)
         try:
-            answer = await self._reader.fetch(source, Place(key, *span), retry=len(items) == 1)
+            answer = await self._reader.fetch(
+                source, Place(key, *span), retry=len(items) == 1, arrived=handout.hand_out
+            )
             if answer is None:
                 raise FormatError(_GONE)
         except Exception as error:  # noqa: BLE001 - whoever waits must be told
-            self._fail_together(items, error)
+            self._fail_together(handout.waiting(), error, is_alone=len(items) == 1)
             return
         source.count_fetched(len(answer.data))
         view = memoryview(answer.data)
-        chunks = []
-        for place, part in items:
-            chunk = view[place.start - span.start : place.stop - span.start]
-            self._deliver(part, chunk)
-            chunks.append((Place(key, *place), chunk))
+        handout.hand_out(view)
+        chunks = [(Place(key, *place), handout.cut(view, place)) for place, _ in items]
         await self._reader.keep(source, chunks, answer.version)
 
     async def _look_up(
@@ -302,14 +303,14 @@ class Dispatcher:
 
     # --- the end -------------------------------------------------------------------------
 
-    def _fail_together(self, items: tuple[tuple[Span, Part], ...], error: Exception) -> None:
-        """Read each part alone, when a read of several has failed."""
-        is_alone = len(items) > 1 and isinstance(error, StoreError)
-        if is_alone:
+    def _fail_together(self, parts: list[Part], error: Exception, *, is_alone: bool) -> None:
+        """Read each part alone, when a read of several has failed; some may have come."""
+        is_tried_again = not is_alone and isinstance(error, StoreError)
+        if is_tried_again:
             self._on_retry()
-        for _, part in items:
-            part.is_alone = is_alone
-            if is_alone:
+        for part in parts:
+            part.is_alone = is_tried_again
+            if is_tried_again:
                 self._look_for(part)
             else:
                 self._fail(part, error)

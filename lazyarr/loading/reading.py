@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from lazyarr.loading.finding import Place
     from lazyarr.loading.source import Source
-    from lazyarr.store import Answer
+    from lazyarr.store import Answer, Arrived
     from lazyarr.store.cache import Kept
 
 __all__ = ["Reader"]
@@ -55,7 +55,13 @@ class Reader:
         await event_loop().run_in_executor(self._threads, source.open)
 
     async def fetch(
-        self, source: Source, place: Place, *, retry: bool = True, unless: str | None = None
+        self,
+        source: Source,
+        place: Place,
+        *,
+        retry: bool = True,
+        unless: str | None = None,
+        arrived: Arrived | None = None,
     ) -> Answer | None:
         """Ask the store, and take down of which version its answer is; None for no object."""
         answer = await fetch(
@@ -65,6 +71,7 @@ class Reader:
             retry=retry,
             unless=unless,
             limit_nbytes=source.finder.limit_nbytes,
+            arrived=arrived,
         )
         if source.cache is not None and answer is not UNCHANGED:
             source.cache.note(place.key, None if answer is None else answer.version)

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
         METADATA_LIMIT_NBYTES,
         UNCHANGED,
         Answer,
+        Arrived,
         Buffer,
         Store,
         StoreReference,
@@ -34,6 +35,7 @@ __all__ = [
     "event_loop",
     "fetch",
     "Answer",
+    "Arrived",
     "METADATA_LIMIT_NBYTES",
     "UNCHANGED",
     "is_unchanged",
@@ -41,7 +43,9 @@ __all__ = [
 
 _NAMES = {
     "asynchronous": "AsyncStore event_loop fetch",
-    "base": "METADATA_LIMIT_NBYTES UNCHANGED Answer Buffer Store StoreReference WritableStore",
+    "base": (
+        "METADATA_LIMIT_NBYTES UNCHANGED Answer Arrived Buffer Store StoreReference WritableStore"
+    ),
     "descriptors": "BorrowedFile",
     "opening": "open_reference open_store store_reference",
     "retry": "RetryingStore RetryPolicy",

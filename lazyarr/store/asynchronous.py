@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import asyncio
     from concurrent.futures import Executor
 
-    from lazyarr.store.base import Store
+    from lazyarr.store.base import Arrived, Store
 
 __all__ = ["AsyncStore", "event_loop", "fetch"]
 
@@ -38,6 +38,7 @@ class AsyncStore(Protocol):
         *,
         unless: str | None = None,
         limit_nbytes: int | None = None,
+        arrived: Arrived | None = None,
     ) -> Answer | None:
         """Return ``object[start:stop]`` and the object's size; None when it does not exist.
 
@@ -52,6 +53,10 @@ class AsyncStore(Protocol):
             A version: `UNCHANGED` when all of it was asked for and it is of that version still.
         limit_nbytes : int, optional
             How many bytes an object may have of which all is asked for.
+        arrived : callable, optional
+            Told, maybe, of the beginning of a range before all of it is there: what it is given
+            stays as it is, and is right even if the rest never comes.  After a failure that
+            is tried again it begins anew.
 
         Raises
         ------
@@ -79,6 +84,7 @@ async def fetch(
     retry: bool = True,
     unless: str | None = None,
     limit_nbytes: int | None = None,
+    arrived: Arrived | None = None,
 ) -> Answer | None:
     """Return ``object[start:stop]`` of any store, as `AsyncStore.fetch` does.
 
@@ -94,14 +100,16 @@ async def fetch(
         Where a store is read that can only block.
     retry : bool
         Whether a store that tries again may do so.
-    unless, limit_nbytes : str, int, optional
+    unless, limit_nbytes, arrived : str, int, callable, optional
         As of `AsyncStore.fetch`.
     """
     while not retry and isinstance(store, RetryingStore):
         store = store.inner
     if getattr(store, "is_asynchronous", False):
         fetch_now = cast("AsyncStore", store).fetch
-        return await fetch_now(key, start, stop, unless=unless, limit_nbytes=limit_nbytes)
+        return await fetch_now(
+            key, start, stop, unless=unless, limit_nbytes=limit_nbytes, arrived=arrived
+        )
     loop = event_loop()
     return await loop.run_in_executor(
         threads, _fetch_blocking, store, key, start, stop, limit_nbytes

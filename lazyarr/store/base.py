@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 from lazyarr.errors import StoreError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lazyarr.store.descriptors import BorrowedFile
 
 __all__ = [
@@ -19,6 +21,7 @@ __all__ = [
     "METADATA_NAMES",
     "UNCHANGED",
     "Answer",
+    "Arrived",
     "Buffer",
     "Store",
     "StoreReference",
@@ -30,6 +33,10 @@ __all__ = [
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 """What can be written: contiguous bytes.  `collections.abc.Buffer` needs Python 3.12."""
+
+
+Arrived: TypeAlias = "Callable[[memoryview], None]"
+"""Told of the beginning of what was asked for, whenever more of it is there."""
 
 
 class Answer(NamedTuple):

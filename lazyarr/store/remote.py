@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 from lazyarr.errors import StoreError
 from lazyarr.store.base import METADATA_NAMES, StoreReference, check_key, check_range
+from lazyarr.store.connecting import pool_options
 from lazyarr.store.failure import REMEDIES, Fault, decode_failure
 from lazyarr.store.packed import pack_store
 from lazyarr.store.transport import AsyncTransport, choose_transport
@@ -16,14 +17,12 @@ from lazyarr.store.urls import lives_in_this_process, without_credentials
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from lazyarr.store.base import Buffer
+    from lazyarr.store.base import Arrived, Buffer
     from lazyarr.store.transport import Answer, Transport
 
 __all__ = ["FsspecStore"]
 
 _Result = TypeVar("_Result")
-
-_MANY = 1 << 16
 
 
 class FsspecStore:
@@ -126,7 +125,8 @@ class FsspecStore:
     @property
     def is_asynchronous(self) -> bool:
         """Whether `fetch` may be used."""
-        return isinstance(self._way(), AsyncTransport)
+        # Asked for each read; a child of fork, too, gets the same kind of transport.
+        return self._is_asynchronous
 
     async def fetch(
         self,
@@ -136,6 +136,7 @@ class FsspecStore:
         *,
         unless: str | None = None,
         limit_nbytes: int | None = None,
+        arrived: Arrived | None = None,
     ) -> Answer | None:
         """Return ``object[start:stop]`` and the object's size; None when it does not exist.
 
@@ -143,12 +144,15 @@ class FsspecStore:
         that waits.
         """
         check_key(key, self.url)
-        way = self._way()
-        assert isinstance(way, AsyncTransport)
+        way = cast("AsyncTransport", self._way())
         try:
             async with asyncio.timeout(self.timeout_seconds):
                 answer = await way.read(
-                    self._path(key), start, stop, unless=unless, limit_nbytes=limit_nbytes
+                    self._path(key),
+                    *(start, stop),
+                    unless=unless,
+                    limit_nbytes=limit_nbytes,
+                    arrived=arrived,
                 )
         except Exception as error:  # noqa: BLE001 - every protocol has errors of its own
             if decode_failure(error).fault is Fault.MISSING:
@@ -254,12 +258,13 @@ class FsspecStore:
         try:
             from fsspec.core import url_to_fs
 
-            options = {**self._options, **_pool_options(self._full_url, self._options)}
+            options = {**self._options, **pool_options(self._full_url, self._options)}
             self._fs, root = url_to_fs(self._full_url, **options)
         except Exception as error:  # noqa: BLE001 - every protocol has errors of its own
             self._raise(error, "open", None)
         self._root = str(root).rstrip("/")
         self._transport: Transport = choose_transport(self._fs, self.timeout_seconds)
+        self._is_asynchronous = isinstance(self._transport, AsyncTransport)
         self._pid = os.getpid()
         if "?" in self._root and self._root.startswith("http"):
             message = (
@@ -339,29 +344,6 @@ class FsspecStore:
         message = f"cannot {action} {what}: {without_credentials(found)}; {remedy}"
         transient = fault is Fault.TRANSIENT
         raise StoreError(message, url=self.url, key=key, transient=transient) from error
-
-
-def _pool_options(url: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options with which a file system opens as many connections as it is asked to use.
-
-    aiohttp has 100 unless told otherwise, botocore 10: requests beyond that would wait there,
-    in the order of their coming, where nothing is urgent.
-    """
-    if url.startswith(("http://", "https://")):
-        return {"get_client": options.get("get_client", _open_session)}
-    if url.startswith(("s3://", "s3a://")):
-        config = {"max_pool_connections": _MANY, **(options.get("config_kwargs") or {})}
-        return {"config_kwargs": config}
-    return {}
-
-
-async def _open_session(**options: Any) -> Any:
-    """Return an aiohttp session as fsspec wants it, without a limit to its connections."""
-    import aiohttp
-
-    if "connector" not in options:
-        options["connector"] = aiohttp.TCPConnector(limit=0)
-    return aiohttp.ClientSession(**options)
 
 
 def _is_plain(value: object) -> bool:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lazyarr.store.asynchronous import AsyncStore
-    from lazyarr.store.base import Answer, Buffer, Store, WritableStore
+    from lazyarr.store.base import Answer, Arrived, Buffer, Store, WritableStore
     from lazyarr.store.descriptors import BorrowedFile
 
 __all__ = ["RetryPolicy", "RetryingStore"]
@@ -207,6 +207,7 @@ class RetryingStore:
         *,
         unless: str | None = None,
         limit_nbytes: int | None = None,
+        arrived: Arrived | None = None,
     ) -> Answer | None:
         """Return ``object[start:stop]``; see `AsyncStore`."""
         # Imported here: opening a local store does not need it.
@@ -216,7 +217,9 @@ class RetryingStore:
         started, failures = self._clock(), 0
         while True:
             try:
-                return await inner.fetch(key, start, stop, unless=unless, limit_nbytes=limit_nbytes)
+                return await inner.fetch(
+                    key, start, stop, unless=unless, limit_nbytes=limit_nbytes, arrived=arrived
+                )
             except StoreError as error:
                 failures += 1
                 delay = self._delay_or_raise(error, failures, started)

@@ -11,10 +11,13 @@ the object does not exist, as far as `failure.decode_failure` believes it.
 from __future__ import annotations
 
 import threading
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from lazyarr.store.base import Answer
 from lazyarr.store.failure import Fault, UnusableAnswerError, decode_failure, too_long
+
+if TYPE_CHECKING:
+    from lazyarr.store.base import Arrived
 
 __all__ = ["Answer", "AsyncTransport", "FsspecTransport", "Transport", "choose_transport"]
 
@@ -62,11 +65,12 @@ class AsyncTransport(Protocol):
         *,
         unless: str | None = None,
         limit_nbytes: int | None = None,
+        arrived: Arrived | None = None,
     ) -> Answer:
         """Return ``object[start:stop]``; ``(-n, None)`` are the last `n` bytes.
 
         `UNCHANGED` when all of it was asked for, unless it is still of a version, and it is.
-        `limit_nbytes` as of `Transport.fetch`.
+        `limit_nbytes` as of `Transport.fetch`.  `arrived` may be told of parts of a range.
         """
         ...
 

@@ -3,71 +3,34 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from lazyarr.store.base import UNCHANGED, Answer
 from lazyarr.store.bodies import read_end, read_part, read_range, read_whole
+from lazyarr.store.connecting import open_session
 from lazyarr.store.failure import UnusableAnswerError, too_long
+from lazyarr.store.http_headers import (
+    ContentRange,
+    check_given,
+    content_length,
+    parse_content_range,
+    version_of,
+)
+from lazyarr.store.http_ranges import range_client
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
 
-__all__ = ["ContentRange", "HttpTransport", "check_given", "parse_content_range"]
+    from lazyarr.store.base import Arrived
 
-_CONTENT_RANGE = re.compile(r"bytes (?:(\d{1,18})-(\d{1,18})|\*)/(\d{1,18}|\*)")
+__all__ = ["HttpTransport", "parse_links"]
+
 # No part of it can be matched in two ways, so that a page of any kind takes linear time.
 _LINK = re.compile(r"""<a(?=\s)[^<>]*?\shref\s*=\s*["']([^"'<>]*)""", re.IGNORECASE)
 _PAGE_LIMIT_NBYTES = 16 << 20
 """How long a directory page may be: with that, it names a hundred thousand entries."""
 # Refused, or not understood: there are servers without suffix ranges (Azure Blob Storage).
 _NO_SUFFIX = frozenset({400, 416, 501})
-
-
-class ContentRange(NamedTuple):
-    """Which bytes an answer holds, half open, and the size of the whole object."""
-
-    start: int
-    stop: int
-    total_nbytes: int | None
-
-
-def parse_content_range(header: str | None) -> ContentRange:
-    """Return what a Content-Range header says (RFC 9110, section 14.4).
-
-    Raises
-    ------
-    UnusableAnswerError
-        When it is missing or not understood.
-
-    Examples
-    --------
-    >>> parse_content_range("bytes 10-19/100")
-    ContentRange(start=10, stop=20, total_nbytes=100)
-    >>> parse_content_range("bytes */100")
-    ContentRange(start=0, stop=0, total_nbytes=100)
-    """
-    match = _CONTENT_RANGE.fullmatch((header or "").strip())
-    if match is None:
-        found = f"the server answered a range with the header Content-Range: {header!r}"
-        raise UnusableAnswerError(found)
-    first, last, total = match.groups()
-    stop = 0 if last is None else int(last) + 1
-    return ContentRange(int(first or 0), stop, None if total == "*" else int(total))
-
-
-def check_given(given: ContentRange, start: int, stop: int) -> None:
-    """Refuse another range than was asked for; less is given where the object ends before.
-
-    Raises
-    ------
-    UnusableAnswerError
-        When it is.
-    """
-    if given.start != start or not start <= given.stop <= stop:
-        found = (
-            f"the server gave bytes [{given.start}, {given.stop}) of {given.total_nbytes} instead"
-        )
-        raise UnusableAnswerError(found)
 
 
 def parse_links(page: str, url: str) -> tuple[str, ...]:
@@ -106,6 +69,7 @@ class HttpTransport:
     def __init__(self, fs: Any, timeout_seconds: float) -> None:
         self.fs = fs
         self._timeout_seconds = timeout_seconds
+        self._ranges = range_client(fs, open_session)
 
     def fetch(
         self,
@@ -165,26 +129,35 @@ class HttpTransport:
         *,
         unless: str | None = None,
         limit_nbytes: int | None = None,
+        arrived: Arrived | None = None,
     ) -> Answer:
         """Return ``object[start:stop]``; ``(-n, None)`` are the last `n` bytes."""
         if start < 0:
             return await self._fetch_suffix(path, -start)
         if stop is not None:
-            return await self._fetch_range(path, start, stop)
+            answer = await self._fetch_directly(path, start, stop, arrived)
+            return answer or await self._fetch_range(path, start, stop)
         async with await self._get(path, None, unless) as response:
             if response.status == 304 and unless is not None:
                 return UNCHANGED
             _require_status(response, path, 200)
-            if limit_nbytes is not None and (_content_length(response) or 0) > limit_nbytes:
+            if limit_nbytes is not None and (content_length(response.headers) or 0) > limit_nbytes:
                 raise too_long(limit_nbytes)
             data = await read_whole(_pieces(response), limit_nbytes)
-            return Answer(data, len(data), _version(response, len(data)))
+            return Answer(data, len(data), version_of(response.headers, len(data)))
+
+    async def _fetch_directly(
+        self, path: str, start: int, stop: int, arrived: Arrived | None
+    ) -> Answer | None:
+        if self._ranges is None:
+            return None
+        return await self._ranges.fetch(self.fs.encode_url(path), start, stop, arrived=arrived)
 
     async def _fetch_range(self, path: str, start: int, stop: int) -> Answer:
         async with await self._get(path, f"bytes={start}-{stop - 1}") as response:
             if response.status == 200:
                 data = await read_part(_pieces(response), start, stop)
-                return Answer(data, _content_length(response))
+                return Answer(data, content_length(response.headers))
             if response.status == 416 and "Content-Range" in response.headers:
                 total = parse_content_range(response.headers["Content-Range"]).total_nbytes
                 return Answer(b"", total)
@@ -208,7 +181,7 @@ class HttpTransport:
                 return await _read_partial(response, given)
             if response.status not in _NO_SUFFIX:
                 _require_status(response, path, 200)
-            total = _content_length(response) if response.status == 200 else None
+            total = content_length(response.headers) if response.status == 200 else None
         # Not a suffix, and the whole object is not read for it where that can be avoided.
         if total is None:
             total = (await self._fetch_range(path, 0, 1)).total_nbytes
@@ -258,35 +231,10 @@ def _given(response: Any) -> ContentRange:
 
 async def _read_partial(response: Any, given: ContentRange) -> Answer:
     data = await read_range(_pieces(response), given.stop - given.start)
-    return Answer(data, given.total_nbytes, _version(response, given.total_nbytes))
+    return Answer(data, given.total_nbytes, version_of(response.headers, given.total_nbytes))
 
 
 async def _pieces(response: Any) -> AsyncIterator[bytes]:
     # As they have come: `read` would join them twice.
     async for piece, _ in response.content.iter_chunks():
         yield piece
-
-
-def _version(response: Any, total_nbytes: int | None) -> str | None:
-    """Return what says that an object has not changed by a byte, if the server gives that.
-
-    A weak entity tag says less.  A date alone does if it has passed for some time when it is
-    told: what is written in the same second has the same (RFC 9110, section 8.8.2.2).
-    """
-    tag: str | None = response.headers.get("ETag")
-    if tag is not None:
-        return tag if tag.startswith('"') else None
-    from email.utils import parsedate_to_datetime
-
-    try:
-        modified, now = (response.headers[name] for name in ("Last-Modified", "Date"))
-        age = parsedate_to_datetime(now) - parsedate_to_datetime(modified)
-    except (KeyError, ValueError, TypeError):
-        return None
-    return f"{modified} {total_nbytes}" if age.total_seconds() >= 60 else None
-
-
-def _content_length(response: Any) -> int | None:
-    is_plain = response.headers.get("Content-Encoding", "identity") == "identity"
-    length = response.headers.get("Content-Length", "")
-    return int(length) if is_plain and length.isdecimal() else None

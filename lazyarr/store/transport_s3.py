@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 from lazyarr.store.base import UNCHANGED, Answer
 from lazyarr.store.bodies import read_end, read_part, read_range, read_whole
 from lazyarr.store.failure import Fault, decode_failure, status_of, too_long
+from lazyarr.store.http_headers import check_given, parse_content_range
 from lazyarr.store.transport import FsspecTransport
-from lazyarr.store.transport_http import check_given, parse_content_range
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
+
+    from lazyarr.store.base import Arrived
 
 __all__ = ["S3Transport"]
 
@@ -56,6 +58,7 @@ class S3Transport(FsspecTransport):
         *,
         unless: str | None = None,
         limit_nbytes: int | None = None,
+        arrived: Arrived | None = None,  # noqa: ARG002 - comes whole
     ) -> Answer:
         """Return ``object[start:stop]``; ``(-n, None)`` are the last `n` bytes."""
         if stop is not None:

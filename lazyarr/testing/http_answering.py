@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import ssl
 import sys
 import threading
 import time
@@ -72,7 +73,7 @@ class _Server(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing of clients that were killed."""
-        if not isinstance(sys.exception(), ConnectionError):
+        if not isinstance(sys.exception(), (ConnectionError, ssl.SSLError)):
             super().handle_error(request, client_address)
 
     def command(self, command: dict[str, Any]) -> Any:
@@ -177,8 +178,15 @@ class _Handler(SimpleHTTPRequestHandler):
         """Say nothing: the requests are kept for `HttpServer.requests`."""
 
 
-def main(directory: str) -> None:
+def main(directory: str, certificate: str | None = None) -> None:
     """Be the server process of `http_server.serve_directory`."""
     server = _Server(directory)
+    if certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        # The handshake is done where a connection is served, not where all are accepted.
+        server.socket = context.wrap_socket(
+            server.socket, server_side=True, do_handshake_on_connect=False
+        )
     threading.Thread(target=server.serve_forever, daemon=True).start()
     serve_commands(server.server_port, server.command)

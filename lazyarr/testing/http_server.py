@@ -88,10 +88,10 @@ class HttpServer:
         What is served; files put there are seen at once.
     """
 
-    def __init__(self, process: ServerProcess, directory: str) -> None:
+    def __init__(self, process: ServerProcess, directory: str, scheme: str = "http") -> None:
         self._process = process
         self.directory = directory
-        self.url = f"http://127.0.0.1:{process.ready}"
+        self.url = f"{scheme}://127.0.0.1:{process.ready}"
 
     def __repr__(self) -> str:
         return f"HttpServer({self.url!r}, pid={self._process.pid})"
@@ -134,13 +134,17 @@ class HttpServer:
 
 
 @contextlib.contextmanager
-def serve_directory(path: str | os.PathLike[str]) -> Iterator[HttpServer]:
+def serve_directory(
+    path: str | os.PathLike[str], *, certificate: str | None = None
+) -> Iterator[HttpServer]:
     """Serve a directory on 127.0.0.1 from another process.
 
     Parameters
     ----------
     path : str or os.PathLike
         The directory.
+    certificate : str, optional
+        A file with a private key and a certificate: with it, connections are encrypted.
 
     Examples
     --------
@@ -152,6 +156,8 @@ def serve_directory(path: str | os.PathLike[str]) -> Iterator[HttpServer]:
     ...
     lazyarr.errors.StoreError: ...503...
     """
-    program = "import sys; from lazyarr.testing.http_answering import main; main(sys.argv[1])"
-    with ServerProcess(["-c", program, os.fspath(path)]) as process:
-        yield HttpServer(process, os.fspath(path))
+    program = "import sys; from lazyarr.testing.http_answering import main; main(*sys.argv[1:])"
+    arguments = [os.fspath(path)] if certificate is None else [os.fspath(path), certificate]
+    with ServerProcess(["-c", program, *arguments]) as process:
+        scheme = "http" if certificate is None else "https"
+        yield HttpServer(process, os.fspath(path), scheme)

@@ -12,7 +12,7 @@ import pytest
 from lazyarr.errors import StoreError
 from lazyarr.store import RetryingStore, RetryPolicy, open_store, store_reference
 from lazyarr.store.failure import UnusableAnswerError
-from lazyarr.store.transport_http import parse_content_range
+from lazyarr.store.http_headers import parse_content_range
 from lazyarr.testing import Behaviour
 from tests.store.places import OBJECTS, fill_directory
 

@@ -1,0 +1,35 @@
+"""How fsspec's file systems connect to servers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["open_session", "pool_options"]
+
+_MANY = 1 << 16
+
+
+def pool_options(url: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options with which a file system opens as many connections as it is asked to use.
+
+    aiohttp has 100 unless told otherwise, botocore 10: requests beyond that would wait there,
+    in the order of their coming, where nothing is urgent.
+    """
+    if url.startswith(("http://", "https://")):
+        return {"get_client": options.get("get_client", open_session)}
+    if url.startswith(("s3://", "s3a://")):
+        config = {"max_pool_connections": _MANY, **(options.get("config_kwargs") or {})}
+        return {"config_kwargs": config}
+    return {}
+
+
+async def open_session(**options: Any) -> Any:
+    """Return an aiohttp session as fsspec wants it, without a limit to its connections."""
+    import aiohttp
+
+    if "connector" not in options:
+        options["connector"] = aiohttp.TCPConnector(limit=0)
+    return aiohttp.ClientSession(**options)
