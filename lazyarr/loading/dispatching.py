@@ -141,28 +141,43 @@ class Dispatcher:
         unit.n_missing = len(chunks)
         for position, chunk in enumerate(chunks):
             self._look_for(Part(unit, position, chunk))
+        if unit.rank is Rank.READAHEAD:
+            self._foresee(unit.source, chunks[0])
+
+    def _foresee(self, source: Source, chunk: tuple[int, ...]) -> None:
+        """Queue the index that a reader will need after this shard's.
+
+        Without it, all connections would be idle for a round trip at the end of each shard.
+        """
+        read = source.finder.foresee(chunk)
+        if read is not None and (source, read) not in self._waiting:
+            self._waiting[source, read] = []
+            self._lanes[Rank.READAHEAD].foreseen.append((source, read))
 
     def _look_for(
         self, part: Part, arrived: IndexRead | None = None, index: ShardIndex | None = None
     ) -> None:
         """Queue what is to be read next on the way to a chunk."""
         source = part.owner.source
-        lane = self._lanes[part.owner.rank]
         place = source.finder.find(part.chunk, arrived, index)
         if place is None:
             self._deliver(part, None)
         elif isinstance(place, IndexRead):
-            read = (source, place)
-            waiting = self._waiting.setdefault(read, [])
-            patient = self._lanes[Rank.READAHEAD].indexes
-            is_overtaken = part.owner.rank is not Rank.READAHEAD and read in patient
-            if is_overtaken:
-                patient.remove(read)
-            if is_overtaken or not waiting:
-                lane.indexes.append(read)
-            waiting.append(part)
+            self._await_index((source, place), part)
         else:
             self._queue(part, place)
+
+    def _await_index(self, read: tuple[Source, IndexRead], part: Part) -> None:
+        """Have a part wait for an index, which is queued unless it is on its way."""
+        lane, patient = self._lanes[part.owner.rank], self._lanes[Rank.READAHEAD]
+        queue = next((q for q in (patient.foreseen, patient.indexes) if read in q), None)
+        if queue is patient.indexes and lane is patient:
+            queue = None  # it waits where it should
+        elif queue is not None:
+            queue.remove(read)
+        if queue is not None or read not in self._waiting:
+            lane.indexes.append(read)
+        self._waiting.setdefault(read, []).append(part)
 
     def _queue(self, part: Part, place: Place) -> None:
         """Queue a chunk, or refuse one that is too long."""
@@ -205,6 +220,8 @@ class Dispatcher:
                 share_nbytes = lane.ranges.nbytes // self.connections
                 group = lane.ranges.pop(max(_MIN_NBYTES, min(_MAX_NBYTES, share_nbytes)))
                 return self._read_together(*group.key, group.span, group.items)
+            if lane.foreseen:
+                return self._read_index(*lane.foreseen.popleft())
         return None
 
     def _has_spare(self) -> bool:

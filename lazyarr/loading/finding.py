@@ -67,6 +67,7 @@ class Finder:
         self._layout = layout
         self._path = path
         self._indexes = IndexCache()
+        self._foreseen = 0
 
     def __repr__(self) -> str:
         return f"<Finder: array {self._path!r}, {self._indexes!r}>"
@@ -112,6 +113,22 @@ class Finder:
                 return None
             start, stop = start + place[0], start + place[0] + place[1]
         return Place(key, start, stop)
+
+    def foresee(self, chunk: tuple[int, ...]) -> IndexRead | None:
+        """Return the index that a reader who goes on behind a chunk will need next, once.
+
+        None when it is known, or there is none, or it was returned when this was asked last.
+        """
+        layout = self._layout
+        if not layout.levels:
+            return None
+        following = chunk[0] + layout.chunks_per_object[0]
+        shard = following // layout.chunks_per_object[0]
+        if shard == self._foreseen or following >= layout.grid_shape[0]:
+            return None
+        self._foreseen = shard
+        found = self.find((following, *chunk[1:]))
+        return found if isinstance(found, IndexRead) else None
 
     @property
     def limit_nbytes(self) -> int:

@@ -76,10 +76,14 @@ class Part:
 
 
 class Lane:
-    """What waits to be read with one rank: indexes, what is read alone, ranges of objects."""
+    """What waits to be read with one rank: indexes, what is read alone, ranges of objects.
+
+    Indexes that nobody waits for yet come last.
+    """
 
     def __init__(self) -> None:
         self.indexes: deque[tuple[Source, IndexRead]] = deque()
+        self.foreseen: deque[tuple[Source, IndexRead]] = deque()
         self.alone: deque[tuple[Source, Place, Part]] = deque()
         self.ranges: RangeQueue[tuple[Source, str], Part] = RangeQueue(
             max_gap_nbytes=_MAX_GAP_NBYTES

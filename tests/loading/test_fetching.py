@@ -29,6 +29,7 @@ class Asker:
         self.source, self.stored = source, stored
         self.bugs = queue.SimpleQueue()
         self.n_retries = 0
+        self.connections = connections
         self.fetcher = Fetcher(connections, failed=self.bugs.put, on_retry=self.retry, **options)
         self.results = queue.SimpleQueue()
 
@@ -47,6 +48,13 @@ class Asker:
         found = dict(self.results.get(timeout=SECONDS) for _ in range(number))
         assert self.bugs.empty()
         return found
+
+    def wait_until_idle(self):
+        settled = queue.SimpleQueue()
+        found = None
+        while found != f"<Fetcher: 0 of {self.connections} reads under way>":
+            event_loop().call_soon_threadsafe(lambda: settled.put(repr(self.fetcher)))
+            found = settled.get(timeout=SECONDS)
 
     def is_right(self, found):
         """Return whether chunks, which are not compressed, are the units' bytes."""
@@ -216,7 +224,57 @@ def test_an_index_that_is_waited_for_overtakes_what_is_read_ahead(http_server, m
     found = asker.get(4)
     assert next(iter(found)) == 41
     assert asker.is_right(found)
-    assert len(http_server.requests()) == 7
+    # That of the last shard is read ahead, some time.
+    assert len([r for r in http_server.requests() if "/c/3/" not in r.path]) == 7
+
+
+def test_the_index_of_the_next_shard_is_read_ahead(http_server, make_asker):
+    """Once, so that a scan does not wait for it; not for those who ask for what they need."""
+    asker = make_asker(SHARDS)
+    asker.ask(0)
+    asker.get(1)
+    assert len(http_server.requests()) == 2
+    asker.ask(1, 2, 3, rank=Rank.READAHEAD)
+    assert asker.is_right(asker.get(3))
+    asker.ask(4, 5, rank=Rank.READAHEAD)
+    assert asker.is_right(asker.get(2))
+    asker.ask(16, 17)
+    assert asker.is_right(asker.get(2))
+    paths = [request.path[-5:] for request in http_server.requests()]
+    assert sorted(paths) == ["c/0/0", "c/0/0", "c/1/0", "c/1/0"]
+
+
+def test_an_index_that_was_foreseen_is_not_asked_for_twice(http_server, make_asker):
+    """While it is queued it becomes urgent; while it is under way it is waited for."""
+    asker = make_asker(SHARDS, connections=1)
+    http_server.behave(Behaviour(hold=True))
+    asker.ask(0, rank=Rank.READAHEAD)
+    assert http_server.wait_for_held(1) == 1
+    asker.ask(20)
+    http_server.let_go(100)
+    assert asker.is_right(asker.get(2))
+    assert len(http_server.requests()) == 4
+    asker.ask(21, rank=Rank.READAHEAD)
+    assert asker.is_right(asker.get(1))
+    asker.ask(40)
+    assert asker.is_right(asker.get(1))
+    assert len(http_server.requests()) == 3
+
+
+def test_a_foreseen_index_that_can_not_be_had_harms_nobody(http_server, make_asker):
+    """It is asked for once, and again when somebody needs it."""
+    asker = make_asker(SHARDS)
+    http_server.behave(Behaviour(status=403, hold=True), path="/c/1/")
+    asker.ask(0, 1, rank=Rank.READAHEAD)
+    assert http_server.wait_for_held(1) == 1
+    asker.ask(2, rank=Rank.READAHEAD)
+    http_server.let_go(1)
+    assert asker.is_right(asker.get(3))
+    asker.wait_until_idle()
+    http_server.behave(Behaviour())
+    asker.ask(16)
+    assert asker.is_right(asker.get(1))
+    assert len([r for r in http_server.requests() if "/c/1/" in r.path]) == 3
 
 
 def test_a_stalled_read_holds_up_nothing_else(http_server, make_asker):
