@@ -98,7 +98,7 @@ def open_array(opening: Opening, metadata: ArrayMetadata) -> LazyArray:
 
 
 def invite_to_pager(opening: Opening) -> str | None:
-    """Return the name of the pager whose pages other processes can have; None where none has any."""
+    """Return the name of the pager whose pages other processes can have, if there is one."""
     if opening.engine == "copy" or opening.mode != "r":
         return None
     try:
