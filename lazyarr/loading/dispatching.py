@@ -32,7 +32,9 @@ __all__ = ["Dispatcher"]
 
 # A read is worth its round trip from the one on; with more than the other at once some
 # connections would be busy when the others are done.  In between, all get their share.
-_MIN_NBYTES = 2 << 20
+# What is read ahead will be wanted in its order, and what shares a link comes at the same time:
+# the third chunk of the first read would be behind the first ones of all others.
+_MIN_NBYTES = {Rank.FAULT: 2 << 20, Rank.REQUEST: 2 << 20, Rank.READAHEAD: 1 << 20}
 _MAX_NBYTES = 8 << 20
 _GONE = "the object is gone, though its index was read from it"
 
@@ -218,7 +220,7 @@ class Dispatcher:
                 return self._read_alone(*lane.alone.popleft())
             if lane.ranges:
                 share_nbytes = lane.ranges.nbytes // self.connections
-                group = lane.ranges.pop(max(_MIN_NBYTES, min(_MAX_NBYTES, share_nbytes)))
+                group = lane.ranges.pop(max(_MIN_NBYTES[rank], min(_MAX_NBYTES, share_nbytes)))
                 return self._read_together(*group.key, group.span, group.items)
             if lane.foreseen:
                 return self._read_index(*lane.foreseen.popleft())
