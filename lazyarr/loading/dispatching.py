@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from lazyarr.errors import FormatError, StoreError
 from lazyarr.loading.finding import IndexRead, Place
 from lazyarr.loading.handout import Handout
-from lazyarr.loading.lanes import Lane, Part, Rank, Wanted
+from lazyarr.loading.lanes import Part, Rank, Wanted
+from lazyarr.loading.queues import Queues, WantedAlone, WantedIndex
 from lazyarr.store import UNCHANGED, event_loop
 from lazyarr.units import Span
 
@@ -30,12 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Dispatcher"]
 
-# A read is worth its round trip from the one on; with more than the other at once some
-# connections would be busy when the others are done.  In between, all get their share.
-# What is read ahead will be wanted in its order, and what shares a link comes at the same time:
-# the third chunk of the first read would be behind the first ones of all others.
-_MIN_NBYTES = {Rank.FAULT: 2 << 20, Rank.REQUEST: 2 << 20, Rank.READAHEAD: 1 << 20}
-_MAX_NBYTES = 8 << 20
 _GONE = "the object is gone, though its index was read from it"
 
 _Job: TypeAlias = "Coroutine[Any, Any, None]"
@@ -71,9 +66,8 @@ class Dispatcher:
         self._failed = failed
         self._on_retry = on_retry
         self._opening: dict[Source, list[Wanted]] = {}
-        self._lanes = {rank: Lane() for rank in Rank}
+        self._queues = Queues(deliver=self._deliver, fail=self._fail)
         self._patient: dict[tuple[Source, int], Wanted] = {}
-        self._waiting: dict[tuple[Source, IndexRead], list[Part]] = {}
         self._under_way: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
@@ -98,22 +92,9 @@ class Dispatcher:
     def hasten(self, source: Source, unit: int) -> None:
         """Move what waits for a unit to the other lane."""
         found = self._patient.pop((source, unit), None)
-        if found is None:
-            return
-        found.rank = Rank.FAULT
-        urgent, patient = self._lanes[Rank.FAULT], self._lanes[Rank.READAHEAD]
-        for entry in [entry for entry in patient.alone if entry[2].owner is found]:
-            patient.alone.remove(entry)
-            urgent.alone.append(entry)
-        for key, span, part in patient.ranges.take(lambda part: part.owner is found):
-            urgent.ranges.add(key, span, part)
-        for read in [read for read in patient.indexes if self._is_awaited(read, found)]:
-            patient.indexes.remove(read)
-            urgent.indexes.append(read)
-        self.pump()
-
-    def _is_awaited(self, read: tuple[Source, IndexRead], unit: Wanted) -> bool:
-        return any(part.owner is unit for part in self._waiting[read])
+        if found is not None:
+            self._queues.hasten(found)
+            self.pump()
 
     def open(self, source: Source) -> None:
         """Begin to open a source's store, unless it is open."""
@@ -142,63 +123,9 @@ class Dispatcher:
         unit.chunks = [None] * len(chunks)
         unit.n_missing = len(chunks)
         for position, chunk in enumerate(chunks):
-            self._look_for(Part(unit, position, chunk))
+            self._queues.look_for(Part(unit, position, chunk))
         if unit.rank is Rank.READAHEAD:
-            self._foresee(unit.source, chunks[0])
-
-    def _foresee(self, source: Source, chunk: tuple[int, ...]) -> None:
-        """Queue the index that a reader will need after this shard's.
-
-        Without it, all connections would be idle for a round trip at the end of each shard.
-        """
-        read = source.finder.foresee(chunk)
-        if read is not None and (source, read) not in self._waiting:
-            self._waiting[source, read] = []
-            self._lanes[Rank.READAHEAD].foreseen.append((source, read))
-
-    def _look_for(
-        self, part: Part, arrived: IndexRead | None = None, index: ShardIndex | None = None
-    ) -> None:
-        """Queue what is to be read next on the way to a chunk."""
-        source = part.owner.source
-        place = source.finder.find(part.chunk, arrived, index)
-        if place is None:
-            self._deliver(part, None)
-        elif isinstance(place, IndexRead):
-            self._await_index((source, place), part)
-        else:
-            self._queue(part, place)
-
-    def _await_index(self, read: tuple[Source, IndexRead], part: Part) -> None:
-        """Have a part wait for an index, which is queued unless it is on its way."""
-        lane, patient = self._lanes[part.owner.rank], self._lanes[Rank.READAHEAD]
-        queue = next((q for q in (patient.foreseen, patient.indexes) if read in q), None)
-        if queue is patient.indexes and lane is patient:
-            queue = None  # it waits where it should
-        elif queue is not None:
-            queue.remove(read)
-        if queue is not None or read not in self._waiting:
-            lane.indexes.append(read)
-        self._waiting.setdefault(read, []).append(part)
-
-    def _queue(self, part: Part, place: Place) -> None:
-        """Queue a chunk, or refuse one that is too long."""
-        source, lane = part.owner.source, self._lanes[part.owner.rank]
-        if place.stop is None:
-            lane.alone.append((source, place, part))
-            return
-        span = Span(place.start, place.stop)
-        try:
-            source.finder.check_size(span.size)
-        except FormatError as error:
-            self._fail(part, error)
-            return
-        if not span.size:
-            self._deliver(part, memoryview(b""))
-        elif part.is_alone:
-            lane.alone.append((source, place, part))
-        else:
-            lane.ranges.add((source, place.key), span, part)
+            self._queues.foresee(unit.source, chunks[0])
 
     def pump(self) -> None:
         """Begin as many reads as there are connections for."""
@@ -211,19 +138,16 @@ class Dispatcher:
             self._spawn(job)
 
     def _next(self) -> _Job | None:
-        for rank, lane in self._lanes.items():
+        for rank in Rank:
             if rank is Rank.READAHEAD and not self._has_spare():
                 break
-            if lane.indexes:
-                return self._read_index(*lane.indexes.popleft())
-            if lane.alone:
-                return self._read_alone(*lane.alone.popleft())
-            if lane.ranges:
-                share_nbytes = lane.ranges.nbytes // self.connections
-                group = lane.ranges.pop(max(_MIN_NBYTES[rank], min(_MAX_NBYTES, share_nbytes)))
-                return self._read_together(*group.key, group.span, group.items)
-            if lane.foreseen:
-                return self._read_index(*lane.foreseen.popleft())
+            wanted = self._queues.pop(rank, self.connections)
+            if isinstance(wanted, WantedIndex):
+                return self._read_index(*wanted)
+            if isinstance(wanted, WantedAlone):
+                return self._read_alone(*wanted)
+            if wanted is not None:
+                return self._read_together(*wanted.key, wanted.span, wanted.items)
         return None
 
     def _has_spare(self) -> bool:
@@ -258,9 +182,9 @@ class Dispatcher:
             index = source.finder.keep(read, data, total)
         except Exception as failure:  # noqa: BLE001 - whoever waits must be told
             error = failure
-        for part in self._waiting.pop((source, read)):
+        for part in self._queues.end_waiting(source, read):
             if error is None:
-                self._look_for(part, read, index)
+                self._queues.look_for(part, read, index)
             else:
                 self._fail(part, error)
 
@@ -318,7 +242,7 @@ class Dispatcher:
             if found is not None:
                 self._deliver(part, found.data)
             else:
-                self._queue(part, Place(key, *place))
+                self._queues.add(part, Place(key, *place))
 
     # --- the end -------------------------------------------------------------------------
 
@@ -330,7 +254,7 @@ class Dispatcher:
         for part in parts:
             part.is_alone = is_tried_again
             if is_tried_again:
-                self._look_for(part)
+                self._queues.look_for(part)
             else:
                 self._fail(part, error)
 
@@ -340,7 +264,7 @@ class Dispatcher:
         if isinstance(error, FormatError) and not part.is_second:
             part.is_second = part.is_looked_up = True
             source.distrust(part.chunk)
-            self._look_for(part)
+            self._queues.look_for(part)
             return
         part.owner.error = part.owner.error or _named(source, part.chunk, error)
         self._settle(part.owner)
