@@ -6,8 +6,7 @@ the name is first used.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lazyarr._version import __version__
 from lazyarr.errors import (
@@ -21,6 +20,7 @@ from lazyarr.errors import (
     PagerError,
     StoreError,
 )
+from lazyarr.parts import import_on_use
 
 if TYPE_CHECKING:
     from lazyarr.client.lazyarray import LazyArray
@@ -62,36 +62,18 @@ __all__ = [
     "__version__",
 ]
 
-_HOMES = {
-    "open": "lazyarr.dataset",
-    "Dataset": "lazyarr.dataset",
-    "LazyArray": "lazyarr.client.lazyarray",
-    "CopyArray": "lazyarr.copying.array",
-    "Residency": "lazyarr.client.residency",
-    "prefetch": "lazyarr.memory",
-    "evict": "lazyarr.memory",
-    "residency": "lazyarr.memory",
-    "configure": "lazyarr.memory",
-    "config": "lazyarr.memory",
-    "stats": "lazyarr.memory",
-    "verify": "lazyarr.verification",
-    "Report": "lazyarr.verification",
-    "doctor": "lazyarr.memory",
-    "save": "lazyarr.writer",
-    "create": "lazyarr.writer",
-    "Writer": "lazyarr.writer",
-    "ArrayWriter": "lazyarr.writer",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Import what a public name needs when it is first used (PEP 562)."""
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module 'lazyarr' has no attribute {name!r}")
-    value = getattr(importlib.import_module(home), name)
-    globals()[name] = value
-    return value
+__getattr__ = import_on_use(
+    globals(),
+    {
+        "client.lazyarray": "LazyArray",
+        "client.residency": "Residency",
+        "copying.array": "CopyArray",
+        "dataset": "Dataset open",
+        "memory": "config configure doctor evict prefetch residency stats",
+        "verification": "Report verify",
+        "writer": "ArrayWriter Writer create save",
+    },
+)
 
 
 def __dir__() -> list[str]:

@@ -76,8 +76,7 @@ def test_who_unpickles_a_group_shares_its_pages(tmp_path):
     """Workers that were spawned load nothing again that is loaded."""
     lazyarr.save(tmp_path / "g.zarr", {"s/b": np.arange(10**6).reshape(1000, 1000)})
     (tmp_path / "worker.py").write_text(
-        "import lazyarr\n"
-        "def read(group, i): return int(group['b'][i, 3]), lazyarr.stats()['pid']\n"
+        "import lazyarr\ndef read(group, i): return int(group['b'][i, 3]), lazyarr.stats()['pid']\n"
     )
     program = """
     import multiprocessing

@@ -6,8 +6,9 @@ and `group_document` write what `parse_node` reads.  Everything that comes out o
 a store is untrusted here: what is wrong with it raises `FormatError`.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from lazyarr.parts import import_on_use
 
 if TYPE_CHECKING:
     from lazyarr.format.buffers import Buffer
@@ -55,30 +56,22 @@ __all__ = [
     "SHARD_NBYTES",
 ]
 
-_NAMES = {
-    "buffers": "Buffer",
-    "compressors": "COMPRESSORS Compressor",
-    "datatype": "DataType",
-    "datatype_v2": "data_type_from_numpy parse_v2_data_type",
-    "datatype_v3": "parse_data_type",
-    "defaults": "CHUNK_NBYTES SHARD_NBYTES default_chunks default_shards",
-    "document_v2": "parse_v2_array parse_v2_consolidated parse_v2_group",
-    "document_v3": "parse_node",
-    "documents": "array_document group_document resized_document",
-    "errors": "DamagedChunkError",
-    "grid": "KeyEncoding",
-    "layout": "ChunkAddress Layout",
-    "metadata": "ArrayMetadata GroupMetadata Node",
-    "shard": "ShardIndex ShardLevel",
-}
-_HOMES = {name: home for home, names in _NAMES.items() for name in names.split()}
-
-
-def __getattr__(name: str) -> Any:
-    """Import a part when a name of it is first used: reading needs little of all (PEP 562)."""
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module 'lazyarr.format' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"lazyarr.format.{home}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = import_on_use(
+    globals(),
+    {
+        "buffers": "Buffer",
+        "compressors": "COMPRESSORS Compressor",
+        "datatype": "DataType",
+        "datatype_v2": "data_type_from_numpy parse_v2_data_type",
+        "datatype_v3": "parse_data_type",
+        "defaults": "CHUNK_NBYTES SHARD_NBYTES default_chunks default_shards",
+        "document_v2": "parse_v2_array parse_v2_consolidated parse_v2_group",
+        "document_v3": "parse_node",
+        "documents": "array_document group_document resized_document",
+        "errors": "DamagedChunkError",
+        "grid": "KeyEncoding",
+        "layout": "ChunkAddress Layout",
+        "metadata": "ArrayMetadata GroupMetadata Node",
+        "shard": "ShardIndex ShardLevel",
+    },
+)

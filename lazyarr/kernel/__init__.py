@@ -6,8 +6,9 @@ Beside them `mapping` and `buffers`, `probing`, `lifeline`,
 `threads`, `holding`, `rename` and `status`.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from lazyarr.parts import import_on_use
 
 if TYPE_CHECKING:
     from lazyarr.kernel.buffers import ScratchBuffer, buffer_address, memory_view
@@ -84,30 +85,22 @@ __all__ = [
     "stamp_of",
 ]
 
-_NAMES = {
-    "buffers": "ScratchBuffer buffer_address memory_view",
-    "diagnosis": "Attempt Surroundings feature_names",
-    "events": "Fault",
-    "handle": "Userfaultfd",
-    "holding": "allow_holding hold_still must_allow_holding",
-    "lifeline": "arm_lifeline disarm_lifeline pidfd_open",
-    "mapping": "PAGE_NBYTES Advice Protection create_memfd madvise map_private map_shared"
-    " protect punch_hole reserve unmap",
-    "outcome": "Operation Outcome Stop decode_outcome",
-    "probing": "KernelSupport probe",
-    "rename": "exchange_paths rename_noreplace",
-    "status": "Stamp current_stamp stamp_of",
-    "threads": "arm_once is_armed read_turns signal_main_thread",
-    "uapi": "Features InstallMode Ioctls RegisterMode WriteProtectMode",
-}
-_HOMES = {name: home for home, names in _NAMES.items() for name in names.split()}
-
-
-def __getattr__(name: str) -> Any:
-    """Import a part when a name of it is first used: starting must not wait for all (PEP 562)."""
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module 'lazyarr.kernel' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"lazyarr.kernel.{home}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = import_on_use(
+    globals(),
+    {
+        "buffers": "ScratchBuffer buffer_address memory_view",
+        "diagnosis": "Attempt Surroundings feature_names",
+        "events": "Fault",
+        "handle": "Userfaultfd",
+        "holding": "allow_holding hold_still must_allow_holding",
+        "lifeline": "arm_lifeline disarm_lifeline pidfd_open",
+        "mapping": "PAGE_NBYTES Advice Protection create_memfd madvise map_private map_shared"
+        " protect punch_hole reserve unmap",
+        "outcome": "Operation Outcome Stop decode_outcome",
+        "probing": "KernelSupport probe",
+        "rename": "exchange_paths rename_noreplace",
+        "status": "Stamp current_stamp stamp_of",
+        "threads": "arm_once is_armed read_turns signal_main_thread",
+        "uapi": "Features InstallMode Ioctls RegisterMode WriteProtectMode",
+    },
+)

@@ -1,7 +1,8 @@
 """Bytes from somewhere: local files, anything that fsspec reaches, objects in memory."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from lazyarr.parts import import_on_use
 
 if TYPE_CHECKING:
     from lazyarr.store.asynchronous import AsyncStore, event_loop, fetch
@@ -41,24 +42,15 @@ __all__ = [
     "is_unchanged",
 ]
 
-_NAMES = {
-    "asynchronous": "AsyncStore event_loop fetch",
-    "base": (
-        "METADATA_LIMIT_NBYTES UNCHANGED Answer Arrived Buffer Store StoreReference WritableStore"
-    ),
-    "descriptors": "BorrowedFile",
-    "opening": "open_reference open_store store_reference",
-    "retry": "RetryingStore RetryPolicy",
-    "stamps": "is_unchanged",
-}
-_HOMES = {name: home for home, names in _NAMES.items() for name in names.split()}
-
-
-def __getattr__(name: str) -> Any:
-    """Import a part when a name of it is first used: local stores need little (PEP 562)."""
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module 'lazyarr.store' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"lazyarr.store.{home}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = import_on_use(
+    globals(),
+    {
+        "asynchronous": "AsyncStore event_loop fetch",
+        "base": "METADATA_LIMIT_NBYTES UNCHANGED Answer Arrived Buffer Store StoreReference"
+        " WritableStore",
+        "descriptors": "BorrowedFile",
+        "opening": "open_reference open_store store_reference",
+        "retry": "RetryingStore RetryPolicy",
+        "stamps": "is_unchanged",
+    },
+)
