@@ -4,15 +4,42 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from lazyarr.errors import StoreError
+from lazyarr.store.urls import without_credentials
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["open_session", "pool_options"]
+__all__ = ["connect", "open_session"]
 
 _MANY = 1 << 16
 
 
-def pool_options(url: str, options: Mapping[str, Any]) -> dict[str, Any]:
+def connect(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
+    """Return a file system, and where in it a URL is.
+
+    Raises
+    ------
+    StoreError
+        When no key can be put behind the URL.
+    Exception
+        Whatever fsspec and the file system raise.
+    """
+    from fsspec.core import url_to_fs
+
+    fs, root = url_to_fs(url, **{**options, **_pool_options(url, options)})
+    root = str(root).rstrip("/")
+    if "?" in root and root.startswith("http"):
+        shown = without_credentials(url)
+        message = (
+            f"cannot open {shown}: keys cannot be put after the query of a URL; "
+            f'give it as storage_options={{"params": {{...}}}}'
+        )
+        raise StoreError(message, url=shown, key=None, transient=False)
+    return fs, root
+
+
+def _pool_options(url: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return options with which a file system opens as many connections as it is asked to use.
 
     aiohttp has 100 unless told otherwise, botocore 10: requests beyond that would wait there,

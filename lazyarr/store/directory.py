@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import threading
 from typing import TYPE_CHECKING, NoReturn
 
 from lazyarr.errors import StoreError
+from lazyarr.kernel import current_stamp
 from lazyarr.store import files
 from lazyarr.store.descriptors import DescriptorPool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from lazyarr.kernel import Stamp
     from lazyarr.store.descriptors import Descriptor
 
-__all__ = ["HeldDirectory", "hold_directory", "raise_store_error"]
+__all__ = ["HeldDirectory", "hold_directory", "raise_short", "raise_store_error"]
 
 
 class HeldDirectory:
@@ -82,6 +85,23 @@ class HeldDirectory:
             is_same = False
         if not is_same:
             self._raise_replaced(key)
+
+    def current_stamp(self, key: str) -> Stamp | None:
+        """Return what an object is like now; None when there is none."""
+        with self.opened() as root:
+            if root is None:
+                return None
+            try:
+                fd = os.open(key, files.READ_FLAGS, dir_fd=root.fd)
+            except OSError as error:
+                if error.errno in files.MISSING_ERRNOS:
+                    return None
+                raise
+        try:
+            stamp = current_stamp(fd)
+        finally:
+            os.close(fd)
+        return None if stat.S_ISDIR(stamp.mode) else stamp
 
     def share(self) -> HeldDirectory:
         """Return the directory with one more user."""
@@ -172,6 +192,15 @@ def raise_store_error(error: OSError, action: str, key: str | None, url: str) ->
     message = f"cannot {action} {what}: {error.strerror or error}; {remedy}"
     transient = files.is_transient(error)
     raise StoreError(message, url=url, key=key, transient=transient) from error
+
+
+def raise_short(url: str, key: str, start: int, stop: int, size: int) -> NoReturn:
+    """Raise the error for a range that an object does not have all of."""
+    message = (
+        f"cannot read bytes [{start}, {stop}) of {key!r} in {url}: nothing at or after "
+        f"byte {size}; the object is truncated, or its index is of another version"
+    )
+    raise StoreError(message, url=url, key=key, transient=False)
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:

@@ -6,20 +6,18 @@ import contextlib
 import itertools
 import os
 import stat
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from lazyarr.errors import StoreError
-from lazyarr.kernel import current_stamp
 from lazyarr.store import files
 from lazyarr.store.base import METADATA_NAMES, StoreReference, check_key, check_limit, check_range
 from lazyarr.store.descriptors import BorrowedFile, DescriptorPool
-from lazyarr.store.directory import hold_directory, raise_store_error
+from lazyarr.store.directory import hold_directory, raise_short, raise_store_error
 from lazyarr.store.stamps import Stamps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lazyarr.kernel import Stamp
     from lazyarr.store.base import Buffer
     from lazyarr.store.descriptors import Descriptor
 
@@ -112,7 +110,7 @@ class LocalStore:
         finally:
             self._files.give_back(found)
         if n_read < nbytes:
-            self._raise_short(key, start, stop, start + n_read)
+            raise_short(self.url, key, start, stop, start + n_read)
         return target
 
     def borrow(self, key: str) -> BorrowedFile | None:
@@ -142,7 +140,7 @@ class LocalStore:
             target = bytearray(size - start)
             n_read = files.pread_into(found.fd, memoryview(target), start)
             if n_read < len(target):
-                self._raise_short(key, start, size, start + n_read)
+                raise_short(self.url, key, start, size, start + n_read)
             return bytes(target), size
 
     def size(self, key: str) -> int | None:
@@ -166,7 +164,7 @@ class LocalStore:
         OSError
             When the file system can not be asked.
         """
-        return self._stamps.are_current(self._current_stamp)
+        return self._stamps.are_current(self._root.current_stamp)
 
     def list_names(self, prefix: str) -> tuple[str, ...]:
         """Return the sorted names of what lies directly below a prefix."""
@@ -262,23 +260,6 @@ class LocalStore:
         message = f"cannot read {key!r} in {self.url}: it is not a regular file; remove it"
         raise StoreError(message, url=self.url, key=key, transient=False)
 
-    def _current_stamp(self, key: str) -> Stamp | None:
-        """Return what an object is like now, found as `_open` finds it."""
-        with self._root.opened() as root:
-            if root is None:
-                return None
-            try:
-                fd = os.open(key, files.READ_FLAGS, dir_fd=root.fd)
-            except OSError as error:
-                if error.errno in files.MISSING_ERRNOS:
-                    return None
-                raise
-        try:
-            stamp = current_stamp(fd)
-        finally:
-            os.close(fd)
-        return None if stat.S_ISDIR(stamp.mode) else stamp
-
     @contextlib.contextmanager
     def _newest(self, key: str) -> Iterator[Descriptor | None]:
         found = self._open(key)
@@ -312,10 +293,3 @@ class LocalStore:
                 yield root
             except OSError as error:
                 raise_store_error(error, action, key, self.url)
-
-    def _raise_short(self, key: str, start: int, stop: int, size: int) -> NoReturn:
-        message = (
-            f"cannot read bytes [{start}, {stop}) of {key!r} in {self.url}: nothing at or after "
-            f"byte {size}; the object is truncated, or its index is of another version"
-        )
-        raise StoreError(message, url=self.url, key=key, transient=False)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 from lazyarr.errors import StoreError
 from lazyarr.store.base import METADATA_NAMES, StoreReference, check_key, check_range
-from lazyarr.store.connecting import pool_options
-from lazyarr.store.failure import REMEDIES, Fault, decode_failure
+from lazyarr.store.connecting import connect
+from lazyarr.store.failure import Fault, decode_failure
+from lazyarr.store.messages import check_plain, failed, read_only, wrong_length
 from lazyarr.store.packed import pack_store
 from lazyarr.store.transport import AsyncTransport, choose_transport
 from lazyarr.store.urls import lives_in_this_process, without_credentials
@@ -101,7 +102,7 @@ class FsspecStore:
         if len(answer.data) != nbytes:
             if answer.total_nbytes is None:
                 answer = answer._replace(total_nbytes=self.size(key))
-            self._raise_wrong_length(key, start, stop, answer)
+            raise wrong_length(self.url, key, start, stop, answer)
         if into is None:
             return memoryview(answer.data)
         target = into.cast("B")[:nbytes]
@@ -119,7 +120,9 @@ class FsspecStore:
             return None
         total = answer.total_nbytes
         if total is None or len(answer.data) != min(nbytes, total):
-            self._raise_wrong_length(key, max(0, (total or 0) - nbytes), total or nbytes, answer)
+            raise wrong_length(
+                self.url, key, max(0, (total or 0) - nbytes), total or nbytes, answer
+            )
         return bytes(answer.data), total
 
     @property
@@ -162,7 +165,7 @@ class FsspecStore:
             total = answer.total_nbytes or 0
             first, end = (start, stop) if stop is not None else (max(0, total + start), total)
             if len(answer.data) != end - first:
-                self._raise_wrong_length(key, first, end, answer)
+                raise wrong_length(self.url, key, first, end, answer)
         return answer
 
     def size(self, key: str) -> int | None:
@@ -201,7 +204,7 @@ class FsspecStore:
 
     def write(self, key: str, data: Buffer) -> None:
         """Put a whole object."""
-        self._require_writable("write", key)
+        self._check_writable("write", key)
         self._ask(
             *("write", key),
             lambda _, path: self._fs.pipe_file(path, bytes(data)),
@@ -211,7 +214,7 @@ class FsspecStore:
 
     def delete(self, key: str) -> None:
         """Take an object away; nothing happens when there is none."""
-        self._require_writable("delete", key)
+        self._check_writable("delete", key)
         self._ask("delete", key, lambda _, path: self._fs.rm_file(path))
 
     def delete_prefix(self, prefix: str) -> None:
@@ -241,13 +244,7 @@ class FsspecStore:
                 return packed.reference(prefix)
             finally:
                 packed.close()
-        for name, value in self._options.items():
-            if not _is_plain(value):
-                message = (
-                    f"cannot hand {self.url} to another process: storage option {name!r} is a "
-                    f"{type(value).__name__}; give strings, numbers, lists and dicts"
-                )
-                raise StoreError(message, url=self.url, key=None, transient=False)
+        check_plain(self._options, self.url)
         description = {"kind": "fsspec", "url": self._full_url, "writable": self.writable}
         return StoreReference({**description, "storage_options": self._options})
 
@@ -256,22 +253,12 @@ class FsspecStore:
 
     def _connect(self) -> None:
         try:
-            from fsspec.core import url_to_fs
-
-            options = {**self._options, **pool_options(self._full_url, self._options)}
-            self._fs, root = url_to_fs(self._full_url, **options)
+            self._fs, self._root = connect(self._full_url, self._options)
         except Exception as error:  # noqa: BLE001 - every protocol has errors of its own
             self._raise(error, "open", None)
-        self._root = str(root).rstrip("/")
         self._transport: Transport = choose_transport(self._fs, self.timeout_seconds)
         self._is_asynchronous = isinstance(self._transport, AsyncTransport)
         self._pid = os.getpid()
-        if "?" in self._root and self._root.startswith("http"):
-            message = (
-                f"cannot open {self.url}: keys cannot be put after the query of a URL; "
-                f'give it as storage_options={{"params": {{...}}}}'
-            )
-            raise StoreError(message, url=self.url, key=None, transient=False)
 
     def _path(self, key: str) -> str:
         if self._root.startswith("http"):
@@ -316,40 +303,11 @@ class FsspecStore:
                 return True
         return False
 
-    def _require_writable(self, action: str, key: str) -> None:
+    def _check_writable(self, action: str, key: str) -> None:
         if not self.writable:
-            message = f"cannot {action} {key!r} in {self.url}: the store was opened for reading"
-            raise StoreError(message, url=self.url, key=key, transient=False)
-
-    def _raise_wrong_length(self, key: str, start: int, stop: int, answer: Answer) -> NoReturn:
-        n_read = len(answer.data)
-        total = answer.total_nbytes
-        message = f"cannot read bytes [{start}, {stop}) of {key!r} in {self.url}: "
-        is_short = n_read < stop - start
-        if is_short and total is not None and total < stop:
-            message += f"the object has {total} bytes; {REMEDIES[Fault.RANGE]}"
-            raise StoreError(message, url=self.url, key=key, transient=False)
-        remedy = REMEDIES[Fault.TRANSIENT] if is_short else "the store does not support ranges"
-        message += f"it gave {n_read} bytes; {remedy}"
-        raise StoreError(message, url=self.url, key=key, transient=is_short)
+            raise read_only(self.url, action, key)
 
     def _raise(self, error: Exception, action: str, key: str | None) -> NoReturn:
         if isinstance(error, StoreError):
             raise error
-        fault, found = decode_failure(error)
-        remedy = REMEDIES.get(fault, REMEDIES[Fault.PERMANENT])
-        if isinstance(error, ImportError):
-            remedy = "install it; 'pip install lazyarr[http,s3,gcs]' brings the usual ones"
-        what = self.url if key is None else f"{key!r} in {self.url}"
-        message = f"cannot {action} {what}: {without_credentials(found)}; {remedy}"
-        transient = fault is Fault.TRANSIENT
-        raise StoreError(message, url=self.url, key=key, transient=transient) from error
-
-
-def _is_plain(value: object) -> bool:
-    # Exact types: aiohttp.BasicAuth is a tuple and would arrive as a list.
-    if type(value) is dict:
-        return all(type(k) is str and _is_plain(v) for k, v in value.items())
-    if type(value) in (list, tuple):
-        return all(_is_plain(v) for v in value)  # type: ignore[attr-defined]
-    return value is None or type(value) in (str, int, float, bool)
+        raise failed(self.url, action, key, error) from error

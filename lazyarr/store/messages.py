@@ -1,0 +1,73 @@
+"""What is said when a store could not do what was asked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from lazyarr.errors import StoreError
+from lazyarr.store.failure import REMEDIES, Fault, decode_failure
+from lazyarr.store.urls import without_credentials
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lazyarr.store.base import Answer
+
+__all__ = ["check_plain", "failed", "read_only", "wrong_length"]
+
+
+def read_only(url: str, action: str, key: str) -> StoreError:
+    """Return the error for a change of a store that is there to be read."""
+    message = f"cannot {action} {key!r} in {url}: the store was opened for reading"
+    return StoreError(message, url=url, key=key, transient=False)
+
+
+def failed(url: str, action: str, key: str | None, error: Exception) -> StoreError:
+    """Return the error for what a file system raised."""
+    fault, found = decode_failure(error)
+    remedy = REMEDIES.get(fault, REMEDIES[Fault.PERMANENT])
+    if isinstance(error, ImportError):
+        remedy = "install it; 'pip install lazyarr[http,s3,gcs]' brings the usual ones"
+    what = url if key is None else f"{key!r} in {url}"
+    message = f"cannot {action} {what}: {without_credentials(found)}; {remedy}"
+    return StoreError(message, url=url, key=key, transient=fault is Fault.TRANSIENT)
+
+
+def wrong_length(url: str, key: str, start: int, stop: int, answer: Answer) -> StoreError:
+    """Return the error for an answer that is not as long as the range that was asked for."""
+    n_read = len(answer.data)
+    total = answer.total_nbytes
+    message = f"cannot read bytes [{start}, {stop}) of {key!r} in {url}: "
+    is_short = n_read < stop - start
+    if is_short and total is not None and total < stop:
+        message += f"the object has {total} bytes; {REMEDIES[Fault.RANGE]}"
+        return StoreError(message, url=url, key=key, transient=False)
+    remedy = REMEDIES[Fault.TRANSIENT] if is_short else "the store does not support ranges"
+    message += f"it gave {n_read} bytes; {remedy}"
+    return StoreError(message, url=url, key=key, transient=is_short)
+
+
+def check_plain(options: Mapping[str, Any], url: str) -> None:
+    """Refuse options that can not be handed to another process.
+
+    Raises
+    ------
+    StoreError
+        It names the first one.
+    """
+    for name, value in options.items():
+        if not _is_plain(value):
+            message = (
+                f"cannot hand {url} to another process: storage option {name!r} is a "
+                f"{type(value).__name__}; give strings, numbers, lists and dicts"
+            )
+            raise StoreError(message, url=url, key=None, transient=False)
+
+
+def _is_plain(value: object) -> bool:
+    # Exact types: aiohttp.BasicAuth is a tuple and would arrive as a list.
+    if type(value) is dict:
+        return all(type(k) is str and _is_plain(v) for k, v in value.items())
+    if type(value) in (list, tuple):
+        return all(_is_plain(v) for v in value)  # type: ignore[attr-defined]
+    return value is None or type(value) in (str, int, float, bool)
