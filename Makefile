@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 FUZZ_SECONDS ?= 120
-FUZZ_TARGETS = document_v3 document_v2 chunk shard_index shard message channel ledger reference
+FUZZ_TARGETS = document_v3 document_v2 chunk shard_index shard message channel ledger reference answer
 
 .PHONY: demo test test-unprivileged soak lint bench fuzz clean
 

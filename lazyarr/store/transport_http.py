@@ -42,14 +42,21 @@ def parse_links(page: str, url: str) -> tuple[str, ...]:
     >>> parse_links(page, "http://host/x/")
     ('c', 'zarr.json')
     """
-    from html import unescape
-    from urllib.parse import urljoin
-
     below = url.partition("://")[2]
-    links = (urljoin(url, unescape(link)).partition("://")[2] for link in _LINK.findall(page))
+    links = (_resolve(url, link).partition("://")[2] for link in _LINK.findall(page))
     names = (link[len(below) :].rstrip("/") for link in links if link.startswith(below))
     # Links such as "?C=N;O=D" sort the page.
     return tuple(sorted({n for n in names if n and n[0] not in "?#" and "/" not in n}))
+
+
+def _resolve(url: str, link: str) -> str:
+    from html import unescape
+    from urllib.parse import urljoin
+
+    try:
+        return urljoin(url, unescape(link))
+    except ValueError:  # "http://[" is no link to anywhere
+        return ""
 
 
 class HttpTransport:

@@ -197,6 +197,15 @@ def _references() -> list[bytes]:
     return [json.dumps(description).encode() for description in found]
 
 
+def _answers() -> tuple[bytes, ...]:
+    """Return answers of HTTP servers to a range, and directory pages."""
+    head = b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 5-98/%s\r\nContent-Length: 94"
+    page = b"""HTTP/1.1 200 OK\r\nServer: x\r\n\r\n<html><a href="?C=N;O=D">Name</a>
+        <A class="x" HREF='/x/zarr.json'>zarr.json</A> <a href="http://h/x/c%20d/">c</a></html>"""
+    tagged = head % b"99" + b'\r\nETag: "1-2"\r\nConnection: keep-alive\r\n\r\n'
+    return head % b"*" + b"\r\n\r\n" + bytes(94), tagged, page
+
+
 _MAKERS = {
     "document_v3": lambda: _documents()["zarr.json"],
     "document_v2": _v2,
@@ -207,4 +216,5 @@ _MAKERS = {
     "channel": _conversations,
     "ledger": _records,
     "reference": _references,
+    "answer": _answers,
 }
