@@ -43,13 +43,6 @@ def _work(channel, ledger, board, doomed):  # type: ignore[no-untyped-def]  # no
     Pager(channel, ledger, board, doomed).run()
 
 
-def _keep_watch(channel):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """See to the clients when everything else of the pager is gone."""
-    from lazyarr.pager.sentinel import keep_watch
-
-    keep_watch(channel)
-
-
 def main() -> None:
     """Supervise workers until the last client is gone."""
     channel, *paths = sys.argv[1:]
@@ -58,9 +51,11 @@ def main() -> None:
     _allow_descriptors()
     sys.path.extend(path for path in paths if path not in sys.path)
 
+    # What worker and sentinel both need is imported before they are forked, and only that.
+    from lazyarr.pager.sentinel import keep_watch
     from lazyarr.pager.supervisor import Supervisor
 
-    Supervisor(int(channel), work=_work, keep_watch=_keep_watch).run()
+    Supervisor(int(channel), work=_work, keep_watch=keep_watch).run()
 
 
 if __name__ == "__main__":

@@ -45,6 +45,10 @@ class Board:
                 self._n_taken += 1
         return slot * _SLOT.size
 
+    def prepare(self) -> None:
+        """Have the board in this worker's memory before a load must wait for that."""
+        self._view()
+
     def begin(self, region: int, unit: int) -> None:
         """Write down that this thread begins to load a unit."""
         _SLOT.pack_into(self._view(), self._offset(), region, unit + 1)

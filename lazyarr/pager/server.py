@@ -90,7 +90,7 @@ class Pager:
         self._sharing = Sharing(self._executor, self._journal)
         self._rendezvous: Rendezvous | None = None
         self._welcomed: set[int] = set()
-        self._n_deaths = board.n_deaths
+        self._board = board
         self._rotation = Rotation()
         self._connections = 1
         self._epoll = select.epoll()
@@ -136,6 +136,7 @@ class Pager:
         # It may have gone while there was no worker to see it.
         self._maybe_stop()
         self._crew.start()
+        _prepare(self._board)
         self._crew.join()
 
     def _make_fetcher(self) -> Fetcher:
@@ -559,10 +560,18 @@ class Pager:
             "clients": len(self._executor.clients),
             "regions": len(self._executor.regions),
             "pid": os.getpid(),
-            "workers_lost": self._n_deaths,
+            "workers_lost": self._board.n_deaths,
             "uptime_seconds": time.monotonic() - self._begin,
             "steps": self._measurements.document(),
         }
+
+
+def _prepare(board: Board) -> None:
+    """Have at hand what the first chunk of most arrays needs, before somebody waits for it."""
+    import google_crc32c  # noqa: F401
+    import zstandard  # noqa: F401
+
+    board.prepare()
 
 
 def _close_all(descriptors: tuple[int, ...]) -> None:
