@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 from typing import TYPE_CHECKING
 
 from lazyarr.kernel import (
@@ -27,6 +28,7 @@ __all__ = ["Arena", "Client", "Region"]
 
 # Below vm.mmap_min_addr on every system: never mapped, never registered.
 _NOWHERE = PAGE_NBYTES
+_EXEC_SECONDS = 1.0
 _JOB_NBYTES = 64 << 10
 
 
@@ -102,7 +104,15 @@ class Client(Struct):
         return self.uffd.zeropage(_NOWHERE, PAGE_NBYTES).stop is not Stop.EXITED
 
     def close(self) -> None:
-        """Close every descriptor of a client that is gone."""
+        """Close every descriptor of a client that is gone.
+
+        One that calls exec is seen to be gone before it has closed all of its own, and must
+        not be killed: its end of the lifeline is waited for.
+        """
+        if not self.is_alive():
+            poll = select.poll()
+            poll.register(self.lifeline, 0)
+            poll.poll(_EXEC_SECONDS * 1000)
         self.uffd.close()
         self.arena.release()
         for channel in self.channels:

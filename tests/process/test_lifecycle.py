@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import lazyarr
 from lazyarr.testing import Behaviour
 from tests.engines import ARRAYS
 from tests.process.running import ended_by, pagers, run_program, start_program, wait_until
@@ -57,6 +58,21 @@ def test_the_pager_ends_with_its_client(url, ending, code):
     )
     assert ended_by(ended) == code
     assert ended.stdout == f"{DATA[5, 0, 1]} {DATA[50, 0, 1]}\n"
+
+
+@pytest.mark.parametrize("_", range(4))  # half of them die where it is not
+def test_exec_is_survived_however_long_it_takes(tmp_path, _):
+    """The pager hears of it by one descriptor while others, the lifeline too, are still open."""
+    lazyarr.save(tmp_path / "g.zarr", {"x": DATA})
+    program = """
+    faulthandler.disable()
+    group = lazyarr.open(sys.argv[1])
+    slow_to_close = os.memfd_create("slow")  # closed between the channel and the lifeline
+    os.posix_fallocate(slow_to_close, 0, 256 << 20)
+    group["x"][5]
+    os.execv("/bin/true", ["true"])
+    """
+    assert ended_by(run_program(program, tmp_path / "g.zarr")) == "0"
 
 
 @pytest.mark.parametrize("way", ["requests", "faults"])
