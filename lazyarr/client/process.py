@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from lazyarr import settings
 from lazyarr.client import janitor
+from lazyarr.client.imports import finish_imports
 from lazyarr.client.launch import launch_pager
 from lazyarr.errors import LazyarrError, PagerError
 
@@ -155,6 +156,7 @@ def _on_settings(_: settings.Settings) -> None:
 
 
 def _before_fork() -> None:
+    finish_imports()
     _lock.acquire()
     if _session is not None:
         _session.before_fork()

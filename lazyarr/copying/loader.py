@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lazyarr import settings
 from lazyarr.client import janitor, process
+from lazyarr.client.imports import finish_imports
 from lazyarr.copying.cache import UnitCache
 from lazyarr.copying.crew import Crew
 from lazyarr.loading.lanes import Rank
@@ -214,6 +215,11 @@ def _give_back(fetcher: Fetcher, answers: queue.SimpleQueue[Fetched | BaseExcept
 loader = Loader()
 
 
+def _before_fork() -> None:
+    finish_imports()
+    loader.cache.before_fork()
+
+
 def _after_fork_in_child() -> None:
     loader.after_fork_in_child()
     # A process with a pager has hooks of its own, and the janitor comes last there.
@@ -224,7 +230,7 @@ def _after_fork_in_child() -> None:
 settings.subscribe(loader.configure)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
-        before=loader.cache.before_fork,
+        before=_before_fork,
         after_in_parent=loader.cache.after_fork_in_parent,
         after_in_child=_after_fork_in_child,
     )

@@ -211,6 +211,43 @@ def test_children_read_right(url, copy):
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
+def test_a_child_that_is_forked_while_a_thread_imports(url, copy):
+    """What reading needs is imported by whoever reads first; a child can read all the same."""
+    program = """
+    import importlib.util
+    x, data = lazyarr.open(sys.argv[1]), np.load(sys.argv[2])
+    main, importing, forked = threading.get_ident(), threading.Event(), threading.Event()
+    def is_waited_for():
+        frame = sys._current_frames()[main]
+        while frame and frame.f_code.co_name != "finish_imports": frame = frame.f_back
+        return frame or forked.is_set()
+    class Slow:
+        def find_spec(name, path=None, target=None):
+            if name == "zstandard":
+                sys.meta_path.remove(Slow)
+                spec = importlib.util.find_spec(name)
+                Slow.create_module, Slow.real = spec.loader.create_module, spec.loader
+                spec.loader = Slow
+                return spec
+        def exec_module(module):
+            importing.set()
+            while not is_waited_for(): pass
+            Slow.real.exec_module(module)
+    assert "zstandard" not in sys.modules
+    sys.meta_path.insert(0, Slow)
+    reader = threading.Thread(target=lambda: x[5]); reader.start()
+    assert importing.wait(30)
+    def check():
+        signal.alarm(20)
+        assert (x[9] == data[9]).all()
+    code = in_child(check)
+    forked.set(); reader.join()
+    print(code)
+    """
+    ended = run_program(program, url, copy)
+    assert (ended.stdout, ended.stderr) == ("0\n", "")
+
+
 def test_children_have_what_the_parent_has_read(url, copy):
     """A unit that is kept is not loaded again in a child; what it writes is its own."""
     program = """
