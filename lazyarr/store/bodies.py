@@ -13,6 +13,8 @@ from lazyarr.store.failure import UnusableAnswerError, too_long
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from lazyarr.store.base import Arrived
+
 __all__ = ["read_end", "read_part", "read_range", "read_whole"]
 
 
@@ -46,18 +48,36 @@ async def read_part(pieces: AsyncIterator[bytes], start: int, stop: int) -> byte
     return b"".join(kept)
 
 
-async def read_range(pieces: AsyncIterator[bytes], nbytes: int) -> bytes:
+async def read_range(
+    pieces: AsyncIterator[bytes], nbytes: int, arrived: Arrived | None = None
+) -> memoryview:
     """Return all of a body that is a range of an object, which may have broken off.
+
+    Parameters
+    ----------
+    pieces : asynchronous iterator of bytes
+        The body.
+    nbytes : int
+        How long it is said to be, which has been checked against what was asked for.
+    arrived : callable, optional
+        Told of the beginning whenever more of it is there.
 
     Raises
     ------
     UnusableAnswerError
         When there is more than the answer has said.
     """
-    data = await read_part(pieces, 0, nbytes + 1)
-    if len(data) > nbytes:
-        raise UnusableAnswerError(f"the server gave more than the {nbytes} bytes that it named")
-    return data
+    body = memoryview(bytearray(nbytes))
+    position = 0
+    async for piece in pieces:
+        stop = position + len(piece)
+        if stop > nbytes:
+            raise UnusableAnswerError(f"the server gave more than the {nbytes} bytes that it named")
+        body[position:stop] = piece
+        position = stop
+        if arrived is not None:
+            arrived(body[:position])
+    return body[:position]
 
 
 async def read_end(pieces: AsyncIterator[bytes], nbytes: int) -> tuple[bytes, int]:

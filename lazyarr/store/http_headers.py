@@ -10,22 +10,15 @@ from lazyarr.store.failure import UnusableAnswerError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from multidict import CIMultiDict
-
 __all__ = [
     "ContentRange",
-    "Head",
-    "UnusualAnswerError",
     "check_given",
-    "check_ordinary",
     "content_length",
     "parse_content_range",
-    "parse_head",
     "version_of",
 ]
 
 _CONTENT_RANGE = re.compile(r"bytes (?:(\d{1,18})-(\d{1,18})|\*)/(\d{1,18}|\*)")
-_STATUS_LINE = re.compile(rb"HTTP/1\.1 ([1-5]\d\d)(?: ([^\r\n]*))?")
 
 
 class ContentRange(NamedTuple):
@@ -99,63 +92,3 @@ def content_length(headers: Mapping[str, str]) -> int | None:
     is_plain = headers.get("Content-Encoding", "identity") == "identity"
     length = headers.get("Content-Length", "")
     return int(length) if is_plain and length.isdecimal() else None
-
-
-class UnusualAnswerError(Exception):
-    """An answer that is left to aiohttp to understand."""
-
-
-class Head(NamedTuple):
-    """What an answer begins with."""
-
-    status: int
-    reason: str
-    headers: CIMultiDict[str]
-
-
-def parse_head(head: bytes) -> Head:
-    """Return status and header fields of an answer, without the empty line behind them.
-
-    Raises
-    ------
-    UnusualAnswerError
-        When it is none of HTTP/1.1, or has fields over several lines.
-    """
-    from multidict import CIMultiDict
-
-    first, *lines = head.split(b"\r\n")
-    match = _STATUS_LINE.fullmatch(first)
-    if match is None:
-        raise UnusualAnswerError
-    headers: CIMultiDict[str] = CIMultiDict()
-    for line in lines:
-        name, colon, value = line.partition(b":")
-        if not colon or not name or name != name.strip():
-            raise UnusualAnswerError
-        headers.add(name.decode("latin-1"), value.strip().decode("latin-1"))
-    return Head(int(match[1]), (match[2] or b"").decode("latin-1"), headers)
-
-
-def check_ordinary(head: Head, start: int, stop: int) -> int | None:
-    """Return the size of the object of which an answer is exactly the range; None if not told.
-
-    Raises
-    ------
-    UnusualAnswerError
-        When it is another one, or may end elsewhere than it says.
-    """
-    headers = head.headers
-    expected = [str(stop - start)]
-    if head.status != 206 or headers.getall("Content-Length", []) != expected:
-        raise UnusualAnswerError
-    if any(name in headers for name in ("Transfer-Encoding", "Content-Encoding", "Set-Cookie")):
-        raise UnusualAnswerError
-    fields = headers.getall("Content-Range", [])
-    try:
-        given = parse_content_range(fields[0] if len(fields) == 1 else None)
-    except UnusableAnswerError:
-        raise UnusualAnswerError from None
-    total = given.total_nbytes
-    if (given.start, given.stop) != (start, stop) or (total is not None and total < stop):
-        raise UnusualAnswerError
-    return total

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from lazyarr.store.base import UNCHANGED, Answer
 from lazyarr.store.bodies import read_end, read_part, read_range, read_whole
-from lazyarr.store.connecting import open_session
 from lazyarr.store.failure import UnusableAnswerError, too_long
 from lazyarr.store.http_headers import (
     ContentRange,
@@ -16,7 +15,6 @@ from lazyarr.store.http_headers import (
     parse_content_range,
     version_of,
 )
-from lazyarr.store.http_ranges import range_client
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
@@ -76,7 +74,6 @@ class HttpTransport:
     def __init__(self, fs: Any, timeout_seconds: float) -> None:
         self.fs = fs
         self._timeout_seconds = timeout_seconds
-        self._ranges = range_client(fs, open_session)
 
     def fetch(
         self,
@@ -142,8 +139,7 @@ class HttpTransport:
         if start < 0:
             return await self._fetch_suffix(path, -start)
         if stop is not None:
-            answer = await self._fetch_directly(path, start, stop, arrived)
-            return answer or await self._fetch_range(path, start, stop)
+            return await self._fetch_range(path, start, stop, arrived)
         async with await self._get(path, None, unless) as response:
             if response.status == 304 and unless is not None:
                 return UNCHANGED
@@ -153,14 +149,9 @@ class HttpTransport:
             data = await read_whole(_pieces(response), limit_nbytes)
             return Answer(data, len(data), version_of(response.headers, len(data)))
 
-    async def _fetch_directly(
-        self, path: str, start: int, stop: int, arrived: Arrived | None
-    ) -> Answer | None:
-        if self._ranges is None:
-            return None
-        return await self._ranges.fetch(self.fs.encode_url(path), start, stop, arrived=arrived)
-
-    async def _fetch_range(self, path: str, start: int, stop: int) -> Answer:
+    async def _fetch_range(
+        self, path: str, start: int, stop: int, arrived: Arrived | None = None
+    ) -> Answer:
         async with await self._get(path, f"bytes={start}-{stop - 1}") as response:
             if response.status == 200:
                 data = await read_part(_pieces(response), start, stop)
@@ -171,7 +162,7 @@ class HttpTransport:
             _require_status(response, path, 206)
             given = _given(response)
             check_given(given, start, stop)
-            return await _read_partial(response, given)
+            return await _read_partial(response, given, arrived)
 
     async def _fetch_suffix(self, path: str, nbytes: int) -> Answer:
         total: int | None
@@ -236,8 +227,10 @@ def _given(response: Any) -> ContentRange:
     return parse_content_range(response.headers.get("Content-Range"))
 
 
-async def _read_partial(response: Any, given: ContentRange) -> Answer:
-    data = await read_range(_pieces(response), given.stop - given.start)
+async def _read_partial(
+    response: Any, given: ContentRange, arrived: Arrived | None = None
+) -> Answer:
+    data = await read_range(_pieces(response), given.stop - given.start, arrived)
     return Answer(data, given.total_nbytes, version_of(response.headers, given.total_nbytes))
 
 

@@ -58,7 +58,7 @@ class S3Transport(FsspecTransport):
         *,
         unless: str | None = None,
         limit_nbytes: int | None = None,
-        arrived: Arrived | None = None,  # noqa: ARG002 - comes whole
+        arrived: Arrived | None = None,
     ) -> Answer:
         """Return ``object[start:stop]``; ``(-n, None)`` are the last `n` bytes."""
         if stop is not None:
@@ -68,7 +68,7 @@ class S3Transport(FsspecTransport):
         else:
             options = {"IfNoneMatch": unless} if unless is not None else {}
         try:
-            return await self._get_object(path, start, stop, options, limit_nbytes)
+            return await self._get_object(path, start, stop, options, limit_nbytes, arrived)
         except Exception as error:
             if unless is not None and status_of(error) == 304:
                 return UNCHANGED
@@ -90,6 +90,7 @@ class S3Transport(FsspecTransport):
         stop: int | None,
         options: dict[str, str],
         limit_nbytes: int | None,
+        arrived: Arrived | None,
     ) -> Answer:
         bucket, key, version = self.fs.split_path(path)
         if version:
@@ -104,8 +105,8 @@ class S3Transport(FsspecTransport):
                 expected = start if start >= 0 else max(0, (given.total_nbytes or 0) + start)
                 nbytes = stop - start if stop is not None else -start
                 check_given(given, expected, expected + nbytes)
-                data = await read_range(_pieces(body), given.stop - given.start)
-                return Answer(data, given.total_nbytes, tag)
+                part = await read_range(_pieces(body), given.stop - given.start, arrived)
+                return Answer(part, given.total_nbytes, tag)
             # The whole object: asked for, or from a server that ignores Range.
             if stop is not None:
                 return Answer(await read_part(_pieces(body), start, stop), total, tag)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lazyarr.errors import StoreError
-from lazyarr.store import RetryingStore, RetryPolicy, open_store, store_reference
+from lazyarr.store import RetryingStore, RetryPolicy, event_loop, open_store, store_reference
 from lazyarr.store.failure import UnusableAnswerError
 from lazyarr.store.http_headers import parse_content_range
 from lazyarr.testing import Behaviour
@@ -301,3 +303,29 @@ def test_content_range_is_parsed_or_refused(header, expected):
             parse_content_range(header)
     else:
         assert parse_content_range(header) == expected
+
+
+def test_what_has_come_is_told(server):
+    """The beginning of the range, longer each time, and right: before the rest is there."""
+    data = os.urandom(8 << 20)
+    (Path(server.directory) / "large").write_bytes(data)
+    store = open_store(server.url)
+    seen = []
+    fetch = store.fetch("large", 10, len(data), arrived=seen.append)
+    answer = asyncio.run_coroutine_threadsafe(fetch, event_loop()).result(60)
+    assert answer.data == data[10:]
+    assert seen
+    lengths = [len(view) for view in seen]
+    assert lengths == sorted(lengths)
+    assert all(view == data[10 : 10 + len(view)] for view in seen)
+
+
+def test_a_read_that_is_given_up_does_not_spoil_the_next(server):
+    """Its connection is closed: what comes on it later belongs to nobody."""
+    store = open_store(server.url, timeout_seconds=0.3)
+    server.behave(Behaviour(delay_seconds=1.0))
+    fetch = store.fetch(CHUNK, 0, 9)
+    with pytest.raises(StoreError, match="Timeout"):
+        asyncio.run_coroutine_threadsafe(fetch, event_loop()).result(60)
+    server.behave(Behaviour())
+    assert store.read_range(CHUNK, 5, 99) == DATA[5:99]
