@@ -2,40 +2,33 @@
 
 from __future__ import annotations
 
-import enum
 import os
-import select
-import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 from lazyarr.errors import KernelError, LazyarrError, PagerError
 from lazyarr.kernel import Features, Userfaultfd, pidfd_open
-from lazyarr.loading.rotation import Rotation
-from lazyarr.pager.checking import Limits, check_hello, read_settings
-from lazyarr.pager.clients import Arena, Client, Region
+from lazyarr.pager.checking import check_hello, read_settings
+from lazyarr.pager.clients import Arena, Client
 from lazyarr.pager.crew import Crew
 from lazyarr.pager.excuses import MainThread
 from lazyarr.pager.executor import Executor
 from lazyarr.pager.journal import Journal
 from lazyarr.pager.log import report
 from lazyarr.pager.measure import Measurements
-from lazyarr.pager.opening import open_region
+from lazyarr.pager.policy import Policy
 from lazyarr.pager.rendezvous import Rendezvous
+from lazyarr.pager.requests import Requests
 from lazyarr.pager.sharing import Sharing
+from lazyarr.pager.watching import Rank, Watch
 from lazyarr.plan import messages as m
 from lazyarr.plan.machine import Machine
-from lazyarr.plan.readahead import Advice
-from lazyarr.units import Span
 from lazyarr.wire import messages as w
-from lazyarr.wire.channel import Channel, Received
+from lazyarr.wire.channel import Channel, Received, close_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lazyarr.loading.fetching import Fetcher
     from lazyarr.pager.board import Board
-    from lazyarr.plan.geometry import Geometry
-    from lazyarr.store.cache import DiskCache
     from lazyarr.wire.ledger import ClientRecord, Ledger, RegionRecord
 
 __all__ = ["Pager"]
@@ -43,21 +36,6 @@ __all__ = ["Pager"]
 # What comes of a message that is not what it should be.  Anything else is a mistake of
 # the pager's own: it ends, and another worker starts from what is known to be right.
 _REFUSED = (LazyarrError, OSError, LookupError, ValueError, OverflowError)
-
-
-class _Rank(enum.IntEnum):
-    """In which order events that come together are handled."""
-
-    MESSAGE = 0
-    FAULT = 1
-    EXIT = 2
-
-
-class _Watched(NamedTuple):
-    """What to do when a descriptor is readable."""
-
-    rank: _Rank
-    handler: Callable[[], None]
 
 
 class Pager:
@@ -84,46 +62,39 @@ class Pager:
         board: Board,
         doomed: set[tuple[int, int]],
     ) -> None:
-        self._measurements = Measurements()
-        self._executor = Executor(Machine(0), self._measurements, board=board, doomed=doomed)
+        measurements = Measurements()
+        self._executor = Executor(Machine(0), measurements, board=board, doomed=doomed)
         self._journal = Journal(supervisor, ledger)
         self._sharing = Sharing(self._executor, self._journal)
         self._rendezvous: Rendezvous | None = None
         self._welcomed: set[int] = set()
         self._board = board
-        self._rotation = Rotation()
-        self._connections = 1
-        self._epoll = select.epoll()
-        self._watched: dict[int, _Watched] = {}
+        self._watch = Watch()
         self._n_joining = 0
-        self._timeout_seconds = 60.0
-        self._retries = 0
-        self._settings: dict[str, Any] = {}
-        self._cache: DiskCache | None = None
-        self._begin = time.monotonic()
+        self._policy = Policy(self._executor, measurements, failed=_die)
+        self._requests = Requests(
+            self._executor,
+            self._journal,
+            sharing=self._sharing,
+            policy=self._policy,
+            measurements=measurements,
+            board=board,
+            hear_first=self._hear_first,
+        )
         self._handlers: dict[type, Callable[[Client, Channel, Received], None]] = {
             w.Hello: self._on_repeated,
             w.Join: self._on_join,
             w.Listen: self._on_listen,
             w.OpenChannel: self._on_open_channel,
-            w.OpenRegion: self._on_open_region,
-            w.AttachRegion: self._on_attach_region,
-            w.WantRegion: self._on_want_region,
-            w.FindRegion: self._on_find_region,
-            w.CloseRegion: self._on_close_region,
-            w.Request: self._on_request,
-            w.Evict: self._on_evict,
-            w.Advise: self._on_advise,
-            w.Configure: self._on_configure,
             w.WantFailure: self._on_want_failure,
-            w.WantStatistics: self._on_want_statistics,
+            **self._requests.handlers,
         }
         self._crew = self._executor.crew = Crew(
-            1, ears=self._epoll.fileno(), listen=self._listen, failed=_die
+            1, ears=self._watch.fileno(), listen=self._watch.listen, failed=_die
         )
-        self._executor.make_fetcher = self._make_fetcher
-        self._watch(supervisor.fileno(), _Rank.MESSAGE, self._on_supervisor)
-        self._watch(self._sharing.fileno(), _Rank.MESSAGE, self._sharing.give_answers)
+        self._executor.make_fetcher = self._policy.make_fetcher
+        self._watch.add(supervisor.fileno(), Rank.MESSAGE, self._on_supervisor)
+        self._watch.add(self._sharing.fileno(), Rank.MESSAGE, self._sharing.give_answers)
         self._take_over(ledger)
         self._maybe_stop()  # everybody may have ended while there was no worker
         self._journal.say_ready()
@@ -139,56 +110,17 @@ class Pager:
         _prepare(self._board)
         self._crew.join()
 
-    def _make_fetcher(self) -> Fetcher:
-        # Not at the top: the first fault of a local array would wait for it.
-        from lazyarr.loading.fetching import Fetcher
-
-        def count() -> None:
-            self._measurements.count("retries", 1)
-
-        return Fetcher(self._connections, failed=_die, on_retry=count)
-
-    def _listen(self) -> None:
-        """Wait for events and handle all that have come.
-
-        What a client says comes before its faults: it has said what a region is
-        before anybody could touch it.
-        """
-        events = self._epoll.poll()
-        if len(events) == 1:
-            only = self._watched.get(events[0][0])
-            if only is not None:
-                only.handler()
-            return
-        ready = [(fd, self._watched[fd]) for fd, _ in events if fd in self._watched]
-        for descriptor, watched in sorted(ready, key=lambda item: item[1].rank):
-            # One event may end what another one is about, as a client's exit does.
-            if self._watched.get(descriptor) is watched:
-                watched.handler()
-
-    def _watch(self, descriptor: int, rank: _Rank, handler: Callable[[], None]) -> None:
-        self._watched[descriptor] = _Watched(rank, handler)
-        self._epoll.register(descriptor, select.EPOLLIN)
-
-    def _unwatch(self, descriptor: int) -> None:
-        if self._watched.pop(descriptor, None) is not None:
-            self._epoll.unregister(descriptor)
-
     def _on_supervisor(self) -> None:
         """Answer the supervisor; go on without it when it is gone."""
         if not self._journal.answer():
-            self._unwatch(self._journal.fileno())
+            self._watch.remove(self._journal.fileno())
 
     def _take_over(self, ledger: Ledger) -> None:
-        """Serve everybody whom a worker before this one has served.
-
-        What is in shared memory is not trusted, and taken out.  A fault that was
-        read and not answered is not reported again until its thread is woken.
-        """
+        """Serve everybody whom a worker before this one has served."""
         for number, record in ledger.clients.items():
             self._take_over_client(number, record)
         if ledger.settings:
-            self._go_by(ledger.settings)
+            self._policy.go_by(ledger.settings)
         arenas: dict[int, Arena] = {}
         for number, found in ledger.regions.items():
             objects = found.objects
@@ -214,27 +146,12 @@ class Pager:
 
     def _take_over_region(self, number: int, record: RegionRecord, arena: Arena) -> None:
         try:
-            region, geometry = self._open_region(record.message, record.descriptors, arena)
+            self._requests.take_over_region(number, record, arena)
         except _REFUSED as error:
             report(f"cannot take over region {number}: {error}")
             for name in record.addresses:
                 if name in self._executor.clients:
                     self._on_exit(self._executor.clients[name])
-            return
-        region.wipe()
-        self._executor.add_region(number, region)
-        for name, address in record.addresses.items():
-            client = self._executor.clients.get(name)
-            if client is not None and address is not None:
-                self._attach(name, number, address, geometry, region)
-                client.uffd.wake(address, geometry.n_pages * geometry.page_nbytes)
-        waiting = [name for name, address in record.addresses.items() if address is None]
-        if waiting:
-            is_shared = region.backing is not None
-            self._executor.handle([m.Opened(number, geometry, is_shared)])
-            self._executor.handle([m.Reserved(name, (number,)) for name in waiting])
-        if self._executor.machine.region(number) is None:
-            self._executor.remove_region(number)
 
     # --- clients come and go ----------------------------------------------------
 
@@ -242,10 +159,12 @@ class Pager:
         """Wait for what somebody who wants to be a client says first."""
         self._n_joining += 1
         self._welcomed.add(number)
-        self._watch(channel.fileno(), _Rank.MESSAGE, lambda: self._on_first_word(number, channel))
+        self._watch.add(
+            channel.fileno(), Rank.MESSAGE, lambda: self._on_first_word(number, channel)
+        )
 
     def _on_first_word(self, number: int, channel: Channel) -> None:
-        self._unwatch(channel.fileno())
+        self._watch.remove(channel.fileno())
         self._n_joining -= 1
         try:
             self._journal.enter_next(number, channel)
@@ -270,7 +189,7 @@ class Pager:
             assert isinstance(hello, w.Hello)
             pidfd = pidfd_open(hello.pid)
         except BaseException:
-            _close_all(received.descriptors)
+            close_all(received.descriptors)
             raise
         uffd, memfd, map_memfd, lifeline = received.descriptors
         client = Client(
@@ -284,22 +203,22 @@ class Pager:
             main=MainThread(),
         )
         self._executor.add_client(client)
-        if not self._settings:
-            self._go_by(hello.settings)
+        if not self._policy.settings:
+            self._policy.go_by(hello.settings)
         client.main.signal = read_settings(hello.settings).raise_signal
-        self._watch(client.pidfd, _Rank.EXIT, lambda: self._on_exit(client))
-        self._watch(uffd, _Rank.FAULT, lambda: self._on_faults(client))
+        self._watch.add(client.pidfd, Rank.EXIT, lambda: self._on_exit(client))
+        self._watch.add(uffd, Rank.FAULT, lambda: self._on_faults(client))
         self._add_channel(client, channel)
 
     def _add_channel(self, client: Client, channel: Channel) -> None:
         client.channels.append(channel)
-        self._watch(channel.fileno(), _Rank.MESSAGE, lambda: self._on_messages(client, channel))
+        self._watch.add(channel.fileno(), Rank.MESSAGE, lambda: self._on_messages(client, channel))
 
     def _on_exit(self, client: Client) -> None:
         for watched in (client.pidfd, client.uffd.fileno()):
-            self._unwatch(watched)
+            self._watch.remove(watched)
         for channel in client.channels:
-            self._unwatch(channel.fileno())
+            self._watch.remove(channel.fileno())
             channel.close()
         client.channels.clear()
         self._executor.remove_client(client.number)
@@ -349,7 +268,7 @@ class Pager:
                 return
         if channel not in client.channels:
             return
-        self._unwatch(channel.fileno())
+        self._watch.remove(channel.fileno())
         client.channels.remove(channel)
         channel.close()
         # It may have called exec, or have named another process as itself.
@@ -358,7 +277,7 @@ class Pager:
 
     def _on_repeated(self, _: Client, __: Channel, received: Received) -> None:
         """Ignore what the worker before this one has entered and not taken away."""
-        _close_all(received.descriptors)
+        close_all(received.descriptors)
 
     def _on_join(self, _: Client, __: Channel, received: Received) -> None:
         message, (descriptor,) = received
@@ -391,70 +310,20 @@ class Pager:
 
         self._rendezvous = Rendezvous(
             listener,
-            watch=lambda fd, handler: self._watch(fd, _Rank.MESSAGE, handler),
-            unwatch=self._unwatch,
+            watch=lambda fd, handler: self._watch.add(fd, Rank.MESSAGE, handler),
+            unwatch=self._watch.remove,
             join=join,
-            settings=lambda: self._settings,
+            settings=lambda: self._policy.settings,
         )
 
     def _on_open_channel(self, client: Client, _: Channel, received: Received) -> None:
         self._add_channel(client, Channel.from_descriptor(received.descriptors[0]))
 
-    def _on_open_region(self, client: Client, _: Channel, received: Received) -> None:
+    def _on_want_failure(self, client: Client, channel: Channel, received: Received) -> None:
         message = received.message
-        assert isinstance(message, w.OpenRegion)
-        if self._executor.machine.region(message.region) is not None:
-            _close_all(received.descriptors)
-            return
-        region, geometry = self._open_region(message, received.descriptors, client.arena)
-        self._executor.add_region(message.region, region)
-        self._attach(client.number, message.region, message.address, geometry, region)
-        if region.is_remote:
-            self._executor.fetcher.prepare(region.source)
-
-    def _open_region(
-        self, message: w.OpenRegion, descriptors: tuple[int, ...], arena: Arena
-    ) -> tuple[Region, Geometry]:
-        return open_region(
-            message,
-            descriptors,
-            arena,
-            timeout_seconds=self._timeout_seconds,
-            retries=self._retries,
-            count=self._measurements.count,
-            share=self._executor.share,
-            rotation=self._rotation,
-            cache=self._cache,
-        )
-
-    def _attach(
-        self, client: int, number: int, address: int, geometry: Geometry, region: Region
-    ) -> None:
-        is_shared = region.backing is not None
-        self._executor.handle([m.Attached(client, number, address, geometry, is_shared)])
-
-    def _on_attach_region(self, client: Client, _: Channel, received: Received) -> None:
-        message = received.message
-        assert isinstance(message, w.AttachRegion)
-        state = self._executor.machine.region(message.region)
-        if state is None:
-            raise PagerError(f"there is no region {message.region} to attach to")
-        if client.number not in state.addresses:
-            region = self._executor.regions[message.region]
-            self._attach(client.number, message.region, message.address, state.geometry, region)
-
-    def _on_want_region(self, client: Client, channel: Channel, received: Received) -> None:
-        message = received.message
-        assert isinstance(message, w.WantRegion)
-        self._expect(client, channel, message.ticket)
-        self._sharing.on_want_region(client, message)
-
-    def _on_find_region(self, client: Client, channel: Channel, received: Received) -> None:
-        message = received.message
-        assert isinstance(message, w.FindRegion)
-        self._expect(client, channel, message.ticket)
-        limits = (self._timeout_seconds, self._retries, self._cache)
-        self._sharing.on_find_region(client, message, limits)
+        assert isinstance(message, w.WantFailure)
+        self._on_faults(client)  # what the main thread has said before is old news after this
+        self._executor.end_excuse(client, message.ticket, channel)
 
     def _hear_first(self, client: Client, channel: Channel) -> None:
         """Handle what a client has said on its first channel before it said something here.
@@ -465,106 +334,6 @@ class Pager:
         if client.channels and client.channels[0] is not channel:
             self._on_messages(client, client.channels[0])
 
-    def _ask(self, client: Client, channel: Channel, ticket: int, event: m.Event) -> None:
-        """Give the machine an event that it will answer on a channel."""
-        self._expect(client, channel, ticket)
-        self._executor.handle([event])
-
-    def _expect(self, client: Client, channel: Channel, ticket: int) -> None:
-        """Take down where a ticket is to be answered."""
-        self._hear_first(client, channel)
-        self._executor.expect(client.number, ticket, channel)
-
-    def _on_close_region(self, client: Client, channel: Channel, received: Received) -> None:
-        message = received.message
-        assert isinstance(message, w.CloseRegion)
-        self._hear_first(client, channel)
-        self._journal.enter(client.number, message)
-        event = m.Detached(client.number, message.region, message.ticket)
-        self._ask(client, channel, message.ticket, event)
-
-    def _on_request(self, client: Client, channel: Channel, received: Received) -> None:
-        message = received.message
-        assert isinstance(message, w.Request)
-        units = tuple(Span(start, stop) for start, stop in message.units)
-        event = m.Requested(client.number, message.region, message.ticket, units)
-        self._ask(client, channel, message.ticket, event)
-
-    def _on_evict(self, client: Client, channel: Channel, received: Received) -> None:
-        message = received.message
-        assert isinstance(message, w.Evict)
-        units = Span(message.start, message.stop)
-        event = m.EvictionAsked(client.number, message.region, message.ticket, units)
-        self._ask(client, channel, message.ticket, event)
-
-    def _on_advise(self, client: Client, channel: Channel, received: Received) -> None:
-        message = received.message
-        assert isinstance(message, w.Advise)
-        units, advice = Span(message.start, message.stop), Advice(message.advice)
-        event = m.Advised(client.number, message.region, message.ticket, units, advice)
-        self._ask(client, channel, message.ticket, event)
-
-    def _on_configure(self, client: Client, channel: Channel, received: Received) -> None:
-        message = received.message
-        assert isinstance(message, w.Configure)
-        client.main.signal = self._go_by(message.settings).raise_signal
-        self._journal.enter(client.number, message)
-        self._executor.expect(client.number, message.ticket, channel)
-        self._executor.answer(client.number, w.Done(message.ticket, []))
-
-    def _on_want_failure(self, client: Client, channel: Channel, received: Received) -> None:
-        message = received.message
-        assert isinstance(message, w.WantFailure)
-        self._on_faults(client)  # what the main thread has said before is old news after this
-        self._executor.end_excuse(client, message.ticket, channel)
-
-    def _on_want_statistics(self, client: Client, channel: Channel, received: Received) -> None:
-        message = received.message
-        assert isinstance(message, w.WantStatistics)
-        self._executor.expect(client.number, message.ticket, channel)
-        self._executor.answer(client.number, w.Statistics(message.ticket, self._statistics()))
-
-    # --- settings and statistics ----------------------------------------------------
-
-    def _go_by(self, settings: dict[str, Any]) -> Limits:
-        """Let settings hold for all clients from now on; return them, checked."""
-        limits = read_settings(settings)
-        self._settings = settings
-        self._timeout_seconds = limits.timeout_seconds
-        self._retries = limits.retries
-        limit = m.LimitChanged(limits.memory_limit)
-        self._executor.handle([limit, m.ReadaheadChanged(limits.readahead)])
-        self._crew.resize(limits.threads)
-        self._connections = limits.connections
-        self._executor.resize_fetcher(limits.connections)
-        if limits.cache_dir is None:
-            self._cache = None
-        else:
-            # Imported here: most pagers keep nothing.
-            from lazyarr.store.cache import DiskCache
-
-            if self._cache is None or self._cache.directory != limits.cache_dir:
-                self._cache = DiskCache(limits.cache_dir, limits.cache_limit)
-            self._cache.limit_nbytes = limits.cache_limit
-        return limits
-
-    def _statistics(self) -> dict[str, Any]:
-        machine = self._executor.machine
-        return {
-            **dict(machine.counters),
-            **dict(self._measurements.counters),
-            "units_loading": machine.n_loading,
-            "resident_bytes": machine.resident_nbytes,
-            "private_bytes": machine.private_nbytes,
-            "memory_limit": machine.limit_nbytes,
-            "clients": len(self._executor.clients),
-            "regions": len(self._executor.regions),
-            "pid": os.getpid(),
-            "workers_lost": self._board.n_deaths,
-            "uptime_seconds": time.monotonic() - self._begin,
-            "steps": self._measurements.document(),
-        }
-
 
 def _prepare(board: Board) -> None:
     """Have at hand what the first chunk of most arrays needs, before somebody waits for it."""
@@ -572,11 +341,6 @@ def _prepare(board: Board) -> None:
     import zstandard  # noqa: F401
 
     board.prepare()
-
-
-def _close_all(descriptors: tuple[int, ...]) -> None:
-    for descriptor in descriptors:
-        os.close(descriptor)
 
 
 def _die(error: BaseException) -> None:

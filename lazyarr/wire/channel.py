@@ -15,7 +15,7 @@ from lazyarr.errors import PagerError
 from lazyarr.wire.messages import MAX_DESCRIPTORS, Message
 from lazyarr.wire.packets import decode, encode
 
-__all__ = ["Channel", "MAX_PACKET_NBYTES", "Received", "channel_pair"]
+__all__ = ["Channel", "MAX_PACKET_NBYTES", "Received", "channel_pair", "close_all"]
 
 # A packet must fit the send buffer, which counts the kernel's own overhead and
 # is 208 KiB on most systems (net.core.wmem_default; unix(7), EMSGSIZE).
@@ -158,17 +158,17 @@ class Channel:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
                 descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
         if not packet:
-            _close_all(descriptors)
+            close_all(descriptors)
             return None
         if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
-            _close_all(descriptors)
+            close_all(descriptors)
             raise PagerError("a message came cut short; client and pager must be of one version")
         try:
             if packet == _SPILLED and descriptors:
                 packet = _read_spilled(descriptors.pop(0))
             return Received(decode(packet), tuple(descriptors))
         except BaseException:
-            _close_all(descriptors)
+            close_all(descriptors)
             raise
 
     def hear(self, *, peek: bool = False) -> Received | None:
@@ -185,7 +185,7 @@ class Channel:
         received = self.receive(peek=peek, wait=False)
         if received is None or len(received.descriptors) in received.message.carries:
             return received
-        _close_all(received.descriptors)
+        close_all(received.descriptors)
         found = f"{len(received.descriptors)} descriptors with {received.message!r:.80}"
         raise PagerError(f"a message carries what it should not: {found}")
 
@@ -228,7 +228,8 @@ def _read_spilled(descriptor: int) -> bytes:
         os.close(descriptor)
 
 
-def _close_all(descriptors: Sequence[int]) -> None:
+def close_all(descriptors: Sequence[int]) -> None:
+    """Close descriptors that nobody wants."""
     for descriptor in descriptors:
         os.close(descriptor)
 

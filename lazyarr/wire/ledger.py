@@ -7,7 +7,7 @@ from typing import Any
 
 from lazyarr.errors import PagerError
 from lazyarr.values import Struct
-from lazyarr.wire.channel import Received
+from lazyarr.wire.channel import Received, close_all
 from lazyarr.wire.messages import (
     AttachRegion,
     CloseRegion,
@@ -131,7 +131,7 @@ class Ledger:
             raise PagerError(f"cannot enter {record!r:.80}: {error!r}") from error
         finally:
             if not is_kept:
-                _close_all(received.descriptors)
+                close_all(received.descriptors)
 
     def _enter(self, client: int, message: Message | None, descriptors: tuple[int, ...]) -> bool:
         """Return whether the descriptors are the ledger's now."""
@@ -187,7 +187,7 @@ class Ledger:
         """Take out a client that is gone."""
         record = self.clients.pop(client, None)
         if record is not None:
-            _close_all((record.control, *record.descriptors))
+            close_all((record.control, *record.descriptors))
         for region in tuple(self.regions):
             self._detach(region, client)
 
@@ -197,19 +197,14 @@ class Ledger:
             record.addresses.pop(client, None)
             if not record.addresses:
                 del self.regions[region]
-                _close_all(record.descriptors)
+                close_all(record.descriptors)
                 objects = record.objects
                 objects.n_regions -= 1
                 if not objects.n_regions:
-                    _close_all((objects.memfd, objects.map_memfd))
+                    close_all((objects.memfd, objects.map_memfd))
 
 
 def record_of(client: int, message: Message | None) -> Record:
     """Return the record of something that a client said; None for its end."""
     body: dict[str, Any] = {} if message is None else document_of(message)
     return Record(client, body)
-
-
-def _close_all(descriptors: tuple[int, ...]) -> None:
-    for descriptor in descriptors:
-        os.close(descriptor)

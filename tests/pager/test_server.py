@@ -34,11 +34,11 @@ def served():
         control.send(hello, (uffd.fileno(), *memfds, theirs.fileno()))
         control.send(w.OpenChannel(), (side_in_pager.fileno(),))
         for _ in range(2):
-            pager._listen()
+            pager._watch.listen()
         yield pager, control, side, supervisor
         pager._executor.clients[0].close()
         pager._crew.close()
-        pager._epoll.close()
+        pager._watch.close()
         os.close(pager._sharing.fileno())
         for descriptor in (*memfds, board._memfd):
             os.close(descriptor)
@@ -70,5 +70,5 @@ def test_a_child_is_entered_before_its_parent_lets_go(served):
     assert entered(supervisor) == ["Hello", "Join", "CloseRegion"]
     for channel in (child, in_pager):
         channel.close()
-    pager._listen()
+    pager._watch.listen()
     assert entered(supervisor) == ["NoneType"]
