@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from lazyarr import settings
 from lazyarr.client import engines, process
@@ -143,6 +143,12 @@ class _Config:
     def __getattr__(self, name: str) -> Any:
         """Return one setting."""
         return getattr(settings.current(), name)
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(
+            f"cannot set config.{name}: settings are changed with"
+            f" lazyarr.configure({name}={value!r:.80})"
+        )
 
     def __repr__(self) -> str:
         return repr(settings.current())

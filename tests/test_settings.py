@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import lazyarr
 from lazyarr import settings
 from lazyarr.settings import Settings, parse_nbytes
 
@@ -207,3 +208,13 @@ def test_settings_of_a_pager_hold_without_anybody_being_told():
     with pytest.raises(ValueError, match="threads"):
         settings.adopt({"threads": 0})
     assert told == []
+
+
+def test_config_says_what_holds_and_how_to_change_it():
+    """Assigning to it is an error, not a value that nobody goes by."""
+    before = lazyarr.config.memory_limit
+    with pytest.raises(AttributeError, match=r"lazyarr\.configure\(memory_limit=5\)"):
+        lazyarr.config.memory_limit = 5
+    assert lazyarr.config.memory_limit == before
+    with lazyarr.configure(memory_limit="1 MiB"):
+        assert lazyarr.config.memory_limit == 1 << 20
