@@ -36,7 +36,7 @@ def begin() -> None:
     global _launched
     janitor.start()
     with _lock:
-        if _launched is None and (_session is None or not _session.is_usable()):
+        if _launched is None and (_session is None or not _session.questions.is_usable()):
             _launched = launch_pager()
 
 
@@ -69,7 +69,7 @@ def session() -> Session:
         )
     begin()
     with _lock:
-        if _session is None or not _session.is_usable():
+        if _session is None or not _session.questions.is_usable():
             from lazyarr.client.session import Session
             from lazyarr.wire.channel import Channel
             from lazyarr.wire.meeting import new_name
@@ -93,7 +93,7 @@ def session_at(name: str) -> Session | None:
     """
     global _session
     with _lock:
-        if _session is None or not _session.is_usable():
+        if _session is None or not _session.questions.is_usable():
             joined = None if _launched is not None else _join(name)
             if joined is None:
                 return None
@@ -126,7 +126,7 @@ def _wait_for(pid: int) -> None:
 
 def current_session() -> Session | None:
     """Return this process's session if it has one that works."""
-    return None if _session is None or _session.is_broken or _has_left else _session
+    return None if _session is None or _session.questions.is_broken or _has_left else _session
 
 
 def _install_hooks() -> None:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import faulthandler
-import itertools
 import os
 import signal
 import socket
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any
 
 from lazyarr import settings
 from lazyarr.client import janitor, sharing
 from lazyarr.client.arena import Arena
-from lazyarr.client.channels import ChannelPool
 from lazyarr.client.failures import raise_first
+from lazyarr.client.holdings import Holdings
+from lazyarr.client.questions import Questions
 from lazyarr.client.raising import raise_signal
 from lazyarr.client.region import (
     Memory,
@@ -38,7 +38,7 @@ from lazyarr.kernel import (
     unmap,
 )
 from lazyarr.wire import messages as w
-from lazyarr.wire.channel import Channel, Received, channel_pair
+from lazyarr.wire.channel import Channel, channel_pair
 from lazyarr.wire.meeting import listen
 
 if TYPE_CHECKING:
@@ -54,7 +54,6 @@ _MAX_RANGES = 4096
 _MAX_TRIES = 16
 _SHARING = Features.MISSING_SHMEM | Features.MINOR_SHMEM
 _USED = _SHARING | Features.POISON | Features.THREAD_ID
-_M = TypeVar("_M", w.Done, w.Statistics, w.Found)
 
 
 class Session:
@@ -80,15 +79,8 @@ class Session:
         self._control = control
         self._raise_signal = 0
         self._lock = threading.Lock()
-        self._channels = ChannelPool(control)
-        self._tickets = itertools.count(1)
-        self._regions: dict[int, Region] = {}
-        self._numbers: dict[
-            tuple[str | None, str | None], set[int]
-        ] = {}  # of regions, by store and path
-        self._leaving: dict[int, threading.Event] = {}
-        self.is_broken = False
-        self._is_leaving = False
+        self.questions = Questions(control, self._let_hold)
+        self._holdings = Holdings()
         self._for_child = control
         self._uffd = Userfaultfd.open(probe().features & _USED)
         self._pages = Arena("lazyarr")
@@ -98,7 +90,7 @@ class Session:
         self._lifeline = self._say_hello()
 
     def __repr__(self) -> str:
-        return f"<Session: {len(self._regions)} regions, {self._uffd!r}>"
+        return f"<Session: {len(self._holdings)} regions, {self._uffd!r}>"
 
     @property
     def can_share(self) -> bool:
@@ -113,13 +105,13 @@ class Session:
     def _settings(self) -> dict[str, Any]:
         """Return what the pager must know of the settings."""
         self._raise_signal = raise_signal()
-        if self._raise_signal and must_allow_holding():
-            janitor.defer(self._allow_holding)
+        self._let_hold()
         return {**settings.current().document(), "raise_signal": self._raise_signal}
 
-    def _allow_holding(self) -> None:
-        """Let the pager's worker hold this process's threads while zeros are shown."""
-        allow_holding(self.statistics()["pid"])
+    def _let_hold(self) -> None:
+        """Let the pager's worker soon hold this process's threads while zeros are shown."""
+        if self._raise_signal and must_allow_holding():
+            janitor.defer(lambda: allow_holding(self.statistics()["pid"]))
 
     def renew(self) -> None:
         """Tell the pager when this is the first call from the main thread, which can raise."""
@@ -215,7 +207,7 @@ class Session:
             **region.array,
         )
         self._control.send(message, region.descriptors)
-        self._enter(region)
+        self._holdings.enter(region)
 
     def attach(self, number: int, geometry: Geometry, array: dict[str, Any]) -> Memory | None:
         """Return memory on a region of another process of this pager; None when it is gone."""
@@ -235,11 +227,10 @@ class Session:
             with self._lock:
                 map_region(region, self._uffd)
                 self._control.send(w.AttachRegion(region.number, region.address))
-                self._enter(region)
+                self._holdings.enter(region)
                 return Memory(region)
         except BaseException:
-            with suppress(PagerError):
-                self._ask(w.CloseRegion(self.new_ticket(), region.number), w.Done)
+            self._close(region)
             raise
 
     def memory_of(self, number: int) -> Memory | threading.Event | None:
@@ -249,29 +240,12 @@ class Session:
         waited for with what is returned then.
         """
         with self._lock:
-            region = self._regions.get(number)
-            return self._leaving.get(number) if region is None else Memory(region)
+            return self._holdings.memory_of(number)
 
     def has_region_of(self, array: dict[str, Any]) -> bool:
         """Return whether memory for an array is mapped here that others could use too."""
         with self._lock:
-            numbers = tuple(self._numbers.get(_place(array), ()))
-            regions = [self._regions[number] for number in numbers]
-        return any(region.is_shared and region.array == array for region in regions)
-
-    def _enter(self, region: Region) -> None:
-        self._regions[region.number] = region
-        self._numbers.setdefault(_place(region.array), set()).add(region.number)
-
-    def _take_out(self, region: Region) -> bool:
-        """Take out a region; return whether it was there."""
-        if self._regions.pop(region.number, None) is None:
-            return False
-        numbers = self._numbers[_place(region.array)]
-        numbers.discard(region.number)
-        if not numbers:
-            del self._numbers[_place(region.array)]
-        return True
+            return self._holdings.has_region_of(array)
 
     def invite(self) -> str:
         """Return the name by which other processes find the pager, after letting them in."""
@@ -287,10 +261,7 @@ class Session:
 
     def find(self, address: int) -> Region | None:
         """Return the region that an address lies in."""
-        for region in tuple(self._regions.values()):
-            if region.address <= address < region.address + region.memory_nbytes:
-                return region
-        return None
+        return self._holdings.find(address)
 
     def let_go(self, region: Region) -> None:
         """Have one user of a region less; unmap it after the last, once nothing is on its way.
@@ -298,23 +269,25 @@ class Session:
         Its addresses mean something else after that, and an install that came
         late would land there.
         """
-        if self._is_leaving:
+        if self.questions.is_leaving:
             return
         with self._lock:
             region.n_users -= 1
             # Nothing refers to it any more: a child that is forked meanwhile goes without.
-            if region.n_users or not self._take_out(region):
+            if region.n_users or not self._holdings.begin_leaving(region):
                 return
-            left = self._leaving[region.number] = threading.Event()
         try:
-            with suppress(PagerError):
-                self._ask(w.CloseRegion(self.new_ticket(), region.number), w.Done)
+            self._close(region)
         finally:
-            del self._leaving[region.number]
-            left.set()
+            self._holdings.end_leaving(region)
         unmap_region(region)
         for descriptor in region.descriptors:
             os.close(descriptor)
+
+    def _close(self, region: Region) -> None:
+        """Have the pager let go of a region, if there is one."""
+        with suppress(PagerError):
+            self.questions.ask(w.CloseRegion(self.questions.new_ticket(), region.number), w.Done)
 
     # --- asking -------------------------------------------------------------------
 
@@ -324,8 +297,7 @@ class Session:
         Faults are served until the process has ended; requests are not made any more.
         """
         with self._lock:
-            self._is_leaving = True
-            self._channels.detach()
+            self.questions.leave()
             self._lifeline.detach()
 
     def request(self, region: Region, units: Sequence[Span]) -> None:
@@ -338,75 +310,35 @@ class Session:
         PagerError
             When the pager is gone.
         """
-        if self._is_leaving:
+        if self.questions.is_leaving:
             return
         for start in range(0, len(units), _MAX_RANGES):
             ranges = [list(span) for span in units[start : start + _MAX_RANGES]]
-            request = w.Request(self.new_ticket(), region.number, ranges)
-            raise_first(self._ask(request, w.Done).failures)
+            request = w.Request(self.questions.new_ticket(), region.number, ranges)
+            raise_first(self.questions.ask(request, w.Done).failures)
 
     def evict(self, region: Region, units: Span) -> None:
         """Have units taken out of memory."""
-        if self._is_leaving:
+        if self.questions.is_leaving:
             return
-        self._ask(w.Evict(self.new_ticket(), region.number, units.start, units.stop), w.Done)
+        ticket = self.questions.new_ticket()
+        self.questions.ask(w.Evict(ticket, region.number, units.start, units.stop), w.Done)
 
     def advise(self, region: Region, units: Span, advice: str) -> None:
         """Say how units will be read."""
-        if self._is_leaving:
+        if self.questions.is_leaving:
             return
-        message = w.Advise(self.new_ticket(), region.number, units.start, units.stop, advice)
-        self._ask(message, w.Done)
+        ticket = self.questions.new_ticket()
+        self.questions.ask(w.Advise(ticket, region.number, units.start, units.stop, advice), w.Done)
 
     def statistics(self) -> dict[str, Any]:
         """Return what the pager has counted."""
-        return self._ask(w.WantStatistics(self.new_ticket()), w.Statistics).document
+        want = w.WantStatistics(self.questions.new_ticket())
+        return self.questions.ask(want, w.Statistics).document
 
     def configure(self) -> None:
         """Tell the pager what holds now."""
-        self._ask(w.Configure(self.new_ticket(), self._settings()), w.Done)
-
-    def new_ticket(self) -> int:
-        """Return a number that no other question of this process has."""
-        return next(self._tickets)
-
-    def _ask(self, message: w.Message, answer: type[_M]) -> _M:
-        """Return the answer to a message; see `exchange`."""
-        return cast("_M", self.exchange(message, answer).message)
-
-    def exchange(self, message: w.Message, answer: type[_M]) -> Received:
-        """Send a message on a channel of its own and wait for the answer.
-
-        A channel that ends was that of a worker that has died.  Another takes over, and
-        is asked again, unless the supervisor is gone too.
-        """
-        while True:
-            try:
-                return self._exchange(message, answer)
-            except _HungUpError:
-                if not self.is_usable():
-                    raise PagerError("the pager is gone; open the dataset again") from None
-                if self._raise_signal and must_allow_holding():
-                    janitor.defer(self._allow_holding)
-
-    def is_usable(self) -> bool:
-        """Return whether the pager is there; once it is gone, another session must begin."""
-        if not self._is_leaving and self._control.is_hung_up():
-            self.is_broken = True
-        return not self.is_broken
-
-    def _exchange(self, message: w.Message, answer: type[_M]) -> Received:
-        with self._channels.lend() as channel:
-            try:
-                channel.send(message)
-            except PagerError as error:
-                raise _HungUpError from error
-            received = channel.receive()
-            if received is None:
-                raise _HungUpError
-            if not isinstance(received.message, answer):
-                raise PagerError(f"expected {answer.__name__}, found {received.message!r:.80}")
-            return received
+        self.questions.ask(w.Configure(self.questions.new_ticket(), self._settings()), w.Done)
 
     # --- fork -----------------------------------------------------------------------
 
@@ -419,17 +351,18 @@ class Session:
         self._lock.acquire()
         self.is_alone = False
         ours, theirs = channel_pair()
+        numbers = [region.number for region in self._holdings]
         with suppress(PagerError):
-            self._control.send(w.Join(list(self._regions)), (theirs.fileno(),))
+            self._control.send(w.Join(numbers), (theirs.fileno(),))
         theirs.close()
         self._for_child = ours
-        for region in self._regions.values():
+        for region in self._holdings:
             let_inherit(region, inherit=True)
 
     def after_fork_in_parent(self) -> None:
         """Go on; a child that was not born is seen to hang up."""
         self._for_child.close()
-        for region in self._regions.values():
+        for region in self._holdings:
             let_inherit(region, inherit=False)
         self._lock.release()
 
@@ -441,15 +374,15 @@ class Session:
         parent's memory, so the child needs its own.
         """
         try:
-            self._channels.close()
+            self.questions.close()
             self._lifeline.close()
             self._uffd.close()
             session = Session(self._for_child, self.name, is_alone=False)
             session._is_listening = self._is_listening
-            for region in self._regions.values():
+            for region in self._holdings:
                 session.adopt(region)
         except BaseException:
-            for region in self._regions.values():
+            for region in self._holdings:
                 forbid(region)
             raise
         return session
@@ -460,7 +393,7 @@ class Session:
         region.owner = self
         if region.is_shared:
             self._control.send(w.AttachRegion(region.number, region.address))
-            self._enter(region)
+            self._holdings.enter(region)
             return
         region.number = _new_number()
         region.map_memfd = self._maps.memfd
@@ -468,15 +401,6 @@ class Session:
         unmap(region.map_address, region.map_nbytes)
         map_residency(region)
         self._announce(region)
-
-
-def _place(array: dict[str, Any]) -> tuple[str | None, str | None]:
-    """Return what finds the regions of an array among many."""
-    return array.get("url"), array.get("path")
-
-
-class _HungUpError(Exception):
-    """The other end of a channel is closed."""
 
 
 def _new_number() -> int:

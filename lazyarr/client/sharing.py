@@ -35,7 +35,7 @@ def attach(
     array : dict
         The fields of `OpenRegion` that say which array it is, as far as they are known.
     """
-    want = w.WantRegion(session.new_ticket(), number, array["document"])
+    want = w.WantRegion(session.questions.new_ticket(), number, array["document"])
     return _take(session, want, geometry, array)
 
 
@@ -50,7 +50,7 @@ def find(
     if session.is_alone and not session.has_region_of(array):
         return None
     fields = {name: array[name] for name in ("url", "path", "document", "zarr_format", "store")}
-    return _take(session, w.FindRegion(session.new_ticket(), **fields), geometry, array)
+    return _take(session, w.FindRegion(session.questions.new_ticket(), **fields), geometry, array)
 
 
 def _passed() -> threading.Event:
@@ -66,7 +66,7 @@ def _take(
     array: dict[str, Any],
 ) -> Memory | threading.Event | None:
     """Ask for a region and map it, or find where it is mapped."""
-    received = session.exchange(message, w.Found)
+    received = session.questions.exchange(message, w.Found)
     found, descriptors = received
     assert isinstance(found, w.Found)
     try:
