@@ -6,6 +6,7 @@ client's own import path behind the standard library, so that nothing that lies
 in the user's working directory can stand in for a standard module.
 """
 
+import gc
 import os
 import resource
 import sys
@@ -36,16 +37,26 @@ def _allow_descriptors() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
+def _spare_what_is_there() -> None:
+    """Collect garbage from now on, but never look for it in what was imported so far."""
+    gc.freeze()
+    gc.enable()
+
+
 def _work(channel, ledger, board, doomed):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """Serve until the last client is gone."""
+    gc.disable()
     from lazyarr.pager.server import Pager
 
-    Pager(channel, ledger, board, doomed).run()
+    pager = Pager(channel, ledger, board, doomed)
+    _spare_what_is_there()
+    pager.run()
 
 
 def main() -> None:
     """Supervise workers until the last client is gone."""
     channel, *paths = sys.argv[1:]
+    gc.disable()
     _become_orphan()
     _close_others(int(channel))
     _allow_descriptors()
@@ -55,6 +66,7 @@ def main() -> None:
     from lazyarr.pager.sentinel import keep_watch
     from lazyarr.pager.supervisor import Supervisor
 
+    _spare_what_is_there()
     Supervisor(int(channel), work=_work, keep_watch=keep_watch).run()
 
 
