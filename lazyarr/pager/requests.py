@@ -99,7 +99,8 @@ class Requests:
     ) -> None:
         """Tell the machine that a client has mapped a region."""
         is_shared = region.backing is not None
-        self._executor.handle([m.Attached(client, number, address, geometry, is_shared)])
+        attached = m.Attached(client, number, address, geometry, is_shared, region.is_remote)
+        self._executor.handle([attached])
 
     def take_over_region(self, number: int, record: RegionRecord, arena: Arena) -> None:
         """Serve a region that a worker before this one has served; its clients are known.
@@ -118,7 +119,7 @@ class Requests:
         waiting = [name for name, address in record.addresses.items() if address is None]
         if waiting:
             is_shared = region.backing is not None
-            self._executor.handle([m.Opened(number, geometry, is_shared)])
+            self._executor.handle([m.Opened(number, geometry, is_shared, region.is_remote)])
             self._executor.handle([m.Reserved(name, (number,)) for name in waiting])
         if self._executor.machine.region(number) is None:
             self._executor.remove_region(number)

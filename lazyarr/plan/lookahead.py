@@ -13,6 +13,8 @@ __all__ = ["Lookahead"]
 
 # What may be asked for at once, however small the units are: each costs the pager a moment.
 _MAX_UNITS = 128
+# The part of the window that the first batch over a network has.
+_REMOTE_PART = 4
 
 
 class Lookahead:
@@ -58,11 +60,14 @@ class Lookahead:
     ) -> Ahead:
         """Return what to read ahead when somebody has come to some units."""
         unit_nbytes = state.geometry.unit_nbytes
+        max_units = max(1, min(self.window_nbytes // unit_nbytes, _MAX_UNITS))
         ahead = self._array(region, state).accessed(
             units,
             is_lost=is_lost,
             is_absent=state.is_absent,
-            max_units=max(1, min(self.window_nbytes // unit_nbytes, _MAX_UNITS)),
+            # Over a network each batch takes a round trip: doubling from one would take many.
+            min_units=max_units // _REMOTE_PART if state.remote else 1,
+            max_units=max_units,
             room_units=room_nbytes // unit_nbytes,
         )
         for unit in ahead.passed:

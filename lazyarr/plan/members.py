@@ -36,7 +36,9 @@ class Members:
     def on_opened(self, event: m.Opened | m.Attached) -> None:
         """Begin to know a region."""
         if event.region not in self._memory.regions:
-            self._memory.regions[event.region] = RegionState(event.geometry, shared=event.shared)
+            self._memory.regions[event.region] = RegionState(
+                event.geometry, shared=event.shared, remote=event.remote
+            )
 
     def on_attached(self, event: m.Attached) -> None:
         """Take down where a client has mapped a region."""

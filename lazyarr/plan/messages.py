@@ -62,13 +62,14 @@ class Failure(NamedTuple):
 
 
 class Attached(NamedTuple):
-    """A client has mapped a region and registered it."""
+    """A client has mapped a region and registered it; `remote` if it comes over a network."""
 
     client: int
     region: int
     address: int
     geometry: Geometry
     shared: bool
+    remote: bool = False
 
 
 class Opened(NamedTuple):
@@ -77,6 +78,7 @@ class Opened(NamedTuple):
     region: int
     geometry: Geometry
     shared: bool
+    remote: bool = False
 
 
 class Reserved(NamedTuple):

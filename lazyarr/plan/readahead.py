@@ -156,6 +156,7 @@ class Readahead:
         is_absent: Callable[[int], bool],
         max_units: int,
         room_units: int,
+        min_units: int = 1,
     ) -> Ahead:
         """Return what follows from somebody's coming to some units.
 
@@ -167,8 +168,8 @@ class Readahead:
             Whether one of them is neither there nor on its way.
         is_absent : callable
             Whether a unit, of the array, is neither there nor on its way.
-        max_units : int
-            How many units a batch may have.
+        min_units, max_units : int
+            How many units a batch should have at least, and may have.
         room_units : int
             How many units there is memory for now.
         """
@@ -188,6 +189,7 @@ class Readahead:
             return Ahead(passed)
         most = max_units // stream.width
         least = min(most, -(-span.size // stream.width) if stream.window == 0 else 1)
+        least = max(least, min(most, min_units // stream.width))
         if advice is Advice.SEQUENTIAL:
             least = max(least, most // 4)
         stream.window = max(least, min(2 * stream.window, most))

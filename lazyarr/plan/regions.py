@@ -58,11 +58,14 @@ class RegionState:
     shared : bool
         Whether the memory lies behind a memfd, so that it can be mapped by
         several clients and evicted.
+    remote : bool
+        Whether its chunks come over a network, so that a few take no longer than one.
     """
 
-    def __init__(self, geometry: Geometry, *, shared: bool) -> None:
+    def __init__(self, geometry: Geometry, *, shared: bool, remote: bool = False) -> None:
         self.geometry = geometry
         self.shared = shared
+        self.remote = remote
         # Units of whole pages and whole chunks; all but the last one, or none.
         self.n_plain_units = geometry.nbytes // geometry.unit_nbytes if geometry.unit_pages else 0
         self.edges = EdgePages(geometry)

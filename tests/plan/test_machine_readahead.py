@@ -6,6 +6,7 @@ import pytest
 
 from lazyarr.plan import messages as m
 from lazyarr.plan.geometry import Geometry
+from lazyarr.plan.machine import Machine
 from lazyarr.plan.readahead import Advice
 from lazyarr.units import Span
 from tests.plan.memory_model import PAGE_NBYTES, World
@@ -47,6 +48,19 @@ def test_second_touch_in_order_reads_ahead():
         m.Load(region, 2, client, urgent=False, page=None, mark=True),
     ]
     assert outcomes(world) == ["read", "read"]
+
+
+def test_over_a_network_the_first_batch_is_a_part_of_the_window():
+    """Doubling from one unit would take a round trip for each step."""
+    machine = Machine(PLENTY)
+    machine.handle(m.Attached(1, 7, PAGE_NBYTES, MANY, shared=True, remote=True))
+    machine.handle(m.ReadaheadChanged(16 * PAGE_NBYTES))
+    machine.handle(m.Faulted(1, PAGE_NBYTES))
+    found = machine.handle(m.Faulted(1, 2 * PAGE_NBYTES))
+    assert [(load.unit, load.urgent) for load in found] == [
+        (1, True),
+        *((unit, False) for unit in range(2, 6)),
+    ]
 
 
 def test_touch_of_the_mark_is_heard_of_and_reads_on():

@@ -266,6 +266,30 @@ def test_last_advice_holds():
     assert heard(policy, Span(201, 202)).units == (202,)
 
 
+def test_a_batch_has_as_many_units_as_are_worth_a_round_trip():
+    """From the first one on, and twice as many in the next; one unit alone shows no reader."""
+    policy = Readahead(N_UNITS)
+    batches = []
+    for unit in (7, 8, 9, 17, 33):
+        span = Span(unit, unit + 1)
+        ahead = policy.accessed(
+            span,
+            is_lost=True,
+            is_absent=lambda u, unit=unit: u != unit,
+            min_units=8,
+            max_units=20,
+            room_units=10**6,
+        )
+        batches.append(ahead.units)
+    assert batches == [
+        (),
+        tuple(range(9, 17)),
+        tuple(range(17, 33)),
+        tuple(range(33, 53)),
+        tuple(range(53, 73)),
+    ]
+
+
 def test_repr_shows_the_windows():
     """The last reader comes first."""
     policy = Readahead(N_UNITS)
@@ -303,6 +327,7 @@ def test_only_absent_units_of_the_array_are_asked_for_and_once(data):
             span,
             is_lost=data.draw(st.booleans()),
             is_absent=lambda unit, here=here: unit not in here,
+            min_units=data.draw(st.integers(0, 20)),
             max_units=data.draw(st.integers(1, 16)),
             room_units=room,
         )
