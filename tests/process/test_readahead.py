@@ -55,9 +55,9 @@ def test_reader_in_order_waits_for_few_units(url, copy, rows, mode):
         PROGRAM
         + """
 n_units = len(eval(sys.argv[4]))
-read(eval(sys.argv[4]))
-# A thread goes on when its page is there, a little before that is counted.
-while lazyarr.stats()["units_loaded"] < n_units: pass
+for row in eval(sys.argv[4]):
+    read([row])
+    settled()  # a reader that takes longer for a row than a load does
 faults, loaded, ahead, errors = counted("faults", "units_loaded", "units_ahead", "errors")
 assert (n_units <= loaded <= n_units + 2) and errors == 0, (loaded, errors)
 assert ahead > n_units - 14, ahead
