@@ -11,6 +11,11 @@ from collections import deque
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
+# Not when the first chunk is decoded, by whatever thread: a child that is forked while another
+# thread imports a module finds that locked for ever.
+import google_crc32c  # noqa: F401
+import zstandard  # noqa: F401
+
 from lazyarr import settings
 from lazyarr.client import janitor, process
 from lazyarr.client.imports import finish_imports

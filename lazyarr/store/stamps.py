@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
+import weakref
 from typing import TYPE_CHECKING
 
 from lazyarr.kernel import Stamp, stamp_of
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable
 
     from lazyarr.store.base import Store
@@ -55,12 +56,17 @@ class Stamps:
     """
 
     def __init__(self) -> None:
+        self._start_anew()
+        _all.add(self)
+        self._seen: dict[str, Stamp | None] = {}
+        self._is_lost = False
+
+    def _start_anew(self) -> None:
+        """Forget who looks and who asks: in a forked child nobody does, whoever held the lock."""
         self._lock = threading.Lock()
         self._ended = threading.Condition(self._lock)
         self._under_way: set[Look] = set()
         self._n_asking = 0
-        self._seen: dict[str, Stamp | None] = {}
-        self._is_lost = False
 
     def __repr__(self) -> str:
         return f"<Stamps: {len(self._seen)} keys{', lost' if self._is_lost else ''}>"
@@ -161,3 +167,15 @@ def _clock_ns() -> int:
     if sys.platform != "linux":
         return 0
     return time.clock_gettime_ns(_CLOCK_REALTIME_COARSE)
+
+
+_all: weakref.WeakSet[Stamps] = weakref.WeakSet()
+
+
+def _start_all_anew() -> None:
+    for stamps in list(_all):
+        stamps._start_anew()  # noqa: SLF001 - the module's own class
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_all_anew)
