@@ -207,10 +207,10 @@ class LazyArray(StoredAttributes, np.ndarray[Any, Any]):
         if type(place) is int or isinstance(place, np.integer):
             rows = self._short_way()
             if rows is not None and -rows.n_rows <= place < rows.n_rows:
-                row = place if place >= 0 else place + rows.n_rows
-                unit = (rows.first + int(row)) // rows.per_unit
+                row = int(place) if place >= 0 else int(place) + rows.n_rows
+                unit = (rows.first + row) // rows.per_unit
                 if not rows.region.residency[unit]:
-                    rows.load(unit)
+                    rows.load(unit, row)
                 return rows.plain[key]
         return self._get(key)
 

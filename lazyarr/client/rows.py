@@ -49,9 +49,16 @@ class Rows:
     def __repr__(self) -> str:
         return f"<Rows: {self.n_rows} from {self.first} on, {self.per_unit} to a unit>"
 
-    def load(self, unit: int) -> None:
-        """Have a unit loaded, and wait for it."""
-        self.region.owner.request(self.region, [Span(unit, unit + 1)])
+    def load(self, unit: int, row: int) -> None:
+        """Have a unit loaded, and wait until one of its rows can be read."""
+        units = [Span(unit, unit + 1)]
+        if self.per_unit == 1:
+            self.region.owner.request(self.region, units)
+            return
+        nbytes = self.region.geometry.unit_nbytes // self.per_unit
+        start = (self.first + row) * nbytes
+        pages = self.region.geometry.pages_of_bytes(Span(start, start + nbytes))
+        self.region.owner.request(self.region, units, pages)
 
     def units(self, start: int, stop: int) -> Span:
         """Return the units of the rows ``[start, stop)``."""

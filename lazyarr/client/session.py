@@ -300,8 +300,8 @@ class Session:
             self.questions.leave()
             self._lifeline.detach()
 
-    def request(self, region: Region, units: Sequence[Span]) -> None:
-        """Wait, without the GIL, until units are resident.
+    def request(self, region: Region, units: Sequence[Span], pages: Span | None = None) -> None:
+        """Wait, without the GIL, until units are resident; or, of one unit, some pages.
 
         Raises
         ------
@@ -314,7 +314,8 @@ class Session:
             return
         for start in range(0, len(units), _MAX_RANGES):
             ranges = [list(span) for span in units[start : start + _MAX_RANGES]]
-            request = w.Request(self.questions.new_ticket(), region.number, ranges)
+            ticket = self.questions.new_ticket()
+            request = w.Request(ticket, region.number, ranges, list(pages or ()))
             raise_first(self.questions.ask(request, w.Done).failures)
 
     def evict(self, region: Region, units: Span) -> None:

@@ -20,6 +20,7 @@ from lazyarr.pager.log import report
 from lazyarr.pager.teamwork import Teamwork
 from lazyarr.plan import messages as m
 from lazyarr.plan.machine import Machine
+from lazyarr.units import Span
 from lazyarr.wire import messages as w
 
 if TYPE_CHECKING:
@@ -85,7 +86,9 @@ class Executor:
         self._gone: set[int] = set()
         self._queued: list[m.Load] = []
         self._quick_workspace = Workspace()
-        self._loader = Loader(machine, self.clients, self.regions, measurements)
+        self._loader = Loader(
+            machine, self.clients, self.regions, measurements, arrived=self._tell_arrived
+        )
         # How to hasten what is on its way for nobody in particular.
         self._hasten: dict[tuple[int, int], Callable[[], None]] = {}
         self._page = ScratchBuffer(PAGE_NBYTES)
@@ -186,7 +189,8 @@ class Executor:
 
     def _load_quickly(self, quick: Quick, workspace: Workspace) -> None:
         """Load a unit that `begin_quick` has taken down."""
-        command = m.Load(quick.region, quick.unit, quick.client, urgent=True, page=quick.page)
+        awaited = Span(quick.page, quick.page + 1)
+        command = m.Load(quick.region, quick.unit, quick.client, urgent=True, awaited=awaited)
         events = self._load((command,), workspace)
         with self._lock:
             if type(events[0]) is m.Loaded and self.machine.end_quick(quick):
@@ -344,6 +348,10 @@ class Executor:
             events.append(m.ScratchGrew(workspace.nbytes - had_nbytes))
         return events
 
+    def _tell_arrived(self, command: m.Load) -> None:
+        """Let a request be answered whose pages are there, while the rest is on its way."""
+        self.handle([m.Arrived(command.region, command.unit)])
+
     def _end_loads(self, batch: Sequence[m.Load], events: Iterable[m.Event]) -> None:
         with self._lock:
             for command in batch:
@@ -462,6 +470,6 @@ def _document(failure: m.Failure) -> dict[str, Any]:
 def _rank(command: m.Load) -> Rank:
     from lazyarr.loading.lanes import Rank
 
-    if command.page is not None:
+    if command.awaited is not None:
         return Rank.FAULT
     return Rank.REQUEST if command.urgent else Rank.READAHEAD

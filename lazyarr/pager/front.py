@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from lazyarr.kernel import PAGE_NBYTES
+from lazyarr.units import Span
 
 __all__ = ["Copy", "Front"]
 
@@ -17,10 +18,11 @@ _FIRST_NBYTES = 16 * PAGE_NBYTES
 
 
 class Front:
-    """Installs a unit of whole pages from the one on that a thread waits for.
+    """Installs a unit of whole pages from those on that somebody waits for.
 
-    That thread goes on when its page is there, while the rest is still copied, or even
-    decoded: half a chunk sooner on average where chunks are decoded in parts.
+    Who waits in a fault goes on when the page is there, and who waits in a request when it
+    is told so, while the rest is still copied, or even decoded: half a chunk sooner on
+    average where chunks are decoded in parts.
 
     Parameters
     ----------
@@ -28,15 +30,25 @@ class Front:
         Installs a part.
     nbytes : int
         How long the unit is.
-    first : int or None
-        Where the page begins that is waited for, if one is.
+    awaited : Span or None
+        The bytes of the pages that are waited for, if some are.
+    arrived : callable, optional
+        Told when these are in, if that is before the others.
     """
 
-    def __init__(self, copy: Copy, nbytes: int, first: int | None) -> None:
+    def __init__(
+        self,
+        copy: Copy,
+        nbytes: int,
+        awaited: Span | None,
+        arrived: Callable[[], None] | None = None,
+    ) -> None:
         self._copy = copy
         self._nbytes = nbytes
-        self._is_awaited = first is not None and nbytes > 2 * _FIRST_NBYTES
-        self._first = self._next = first or 0
+        self._is_awaited = awaited is not None and nbytes > 2 * _FIRST_NBYTES
+        self._awaited = awaited or Span(0, 0)
+        self._first = self._next = self._awaited.start
+        self._arrived = arrived if self._is_awaited else None
         self._is_right = True
 
     def __repr__(self) -> str:
@@ -50,7 +62,7 @@ class Front:
     def finish(self) -> bool:
         """Install all the rest; return whether everything is in, False if in doubt."""
         if self._is_awaited and self._next == self._first:
-            self.advance(self._first + _FIRST_NBYTES)
+            self.advance(max(self._first + _FIRST_NBYTES, self._awaited.stop))
         self.advance(self._nbytes)
         if self._first:
             self._next = 0
@@ -61,3 +73,6 @@ class Front:
         if stop > start:
             self._is_right = self._is_right and self._copy(start, stop)
             self._next = stop
+            if self._arrived and self._is_right and stop >= self._awaited.stop:
+                arrived, self._arrived = self._arrived, None
+                arrived()

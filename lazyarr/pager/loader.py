@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from lazyarr.errors import ChunkError, LazyarrError, PagerError
@@ -14,6 +15,8 @@ from lazyarr.plan import messages as m
 from lazyarr.units import Span
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lazyarr.loading.source import Fetched
     from lazyarr.loading.workspace import Workspace
     from lazyarr.pager.clients import Client, Region
@@ -42,6 +45,8 @@ class Loader:
         The executor's.
     measurements : Measurements
         Where times go.
+    arrived : callable
+        Told of a load when the pages that are waited for are installed, if that is wanted.
     """
 
     def __init__(
@@ -50,11 +55,14 @@ class Loader:
         clients: dict[int, Client],
         regions: dict[int, Region],
         measurements: Measurements,
+        *,
+        arrived: Callable[[m.Load], None],
     ) -> None:
         self._machine = machine
         self._clients = clients
         self._regions = regions
         self._measurements = measurements
+        self._arrived = arrived
 
     def __repr__(self) -> str:
         return f"<Loader: {len(self._clients)} clients, {len(self._regions)} regions>"
@@ -110,8 +118,13 @@ class Loader:
         def copy(begin: int, end: int) -> bool:
             return copy_at_once(address + begin, workspace.unit.address + begin, end - begin)
 
-        page = command.page
-        return Front(copy, nbytes, page and page * PAGE_NBYTES - command.unit * nbytes)
+        awaited = None
+        if command.awaited is not None:
+            first = command.unit * state.geometry.unit_pages
+            pages = command.awaited
+            awaited = Span((pages.start - first) * PAGE_NBYTES, (pages.stop - first) * PAGE_NBYTES)
+        arrived = partial(self._arrived, command) if command.is_pick else None
+        return Front(copy, nbytes, awaited, arrived)
 
     def _install_body(
         self, command: m.Load, state: RegionState, workspace: Workspace | None
@@ -121,7 +134,7 @@ class Loader:
         body = state.geometry.body_pages(command.unit)
         if command.mark and self._fill(command.region, body, unit_start, workspace):
             return Stop.DONE
-        for pages in _in_order(body, command.page):
+        for pages in _in_order(body, command.awaited):
             skip = pages.start * PAGE_NBYTES - unit_start
             stop = self.install(
                 command.region,
@@ -190,22 +203,22 @@ class Loader:
 def _is_worth_parts(command: m.Load, state: RegionState) -> bool:
     """Return whether a unit is to be installed while it is decoded, if it can be.
 
-    When a thread waits for one of its pages.  Not in private memory, where what is installed
+    When a thread waits for some of its pages.  Not in private memory, where what is installed
     of a chunk that does not decompress to its end could not be taken out.
     """
     is_large = state.geometry.unit_nbytes >= _PARTS_NBYTES
-    return command.page is not None and state.shared and is_large
+    return command.awaited is not None and state.shared and is_large
 
 
-def _in_order(body: Span, page: int | None) -> list[Span]:
+def _in_order(body: Span, awaited: Span | None) -> list[Span]:
     """Return a unit's pages in the order in which they are installed.
 
     A thread that waits for a page goes on when that is there, while the rest is still
     copied: half a millisecond sooner for a unit of a mebibyte.
     """
-    if page is None or page not in body or body.size <= 2 * _FIRST_PAGES:
+    if awaited is None or awaited.start not in body or body.size <= 2 * _FIRST_PAGES:
         return [body] if body.size else []
-    first = Span(page, min(page + _FIRST_PAGES, body.stop))
+    first = Span(awaited.start, min(awaited.start + _FIRST_PAGES, body.stop))
     return [
         first,
         *(s for s in (Span(first.stop, body.stop), Span(body.start, first.start)) if s.size),

@@ -168,7 +168,8 @@ class Requests:
         message = received.message
         assert isinstance(message, w.Request)
         units = tuple(Span(start, stop) for start, stop in message.units)
-        event = m.Requested(client.number, message.region, message.ticket, units)
+        pages = Span(*message.pages) if message.pages else None
+        event = m.Requested(client.number, message.region, message.ticket, units, pages=pages)
         self._ask(client, channel, message.ticket, event)
 
     def _on_evict(self, client: Client, channel: Channel, received: Received) -> None:

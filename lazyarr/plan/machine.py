@@ -74,6 +74,7 @@ class Machine:
             m.ClientLeft: self._on_client_left,
             m.Faulted: self._on_faulted,
             m.Requested: self._on_requested,
+            m.Arrived: self._on_arrived,
             m.Loaded: self._on_loaded,
             m.LoadFailed: self._on_load_failed,
             m.Stranded: self._on_stranded,
@@ -239,7 +240,10 @@ class Machine:
         for unit in range(*state.geometry.units_of_page(page)):
             if unit not in state.resident:
                 is_late = unit in state.loading
-                loading = self._memory.begin(region, state, unit, client, urgent=True, page=page)
+                awaited = Span(page, page + 1)
+                loading = self._memory.begin(
+                    region, state, unit, client, urgent=True, awaited=awaited
+                )
                 loading.faults.add((client, page))
                 if is_late:
                     loading.late.add((client, page))
@@ -300,14 +304,30 @@ class Machine:
         if unit in state.resident:
             self._memory.touch(event.region, unit)
             return
-        loading = self._memory.begin(event.region, state, unit, event.client, urgent=event.urgent)
         ticket = (event.client, event.ticket)
+        pages = (event.pages or Span(0, 0)) & state.geometry.body_pages(unit)
+        is_pick = pages.size > 0 and pages == event.pages
+        loading = self._memory.begin(
+            event.region,
+            state,
+            unit,
+            event.client,
+            urgent=event.urgent,
+            awaited=pages if is_pick else None,
+            pick=ticket if is_pick else None,
+        )
         if ticket not in loading.requests:
             loading.requests.add(ticket)
             self._requests.wait(ticket, state.geometry.unit_nbytes)
 
     def _advance(self, ticket: Ticket, failure: m.Failure | None = None, unit: int = 0) -> None:
         self._memory.commands += self._requests.advance(ticket, failure, unit)
+
+    def _on_arrived(self, event: m.Arrived) -> None:
+        loading = self._memory.regions[event.region].loading[event.unit]
+        if loading.pick in loading.requests and not loading.is_dropped:
+            loading.requests.discard(loading.pick)
+            self._advance(loading.pick)
 
     # --- loads end ------------------------------------------------------------
 

@@ -72,17 +72,24 @@ class Memory:
         client: int,
         *,
         urgent: bool,
-        page: int | None = None,
+        awaited: Span | None = None,
+        pick: tuple[int, int] | None = None,
         mark: bool = False,
     ) -> Loading:
-        """Return the load under way for a unit, started if need be; `page` is awaited."""
+        """Return the load under way for a unit, started if need be.
+
+        The pages that are `awaited` come first if it is started, which the request `pick` is
+        told of.
+        """
         loading = state.loading.get(unit)
         if loading is None:
             if state.shared:
                 self.room.loading_nbytes += state.unit_nbytes(unit)
             loading = Loading(client, is_urgent=urgent, is_marked=mark)
+            loading.pick = pick
             state.loading[unit] = loading
-            self.commands.append(m.Load(region, unit, client, urgent, page, mark))
+            is_pick = pick is not None
+            self.commands.append(m.Load(region, unit, client, urgent, awaited, is_pick, mark))
         elif urgent and not loading.is_urgent:
             loading.is_urgent = True
             self.commands.append(m.Promote(region, unit))

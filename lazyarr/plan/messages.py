@@ -110,13 +110,24 @@ class Faulted(NamedTuple):
 
 
 class Requested(NamedTuple):
-    """A client asks for units, and is told when all of them are there; urgent when it waits."""
+    """A client asks for units, and is told when all of them are there; urgent when it waits.
+
+    With `pages`, of its only unit, it is told as soon as these are installed.
+    """
 
     client: int
     region: int
     ticket: int
     units: tuple[Span, ...]
     urgent: bool = True
+    pages: Span | None = None
+
+
+class Arrived(NamedTuple):
+    """The pages that are waited for of a unit on its way are installed, before the others."""
+
+    region: int
+    unit: int
 
 
 class Loaded(NamedTuple):
@@ -198,6 +209,7 @@ Event: TypeAlias = (
     | ClientLeft
     | Faulted
     | Requested
+    | Arrived
     | Loaded
     | LoadFailed
     | Stranded
@@ -214,17 +226,19 @@ Event: TypeAlias = (
 
 
 class Load(NamedTuple):
-    """Read, decode and install a unit in a client's memory, from `page` on first.
+    """Read, decode and install a unit in a client's memory, the pages `awaited` first.
 
-    `page` is the one that a thread waits for; None when nobody waits in a fault.  A unit
-    with a `mark` is brought into the memory object only, so that its first touch is a fault.
+    These are what a thread waits for in a fault, or in a request that is to be told of them
+    (`Arrived`) if the load `is_pick`; None when all of the unit is wanted.  A unit with a
+    `mark` is brought into the memory object only, so that its first touch is a fault.
     """
 
     region: int
     unit: int
     client: int
     urgent: bool
-    page: int | None = None
+    awaited: Span | None = None
+    is_pick: bool = False
     mark: bool = False
 
 

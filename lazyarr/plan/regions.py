@@ -30,9 +30,13 @@ class Loading:
         installed, and lost to swap or madvise, before they were heard of.
     requests : set of (int, int)
         Client and ticket of every request that waits.
+    pick : (int, int) or None
+        The one of them that waits for some pages alone, which come first.
     """
 
-    __slots__ = ("client", "faults", "is_dropped", "is_marked", "is_urgent", "late", "requests")
+    __slots__ = (
+        "client", "faults", "is_dropped", "is_marked", "is_urgent", "late", "pick", "requests",
+    )  # fmt: skip
 
     def __init__(self, client: int, *, is_urgent: bool = True, is_marked: bool = False) -> None:
         self.client = client
@@ -42,6 +46,7 @@ class Loading:
         self.faults: set[tuple[int, int]] = set()
         self.late: set[tuple[int, int]] = set()
         self.requests: set[tuple[int, int]] = set()
+        self.pick: tuple[int, int] | None = None
 
     def __repr__(self) -> str:
         haste = "urgent" if self.is_urgent else "patient"

@@ -207,11 +207,16 @@ class CloseRegion(Message):
 
 
 class Request(Message):
-    """A client wants units to be resident: half-open ranges ``[start, stop]``."""
+    """A client wants units to be resident: half-open ranges ``[start, stop]``.
+
+    It is answered when all of them are, or, where it names a range of pages of its only unit,
+    when these can be read.
+    """
 
     ticket: int
     region: int
     units: list[list[int]]
+    pages: list[int]
 
 
 class Evict(Message):

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from lazyarr.kernel import PAGE_NBYTES
 from lazyarr.pager.front import Front
+from lazyarr.units import Span
 
 FIRST_NBYTES = 16 * PAGE_NBYTES
 
@@ -15,8 +16,8 @@ def install(n_pages, page, decoded):
     """Return what is installed after each step, and whether all of it is said to be in."""
     steps = []
     nbytes = n_pages * PAGE_NBYTES
-    first = None if page is None else page * PAGE_NBYTES
-    front = Front(lambda a, b: steps.append((a, b)) is None, nbytes, first)
+    awaited = None if page is None else Span(page * PAGE_NBYTES, (page + 1) * PAGE_NBYTES)
+    front = Front(lambda a, b: steps.append((a, b)) is None, nbytes, awaited)
     for decoded_nbytes in decoded:
         front.advance(decoded_nbytes)
     return steps, front.finish()
@@ -40,7 +41,8 @@ def test_every_page_is_installed_once(data):
 def test_nothing_is_installed_that_is_not_decoded():
     """What is told of ends in the middle of a page, and before the page that is waited for."""
     steps = []
-    front = Front(lambda a, b: steps.append((a, b)) is None, 64 * PAGE_NBYTES, 8 * PAGE_NBYTES)
+    awaited = Span(8 * PAGE_NBYTES, 9 * PAGE_NBYTES)
+    front = Front(lambda a, b: steps.append((a, b)) is None, 64 * PAGE_NBYTES, awaited)
     front.advance(8 * PAGE_NBYTES)
     assert steps == []
     front.advance(10 * PAGE_NBYTES + 17)
@@ -69,7 +71,34 @@ def test_a_failed_copy_is_told_and_nothing_more_is_copied():
         steps.append((start, stop))
         return False
 
-    front = Front(copy, 64 * PAGE_NBYTES, 0)
+    arrived = []
+    awaited = Span(0, PAGE_NBYTES)
+    front = Front(copy, 64 * PAGE_NBYTES, awaited, lambda: arrived.append(True))
     front.advance(4 * PAGE_NBYTES)
     assert not front.finish()
     assert steps == [(0, 4 * PAGE_NBYTES)]
+    assert not arrived
+
+
+@given(st.data())
+def test_it_is_told_once_when_the_awaited_pages_are_in(data):
+    """As soon as all of them are, and before what comes ahead of them."""
+    n_pages = data.draw(st.integers(33, 100))
+    start = data.draw(st.integers(0, n_pages - 1))
+    stop = data.draw(st.integers(start + 1, n_pages))
+    decoded = sorted(data.draw(st.lists(st.integers(1, n_pages * PAGE_NBYTES), max_size=8)))
+    installed: set[int] = set()
+    told = []
+
+    def copy(begin, end):
+        installed.update(range(begin // PAGE_NBYTES, end // PAGE_NBYTES))
+        return True
+
+    awaited = Span(start * PAGE_NBYTES, stop * PAGE_NBYTES)
+    front = Front(copy, n_pages * PAGE_NBYTES, awaited, lambda: told.append(set(installed)))
+    for nbytes in decoded:
+        front.advance(nbytes)
+        assert bool(told) == (nbytes >= awaited.stop)
+    assert front.finish()
+    assert len(told) == 1
+    assert set(range(start, stop)) <= told[0] <= set(range(start, n_pages))

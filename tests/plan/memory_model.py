@@ -180,6 +180,13 @@ class World:
         self.do(m.Requested(client, region, key[1], units))
         return key
 
+    def pick(self, client: int, region: int, unit: int, pages: Span) -> tuple[int, int]:
+        """Have a client ask for some pages of a unit."""
+        key = self._ask(client, region, "request")
+        units = (Span(unit, unit + 1),)
+        self.do(m.Requested(client, region, key[1], units, pages=pages))
+        return key
+
     def evict(self, client: int, region: int, units: Span) -> tuple[int, int]:
         """Have a client ask for units to be taken out."""
         key = self._ask(client, region, "evict")
@@ -251,7 +258,15 @@ class World:
         assert quick.address == self.address(client, quick.region, 0) + quick.unit * quick.nbytes
         assert quick.page == (address - self.address(client, quick.region, 0)) // PAGE_NBYTES
         commands = self.machine.begin_quick(quick)
-        self._load(m.Load(quick.region, quick.unit, client, urgent=True, page=quick.page))
+        self._load(
+            m.Load(
+                quick.region,
+                quick.unit,
+                client,
+                urgent=True,
+                awaited=Span(quick.page, quick.page + 1),
+            )
+        )
         self.loads[quick.region, quick.unit].quick = quick
         self._carry_out(commands)
 
@@ -300,6 +315,19 @@ class World:
             for page in range(*state.geometry.body_pages(command.unit)):
                 content = self.memories[command.region].page(page)
                 self._install(command.region, command.client, page, content)
+
+    def install_awaited(self, load: InFlight) -> None:
+        """Do what a load is to do first; and tell the machine if it wants to know."""
+        command = load.command
+        present = (command.client, command.region) in self.attached and command.client in self.alive
+        if command.awaited is None or not present:
+            return
+        for page in range(*command.awaited):
+            if page in self.state(command.region).geometry.body_pages(command.unit):
+                content = self.memories[command.region].page(page)
+                self._install(command.region, command.client, page, content)
+        if command.is_pick:
+            self.do(m.Arrived(command.region, command.unit))
 
     def end_load(self, load: InFlight) -> None:
         """Tell the machine how a load has ended."""

@@ -17,7 +17,7 @@ def test_fault_loads_its_unit_and_no_other():
     world, (client,), region = world_with(PAGES)
     world.touch(client, region, 2)
     world.read_faults()
-    assert commands(world, m.Load) == [m.Load(region, 2, client, urgent=True, page=2)]
+    assert commands(world, m.Load) == [m.Load(region, 2, client, urgent=True, awaited=Span(2, 3))]
     settle(world)
     assert outcomes(world) == ["read"]
     assert world.state(region).resident == {2}
@@ -43,9 +43,60 @@ def test_load_names_the_page_that_a_thread_waits_for():
     world.read_faults()
     world.request(client, region, Span(1, 2))
     assert commands(world, m.Load) == [
-        m.Load(region, 0, client, urgent=True, page=1),
-        m.Load(region, 1, client, urgent=True, page=None),
+        m.Load(region, 0, client, urgent=True, awaited=Span(1, 2)),
+        m.Load(region, 1, client, urgent=True),
     ]
+
+
+def test_a_request_for_some_pages_is_answered_when_they_are_there():
+    """The rest of the unit may take its time, and other requests wait for it."""
+    world, (client,), region = world_with(LONG)
+    early = world.pick(client, region, 0, Span(1, 2))
+    late = world.pick(client, region, 0, Span(1, 2))
+    pages = Span(1, 2)
+    assert commands(world, m.Load) == [
+        m.Load(region, 0, client, urgent=True, awaited=pages, is_pick=True)
+    ]
+    world.install_awaited(world.loads[region, 0])
+    assert world.answers == {early: ()}
+    detached = world.detach(client, region)
+    assert detached not in world.answers
+    settle(world)
+    assert world.answers == {early: (), late: (), detached: ()}
+
+
+def test_pages_that_a_unit_does_not_fill_alone_are_not_answered_for_early():
+    """Nor what is no range of pages at all."""
+    world, (client,), region = world_with(LONG)
+    for pages in (Span(2, 3), Span(1, 3), Span(-1, 1), Span(1, 1), Span(5, 2)):
+        key = world.pick(client, region, 0, pages)
+        assert commands(world, m.Load) == [m.Load(region, 0, client, urgent=True)]
+        settle(world)
+        assert world.answers.pop(key) == ()
+        world.evict(client, region, Span(0, 1))
+        commands(world, m.Load)
+
+
+def test_what_fails_after_it_was_answered_is_no_answer_twice():
+    """The unit is out again, and the next touch finds out why."""
+    world, (client,), region = world_with(LONG)
+    key = world.pick(client, region, 0, Span(0, 1))
+    world.install_awaited(world.loads[region, 0])
+    world.finish(region, 0, fail=True)
+    assert world.answers == {key: ()}
+    assert not world.memories[region].memfd
+
+
+def test_what_was_evicted_on_its_way_is_not_answered_early():
+    """It is older than the wish to have it out."""
+    world, (client,), region = world_with(LONG)
+    state = world.state(region)
+    key = world.pick(client, region, 0, Span(0, 1))
+    state.loading[0].is_dropped = True
+    world.install_awaited(world.loads[region, 0])
+    assert world.answers == {}
+    settle(world)
+    assert world.answers == {key: ()}
 
 
 def test_page_of_two_units_is_installed_when_both_are_there():

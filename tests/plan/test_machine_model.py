@@ -211,6 +211,12 @@ class MemoryMachine(RuleBasedStateMachine):
             spans = [Span(start % (n_units + 2), start % (n_units + 2) + n) for start, n in starts]
             self.world.request(*chosen, *spans)
 
+    @rule(pick=PICK, unit=PICK, start=st.integers(-1, 9), size=st.integers(0, 3))
+    def request_pages(self, pick: int, unit: int, start: int, size: int) -> None:
+        if chosen := self.mapped(pick):
+            unit %= self.memory(chosen[1]).geometry.n_units + 1
+            self.world.pick(*chosen, unit, Span(start, start + size))
+
     @rule(pick=PICK, n_loads=st.integers(1, 30))
     def request_all_and_load(self, pick: int, n_loads: int) -> None:
         self.request(pick, [(0, 99)])
@@ -237,6 +243,13 @@ class MemoryMachine(RuleBasedStateMachine):
         load = self.world.loads[self.load(pick)]
         if load.end is None:
             self.world.install_body(load)
+
+    @precondition(lambda self: self.world.loads)
+    @rule(pick=PICK)
+    def install_awaited(self, pick: int) -> None:
+        load = self.world.loads[self.load(pick)]
+        if load.end is None:
+            self.world.install_awaited(load)
 
     @precondition(lambda self: self.world.loads)
     @rule(pick=PICK, n_loads=st.integers(1, 6))

@@ -43,9 +43,9 @@ def test_second_touch_in_order_reads_ahead():
     world, (client,), region = world_that_reads_ahead()
     scan(world, client, region, range(2))
     assert commands(world, m.Load) == [
-        m.Load(region, 0, client, urgent=True, page=0),
-        m.Load(region, 1, client, urgent=True, page=1),
-        m.Load(region, 2, client, urgent=False, page=None, mark=True),
+        m.Load(region, 0, client, urgent=True, awaited=Span(0, 1)),
+        m.Load(region, 1, client, urgent=True, awaited=Span(1, 2)),
+        m.Load(region, 2, client, urgent=False, mark=True),
     ]
     assert outcomes(world) == ["read", "read"]
 

@@ -103,7 +103,7 @@ def test_message_that_was_peeked_at_comes_again(channels, pipe, nbytes):
 def test_large_message_alone_brings_no_descriptor(channels):
     """The memory object that it came in is the channel's own affair."""
     here, there = channels
-    message = w.Request(1, 2, [[n, n + 1] for n in range(0, 100_000, 2)])
+    message = w.Request(1, 2, [[n, n + 1] for n in range(0, 100_000, 2)], [])
     here.send(message)
     assert there.receive() == (message, ())
 
