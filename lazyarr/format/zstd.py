@@ -30,6 +30,9 @@ _RLE, _RESERVED = 1, 3  # block types; the others hold as many bytes as their si
 # that asks for more gets no more than its chunk can need.
 _USUAL_WINDOW_NBYTES = 8 * 2**20
 _MAX_BLOCK_NBYTES = 128 * 1024
+# Where some of a block has not been taken yet, the library does not decode the next one
+# before it gives anything back (zstd_decompress.c, ZSTD_decompressStream).
+_HELD_BACK_NBYTES = 4096
 _MAX_WINDOW_NBYTES = 2**31
 
 # Frames and blocks of one chunk: 16 GiB in blocks of the usual size.  A chunk of
@@ -185,7 +188,7 @@ class Zstd(Value, BytesCodec):
 
     def decode_into(self, data: Buffer, out: memoryview) -> None:
         """Fill `out` with what some frames hold, which must be just as much."""
-        for _ in self._fill(data, out, len(out)):
+        for _ in self._fill(data, out, len(out), len(out)):
             pass
 
     def decode_in_parts(self, data: Buffer, out: memoryview) -> Iterator[int]:
@@ -193,20 +196,23 @@ class Zstd(Value, BytesCodec):
 
         What is there is what the frames say, which only the end proves to be right.
         """
-        return self._fill(data, out, _MAX_BLOCK_NBYTES)
+        return self._fill(data, out, _MAX_BLOCK_NBYTES - _HELD_BACK_NBYTES, _MAX_BLOCK_NBYTES)
 
-    def _fill(self, data: Buffer, out: memoryview, part_nbytes: int) -> Iterator[int]:
+    def _fill(
+        self, data: Buffer, out: memoryview, first_nbytes: int, part_nbytes: int
+    ) -> Iterator[int]:
         from zstandard import ZstdError
 
         source = _bounded_source(as_view(data), len(out))
         reader = _decompressor().stream_reader(source, read_across_frames=True)
-        nbytes = 0
+        nbytes, stop = 0, first_nbytes
         try:
             while nbytes < len(out):
-                more = reader.readinto(out[nbytes : nbytes + part_nbytes])
+                more = reader.readinto(out[nbytes:stop])
                 if not more:
                     break
                 nbytes += more
+                stop = nbytes + part_nbytes
                 if nbytes < len(out):
                     yield nbytes
             # Also makes the library check the checksum of the last frame.

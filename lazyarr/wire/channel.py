@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import array
-import functools
 import os
 import select
 import socket
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
@@ -24,6 +24,13 @@ MAX_PACKET_NBYTES = 192 << 10
 # Stands for a packet that comes in a memory object, the first of the descriptors.
 _SPILLED = b"spilled"
 _MAX_SPILLED_NBYTES = 1 << 30
+
+# As plain numbers: putting flags together takes longer than a packet does.
+_NO_SIGNAL, _DONT_WAIT = int(socket.MSG_NOSIGNAL), int(socket.MSG_DONTWAIT)
+_PEEK, _CLOSE_ON_EXEC = int(socket.MSG_PEEK), int(socket.MSG_CMSG_CLOEXEC)
+_CUT_SHORT = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)
+_RIGHTS = (int(socket.SOL_SOCKET), int(socket.SCM_RIGHTS))
+_SPACE = socket.CMSG_SPACE((1 + MAX_DESCRIPTORS) * array.array("i").itemsize)
 
 
 class Received(NamedTuple):
@@ -113,9 +120,8 @@ class Channel:
             self._send(packet, descriptors, wait=wait)
 
     def _send(self, packet: bytes, descriptors: Sequence[int], *, wait: bool) -> None:
-        rights = array.array("i", descriptors)
-        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)] if descriptors else []
-        flags = socket.MSG_NOSIGNAL | (0 if wait else socket.MSG_DONTWAIT)
+        ancillary = [(*_RIGHTS, array.array("i", descriptors))] if descriptors else []
+        flags = _NO_SIGNAL if wait else _NO_SIGNAL | _DONT_WAIT
         try:
             self._socket.sendmsg([packet], ancillary, flags)
         except OSError as error:
@@ -138,29 +144,28 @@ class Channel:
         PagerError
             When what came is no message, or when, without `wait`, nothing has come.
         """
-        descriptors = array.array("i")
-        space = socket.CMSG_SPACE((1 + MAX_DESCRIPTORS) * descriptors.itemsize)
-        flags = int(socket.MSG_CMSG_CLOEXEC)
-        flags |= (socket.MSG_PEEK if peek else 0) | (0 if wait else socket.MSG_DONTWAIT)
-        read = functools.partial(self._socket.recvmsg, MAX_PACKET_NBYTES, space, flags)
+        flags = _CLOSE_ON_EXEC | (_PEEK if peek else 0) | (0 if wait else _DONT_WAIT)
+        read, buffers = self._socket.recvmsg_into, _incoming.buffers
         try:
             try:
-                packet, ancillary, flags, _ = read()
+                nbytes, ancillary, flags, _ = read(buffers, _SPACE, flags)
             except ConnectionResetError:
                 # Said once, before what is still queued: the other side has closed with
                 # something unread (net/unix/af_unix.c).  What it had sent is to be heard.
-                packet, ancillary, flags, _ = read()
+                nbytes, ancillary, flags, _ = read(buffers, _SPACE, flags)
         except ConnectionError:
             return None
         except OSError as error:
             raise PagerError(f"cannot read from a channel: {error}") from error
+        packet = buffers[0][:nbytes].tobytes()
+        descriptors = array.array("i")
         for level, kind, data in ancillary:
-            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            if (level, kind) == _RIGHTS:
                 descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
         if not packet:
             close_all(descriptors)
             return None
-        if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+        if flags & _CUT_SHORT:
             close_all(descriptors)
             raise PagerError("a message came cut short; client and pager must be of one version")
         try:
@@ -200,6 +205,16 @@ class Channel:
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
         return bool(poll.poll(0))
+
+
+class _Incoming(threading.local):
+    """Where a thread reads packets to: memory for one at a time would be mapped anew for each."""
+
+    def __init__(self) -> None:
+        self.buffers = [memoryview(bytearray(MAX_PACKET_NBYTES))]
+
+
+_incoming = _Incoming()
 
 
 @contextmanager

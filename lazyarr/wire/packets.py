@@ -16,6 +16,8 @@ from lazyarr.wire.messages import KINDS, Message, Record
 
 __all__ = ["decode", "document_of", "encode", "message_of"]
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"), default=str)
+
 # Of what may hold anything.  The sender's JSON encoder can nest deeper than the
 # reader's, and a message that can be read must also go into a record.
 _MAX_DEPTH = 32
@@ -33,7 +35,7 @@ _JSON_TYPES: dict[str, type[Any]] = {
 
 def encode(message: Message) -> bytes:
     """Return the packet for a message."""
-    return json.dumps(document_of(message), separators=(",", ":"), default=str).encode()
+    return _ENCODER.encode(document_of(message)).encode()
 
 
 def document_of(message: Message) -> dict[str, Any]:
