@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from lazyarr.loading.chunks import ChunkReader
 from lazyarr.values import Struct
 
 if TYPE_CHECKING:
@@ -53,11 +54,8 @@ class HeldShards:
         n_units: int,
         hold: Callable[[int], HeldShard | None],
     ) -> None:
-        self._layout = layout
-        self._chunk_nbytes = layout.pipeline.chunk_nbytes
-        self._limit_nbytes = layout.pipeline.limit_nbytes
-        self._is_plain = not layout.pipeline.codecs
-        self._checks_first = layout.pipeline.checks_first
+        self._fill_is_zero = layout.fill_is_zero
+        self._reader = ChunkReader(layout)
         self._n_units = n_units
         self._hold = hold
         self._lock = threading.Lock()
@@ -88,46 +86,34 @@ class HeldShards:
         try:
             place = held.index.entry(entry) if held.index is not None else None
             if place is None or held.file is None:
-                return 0 if self._layout.fill_is_zero else None
-            if not self._read(held.file, *place, workspace, may_wait):
-                return None
-            if not self._is_plain and not self._decode(place[1], workspace, progress):
-                return None
-            return place[1]
+                return 0 if self._fill_is_zero else None
+            is_done = self._reader.load(
+                held.file, *place, workspace, may_wait=may_wait, progress=progress
+            )
+            return place[1] if is_done else None
         finally:
             self._give_back(held)
 
-    def _read(
-        self,
-        file: BorrowedFile,
-        start: int,
-        nbytes: int,
-        workspace: Workspace,
-        may_wait: bool,  # noqa: FBT001
-    ) -> bool:
-        workspace.unit.grow(self._chunk_nbytes)
-        out = workspace.unit.view[: self._chunk_nbytes]
-        if self._is_plain:
-            return nbytes == len(out) and file.read(out, start, may_wait=may_wait)
-        if nbytes > self._limit_nbytes:
-            return False
-        workspace.encoded.grow(nbytes)
-        return file.read(workspace.encoded.view[:nbytes], start, may_wait=may_wait)
+    def lend(self, unit: int, use: Callable[[int, int, int], bool]) -> bool:
+        """Have a chunk read elsewhere, by the descriptor of its shard, its start and its length.
 
-    def _decode(
-        self, nbytes: int, workspace: Workspace, progress: Callable[[int], None] | None
-    ) -> bool:
-        encoded = workspace.encoded.view[:nbytes]
-        out = workspace.unit.view[: self._chunk_nbytes]
-        try:
-            if progress is None or not self._checks_first:
-                self._layout.decode(encoded, out)
-            else:
-                for decoded_nbytes in self._layout.pipeline.decode_in_parts(encoded, out):
-                    progress(decoded_nbytes)
-        except Exception:  # noqa: BLE001 - the long way comes upon it again, and tells
+        Returns
+        -------
+        bool
+            What `use` returns; False where it was not called, since the shard is not open or
+            does not have the chunk.
+        """
+        shard, entry = divmod(unit, self._n_units)
+        held = self._take(shard, unit)
+        if held is None:
             return False
-        return True
+        try:
+            place = held.index.entry(entry) if held.index is not None else None
+            if place is None or held.file is None:
+                return False
+            return use(held.file.fileno(), *place)
+        finally:
+            self._give_back(held)
 
     def release(self) -> None:
         """Give back the shards that nobody reads from, and the others when they are done."""

@@ -202,6 +202,18 @@ class Source:
             self.count_fetched(nbytes)
         return None if nbytes is None else nbytes > 0
 
+    def lend(self, unit: int, use: Callable[[int, int, int], bool]) -> bool:
+        """Have a unit read elsewhere, if it is one chunk of a shard that is open.
+
+        See `HeldShards.lend`.
+        """
+        return self._held is not None and self._held.lend(unit, use)
+
+    @property
+    def can_lend(self) -> bool:
+        """Whether units are chunks of shards, so that they can be read elsewhere."""
+        return self._held is not None
+
     def _hold(self, unit: int) -> HeldShard | None:
         """Return the shard of a unit when a load has opened it and read its index."""
         chunk = self._geometry.first_chunk(unit)

@@ -53,6 +53,13 @@ def _work(channel, ledger, board, doomed):  # type: ignore[no-untyped-def]  # no
     pager.run()
 
 
+def _decode(channel, jobs, board, n_threads):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Do what the worker says."""
+    from lazyarr.pager.decoder import decode_for_worker
+
+    decode_for_worker(channel, jobs, board, n_threads)
+
+
 def main() -> None:
     """Supervise workers until the last client is gone."""
     channel, *paths = sys.argv[1:]
@@ -67,7 +74,7 @@ def main() -> None:
     from lazyarr.pager.supervisor import Supervisor
 
     _spare_what_is_there()
-    Supervisor(int(channel), work=_work, keep_watch=keep_watch).run()
+    Supervisor(int(channel), work=_work, keep_watch=keep_watch, decode=_decode).run()
 
 
 if __name__ == "__main__":

@@ -11,13 +11,13 @@ from lazyarr.kernel import map_shared, memory_view
 __all__ = ["Board"]
 
 _SLOT = struct.Struct("=QQ")
-_N_SLOTS = 256
+_N_SLOTS = 1024
 
 
 class Board:
-    """A slot for each thread of the worker, in memory that outlives it.
+    """A slot for each thread that loads, in memory that outlives it.
 
-    The supervisor makes it, and the worker inherits it by fork.
+    The supervisor makes it, and the worker, and what decodes for it, inherit it by fork.
 
     Attributes
     ----------
@@ -44,6 +44,14 @@ class Board:
                 slot = self._slots.number = self._n_taken % _N_SLOTS
                 self._n_taken += 1
         return slot * _SLOT.size
+
+    def fileno(self) -> int:
+        """Return the descriptor of the memory."""
+        return self._memfd
+
+    def start_at(self, slot: int) -> None:
+        """Let the threads of this process have the slots from one on."""
+        self._slots, self._n_taken = threading.local(), slot
 
     def prepare(self) -> None:
         """Have the board in this worker's memory before a load must wait for that."""

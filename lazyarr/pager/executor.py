@@ -14,6 +14,7 @@ from lazyarr.kernel import PAGE_NBYTES, Features, ScratchBuffer, Stop, punch_hol
 from lazyarr.loading.workspace import Workspace
 from lazyarr.pager import installer
 from lazyarr.pager.clients import Client, Region
+from lazyarr.pager.decoders import Decoders, Order
 from lazyarr.pager.excuses import Excuses
 from lazyarr.pager.loader import GONE, Loader
 from lazyarr.pager.log import report
@@ -22,6 +23,7 @@ from lazyarr.plan import messages as m
 from lazyarr.plan.machine import Machine
 from lazyarr.units import Span
 from lazyarr.wire import messages as w
+from lazyarr.wire.jobs import ARRIVED, FAILED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from lazyarr.pager.teamwork import Work
     from lazyarr.plan.machine import Quick
     from lazyarr.wire.channel import Channel
+    from lazyarr.wire.jobs import Result
 
 __all__ = ["Executor"]
 
@@ -85,6 +88,8 @@ class Executor:
         self._n_loads: Counter[int] = Counter()
         self._gone: set[int] = set()
         self._queued: list[m.Load] = []
+        self.decoders = Decoders(machine, self.clients, self.regions, refuse=self._load_here)
+        self.decoders.on_result = self._on_result
         self._quick_workspace = Workspace()
         self._loader = Loader(
             machine, self.clients, self.regions, measurements, arrived=self._tell_arrived
@@ -160,7 +165,11 @@ class Executor:
             else:
                 commands = self.machine.begin_quick(quick)
                 self._n_loads[quick.client] += 1
-                self.crew.add(lambda workspace: self._load_quickly(quick, workspace), urgent=True)
+                awaited = Span(quick.page, quick.page + 1)
+                load = m.Load(quick.region, quick.unit, quick.client, urgent=True, awaited=awaited)
+                order = Order(load, quick)
+                if not self._load_elsewhere(order):
+                    self._load_here(order)
                 self._carry_out(commands)
                 return True
         if is_done:
@@ -187,17 +196,64 @@ class Executor:
         region.publish(quick.unit, resident=True)
         return True
 
-    def _load_quickly(self, quick: Quick, workspace: Workspace) -> None:
+    def _load_quickly(self, command: m.Load, quick: Quick, workspace: Workspace) -> None:
         """Load a unit that `begin_quick` has taken down."""
-        awaited = Span(quick.page, quick.page + 1)
-        command = m.Load(quick.region, quick.unit, quick.client, urgent=True, awaited=awaited)
         events = self._load((command,), workspace)
         with self._lock:
-            if type(events[0]) is m.Loaded and self.machine.end_quick(quick):
-                self.regions[quick.region].publish(quick.unit, resident=True)
-                events = events[1:]
-            self._step(events)
-            self._settle_load(quick.client, 1)
+            self._end_quick(quick, events)
+
+    def _end_quick(self, quick: Quick, events: list[m.Event]) -> None:
+        if type(events[0]) is m.Loaded and self.machine.end_quick(quick):
+            self.regions[quick.region].publish(quick.unit, resident=True)
+            events = events[1:]
+        self._step(events)
+        self._settle_load(quick.client, 1)
+
+    # --- loads that other processes do ---------------------------------------------
+
+    def _load_elsewhere(self, order: Order) -> bool:
+        """Have a unit loaded by another process; return whether there is one for that."""
+        if not order.command.urgent:
+            key = (order.command.region, order.command.unit)
+            self._hasten[key] = partial(self.decoders.promote, order)
+        return self.decoders.add(order)
+
+    def _load_here(self, order: Order) -> None:
+        """Have a unit loaded by the crew."""
+        command, quick = order
+        if quick is None:
+            is_promoted = self._hasten.pop((command.region, command.unit), None) is None
+            self._add_job(
+                partial(self._load_batch, (command,)), (command,), is_promoted=is_promoted
+            )
+        else:
+            self.crew.add(partial(self._load_quickly, command, quick), urgent=True)
+
+    def _on_result(self, order: Order, result: Result) -> None:
+        """See to it that what another process has done of a load is known."""
+        command, quick = order
+        with self._lock:
+            if result.outcome == ARRIVED:
+                self._step([m.Arrived(command.region, command.unit)])
+                return
+            if result.outcome == FAILED:
+                self._load_here(order)
+                self.decoders.feed()
+                return
+            source = self.regions[command.region].source
+            self.measurements.add_load(result.decode_seconds, result.install_seconds)
+            self.measurements.count("units_by_decoders", 1)
+            source.count_fetched(result.nbytes)
+            events: list[m.Event] = [m.Loaded(command.region, command.unit, command.client, ())]
+            if result.grown_nbytes:
+                events.append(m.ScratchGrew(result.grown_nbytes))
+            if quick is not None:
+                self._end_quick(quick, events)
+            else:
+                self._hasten.pop((command.region, command.unit), None)
+                self._step(events)
+                self._settle_load(command.client, 1)
+            self.decoders.feed()
 
     def excuse(self, client: Client, faults: Sequence[Fault], n_raised: int) -> list[int]:
         """Serve faults of a thread that is about to raise; return the others' addresses."""
@@ -278,7 +334,8 @@ class Executor:
         """Give the crew the loads that the commands just carried out have asked for."""
         queued, self._queued = self._queued, []
         for batch in self._batches(queued):
-            self._add_job(partial(self._load_batch, batch), batch)
+            if len(batch) > 1 or not self._load_elsewhere(Order(batch[0], None)):
+                self._add_job(partial(self._load_batch, batch), batch)
 
     def _batches(self, commands: Sequence[m.Load]) -> Iterator[list[m.Load]]:
         """Divide loads into jobs that are worth a thread's while."""

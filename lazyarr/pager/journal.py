@@ -13,6 +13,7 @@ from lazyarr.wire.ledger import record_of
 from lazyarr.wire.messages import (
     AttachRegion,
     Hello,
+    Hire,
     Join,
     Listen,
     Message,
@@ -67,6 +68,16 @@ class Journal:
         """Tell the supervisor that this worker has taken over."""
         with suppress(PagerError):
             self._supervisor.send(Pong())
+
+    def hire(self, n_threads: int, jobs: int) -> None:
+        """Ask for a process that decodes what comes on a socket; not to be had without supervisor.
+
+        Raises
+        ------
+        PagerError
+            When the supervisor is gone.
+        """
+        self._supervisor.send(Hire(n_threads), (jobs,))
 
     def number_of(self, socket: int) -> int:
         """Return the number of the client at a socket, under whatever descriptor."""

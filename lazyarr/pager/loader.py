@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from lazyarr.plan.machine import Machine
     from lazyarr.plan.regions import RegionState
 
-__all__ = ["GONE", "Loader"]
+__all__ = ["GONE", "Loader", "awaited_bytes", "is_worth_parts"]
 
 # As much as is installed while the thread that waits would still be waking up.
 _FIRST_PAGES = 16
@@ -88,7 +88,7 @@ class Loader:
         front = has_bytes = None
         if fetched is None and unit < state.n_plain_units:
             front = self._front(command, state, workspace)
-            progress = front.advance if front and _is_worth_parts(command, state) else None
+            progress = front.advance if front and is_worth_parts(command, state) else None
             has_bytes = source.load_quickly(unit, workspace, may_wait=True, progress=progress)
         if has_bytes is None:
             front, has_bytes = None, source.load(unit, workspace, fetched)
@@ -118,13 +118,8 @@ class Loader:
         def copy(begin: int, end: int) -> bool:
             return copy_at_once(address + begin, workspace.unit.address + begin, end - begin)
 
-        awaited = None
-        if command.awaited is not None:
-            first = command.unit * state.geometry.unit_pages
-            pages = command.awaited
-            awaited = Span((pages.start - first) * PAGE_NBYTES, (pages.stop - first) * PAGE_NBYTES)
         arrived = partial(self._arrived, command) if command.is_pick else None
-        return Front(copy, nbytes, awaited, arrived)
+        return Front(copy, nbytes, awaited_bytes(command, state), arrived)
 
     def _install_body(
         self, command: m.Load, state: RegionState, workspace: Workspace | None
@@ -200,7 +195,16 @@ class Loader:
         return m.LoadFailed(command.region, command.unit, command.client, failure)
 
 
-def _is_worth_parts(command: m.Load, state: RegionState) -> bool:
+def awaited_bytes(command: m.Load, state: RegionState) -> Span | None:
+    """Return which bytes of a unit of whole pages somebody waits for."""
+    if command.awaited is None:
+        return None
+    first = command.unit * state.geometry.unit_pages
+    start, stop = command.awaited
+    return Span((start - first) * PAGE_NBYTES, (stop - first) * PAGE_NBYTES)
+
+
+def is_worth_parts(command: m.Load, state: RegionState) -> bool:
     """Return whether a unit is to be installed while it is decoded, if it can be.
 
     When a thread waits for some of its pages.  Not in private memory, where what is installed

@@ -22,7 +22,7 @@ class Measurements:
         self._lock = threading.Lock()
         self._buckets: dict[str, list[int]] = {}
         self._totals: dict[str, float] = {}
-        self.counters: Counter[str] = Counter(bytes_fetched=0, retries=0)
+        self.counters: Counter[str] = Counter(bytes_fetched=0, retries=0, units_by_decoders=0)
 
     def add(self, step: str, seconds: float) -> None:
         """Take down how long a step took."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lazyarr.store.cache import DiskCache, StoreCache
     from lazyarr.wire.messages import OpenRegion
 
-__all__ = ["open_region"]
+__all__ = ["open_region", "parse_array"]
 
 
 def open_region(
@@ -72,7 +72,7 @@ def open_region(
         When the client says what it could not have opened itself.
     """
     try:
-        metadata = _parse(message)
+        metadata = parse_array(message.document.encode(), message.zarr_format, message.path)
         layout = metadata.layout()
         geometry = Geometry(layout.shape, layout.chunk_shape, layout.itemsize, PAGE_NBYTES)
         check_region(message, geometry, arena)
@@ -124,14 +124,20 @@ def _cache_of(message: OpenRegion, disk: DiskCache) -> StoreCache | None:
     return StoreCache(disk, place_of(message.store["url"], message.store["storage_options"]))
 
 
-def _parse(message: OpenRegion) -> ArrayMetadata:
-    document = message.document.encode()
-    if message.zarr_format == 2:
+def parse_array(document: bytes, zarr_format: int, path: str) -> ArrayMetadata:
+    """Return what an array's document says.
+
+    Raises
+    ------
+    FormatError, PagerError
+        When it is none that a client could have opened.
+    """
+    if zarr_format == 2:
         # Imported here: most stores are of version 3.
         from lazyarr.format import parse_v2_array
 
-        return parse_v2_array(document, None, path=message.path)
-    node = parse_node(document, path=message.path)
+        return parse_v2_array(document, None, path=path)
+    node = parse_node(document, path=path)
     if isinstance(node, GroupMetadata):
-        raise PagerError(f"expected an array at {message.path!r}, found a group")
+        raise PagerError(f"expected an array at {path!r}, found a group")
     return node

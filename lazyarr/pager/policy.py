@@ -75,6 +75,7 @@ class Policy:
         limit = m.LimitChanged(limits.memory_limit)
         self._executor.handle([limit, m.ReadaheadChanged(limits.readahead)])
         self._executor.crew.resize(limits.threads)
+        self._executor.decoders.resize(limits.threads)
         self._connections = limits.connections
         self._executor.resize_fetcher(limits.connections)
         if limits.cache_dir is None:

@@ -213,6 +213,7 @@ class Requests:
             "regions": len(self._executor.regions),
             "pid": os.getpid(),
             "workers_lost": self._board.n_deaths,
+            "decoders": len(self._executor.decoders),
             "uptime_seconds": time.monotonic() - self._begin,
             "steps": self._measurements.document(),
         }

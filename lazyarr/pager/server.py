@@ -10,6 +10,7 @@ from lazyarr.kernel import Features, Userfaultfd, pidfd_open
 from lazyarr.pager.checking import check_hello, read_settings
 from lazyarr.pager.clients import Arena, Client
 from lazyarr.pager.crew import Crew
+from lazyarr.pager.decoders import DecoderDiedError
 from lazyarr.pager.excuses import MainThread
 from lazyarr.pager.executor import Executor
 from lazyarr.pager.journal import Journal
@@ -93,6 +94,9 @@ class Pager:
             1, ears=self._watch.fileno(), listen=self._watch.listen, failed=_die
         )
         self._executor.make_fetcher = self._policy.make_fetcher
+        decoders = self._executor.decoders
+        decoders.hire, decoders.unwatch = self._journal.hire, self._watch.remove
+        decoders.watch = lambda fd, handler: self._watch.add(fd, Rank.MESSAGE, handler)
         self._watch.add(supervisor.fileno(), Rank.MESSAGE, self._on_supervisor)
         self._watch.add(self._sharing.fileno(), Rank.MESSAGE, self._sharing.give_answers)
         self._take_over(ledger)
@@ -345,5 +349,6 @@ def _prepare(board: Board) -> None:
 
 def _die(error: BaseException) -> None:
     """End at once: another worker takes over, and whoever waits is served by that."""
-    report(f"the pager ends: {type(error).__name__}: {error}")
+    if not isinstance(error, DecoderDiedError):
+        report(f"the pager ends: {type(error).__name__}: {error}")
     os._exit(70)  # EX_SOFTWARE

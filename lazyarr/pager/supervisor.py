@@ -8,9 +8,12 @@ either in the ledger here or still in the channel, which is open here too.
 
 from __future__ import annotations
 
+import itertools
 import os
 import select
 import signal
+import socket
+import time
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -21,7 +24,7 @@ from lazyarr.pager.board import Board
 from lazyarr.pager.log import report
 from lazyarr.wire.channel import Channel, Received, channel_pair
 from lazyarr.wire.ledger import ClientRecord, Ledger, record_of
-from lazyarr.wire.messages import Ping, Pong, Record
+from lazyarr.wire.messages import Hire, Ping, Pong, Record
 
 __all__ = ["DEADLY", "Supervisor"]
 
@@ -33,6 +36,9 @@ DEADLY = 3
 _KILLS_PER_CRASH = 4
 _KILLED = (-signal.SIGKILL, -signal.SIGTERM)
 
+# The slots of the board that are not the worker's own begin here.
+_DECODERS_SLOT = 512
+
 _STOP_SECONDS = 10.0  # until a client says otherwise
 _START_SECONDS = 10.0
 _MAX_MISSED = 5
@@ -41,6 +47,53 @@ _EX_SOFTWARE = 70
 
 Work: TypeAlias = Callable[[Channel, Ledger, Board, set[tuple[int, int]]], None]
 Watch: TypeAlias = Callable[[Channel], None]
+Decode: TypeAlias = Callable[[Channel, socket.socket, Board, int], None]
+
+
+class _Process:
+    """A process that must answer from time to time.
+
+    Attributes
+    ----------
+    n_missed : int
+        How many questions in a row it has not answered.
+    has_answered : bool
+        Whether it has ever.
+    """
+
+    def __init__(self, pid: int, channel: Channel) -> None:
+        self.pid = pid
+        self.channel = channel
+        self.n_missed = 0
+        self.has_answered = False
+
+    def take_answer(self) -> None:
+        """Take down that it lives."""
+        self.n_missed, self.has_answered = 0, True
+
+    def ask(self, seconds: float) -> bool:
+        """Ask it to answer; return whether it has not for too long.
+
+        Parameters
+        ----------
+        seconds : float
+            How long ago it was asked before.
+        """
+        self.n_missed += 1
+        patience = seconds if self.has_answered else max(seconds, _START_SECONDS / _MAX_MISSED)
+        if self.n_missed * seconds > patience * _MAX_MISSED:
+            return True
+        try:
+            self.channel.send(Ping(), wait=False)
+        except PagerError:
+            # It is gone, or does not read: either way it is missed.
+            return False
+        return False
+
+    def end(self) -> int:
+        """Wait for its end, close the channel, and return how it ended."""
+        self.channel.close()
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
 
 class Supervisor:
@@ -54,16 +107,22 @@ class Supervisor:
         What a worker does, in a forked process of its own; when it returns all is done.
     keep_watch : callable
         What the sentinel does, likewise.
+    decode : callable
+        What a process does that decodes for the worker.
     """
 
-    def __init__(self, control: int, *, work: Work, keep_watch: Watch) -> None:
+    def __init__(self, control: int, *, work: Work, keep_watch: Watch, decode: Decode) -> None:
         self._ledger = Ledger()
         self._ledger.clients[0] = ClientRecord(control)
         self._board = Board()
         self._work = work
         self._keep_watch = keep_watch
+        self._decode = decode
+        self._decoders: dict[int, _Process] = {}
+        self._next_slot = _DECODERS_SLOT
         self._deaths: Counter[tuple[int, int]] = Counter()
         self._is_stuck = False
+        self._decoder_status = 0
         self._sentinel: Channel | None = None
         self._stop_seconds = _STOP_SECONDS
 
@@ -78,30 +137,33 @@ class Supervisor:
                 unit for unit, count in self._deaths.items() if count >= DEADLY * _KILLS_PER_CRASH
             }
             self._board.clear()
-            pid, channel = self._fork(partial(self._run_worker, doomed))
-            was_useful = self._watch(channel, pid)
-            channel.close()
-            status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            worker = self._fork(partial(self._run_worker, doomed))
+            self._watch(worker)
+            status = worker.end()
+            self._dismiss_decoders()
             if status == 0:
                 return
-            n_fruitless = 0 if was_useful else n_fruitless + 1
+            n_fruitless = 0 if worker.has_answered else n_fruitless + 1
             self._board.n_deaths += 1
+            who = "the pager's worker"
+            if self._decoder_status:
+                who, status = "a process that decodes for the pager", self._decoder_status
             was_killed = status in _KILLED and not self._is_stuck
             weight = 1 if was_killed else _KILLS_PER_CRASH
             self._deaths = Counter({u: self._deaths[u] + weight for u in self._board.read()})
-            report(f"the pager's worker {_describe(status)}; another takes over")
+            report(f"{who} {_describe(status)}; another takes over")
         report(f"the pager gives up: {n_fruitless} workers died before they could work")
 
     def _run_worker(self, doomed: set[tuple[int, int]], channel: Channel) -> None:
         self._work(channel, self._ledger, self._board, doomed)
 
-    def _fork(self, act: Callable[[Channel], None]) -> tuple[int, Channel]:
-        """Fork a process that does something; return its process id and the channel to it."""
+    def _fork(self, act: Callable[[Channel], None]) -> _Process:
+        """Fork a process that does something; return it."""
         ours, theirs = channel_pair()
         pid = os.fork()
         if pid:
             theirs.close()
-            return pid, ours
+            return _Process(pid, ours)
         status = _EX_SOFTWARE
         try:
             ours.close()
@@ -114,40 +176,93 @@ class Supervisor:
         finally:
             os._exit(status)
 
-    def _watch(self, channel: Channel, pid: int) -> bool:
-        """Keep the ledger until the worker is gone; return whether it has ever worked.
+    def _watch(self, worker: _Process) -> None:
+        """Keep the ledger until the worker is gone.
 
-        A worker that does not answer for `stop_timeout`, stopped or stuck, is killed; one
-        that starts is given longer where that is short.  Only intervals in which this
-        process ran itself count, so that a machine that slept is no reason.
+        A worker, or a process that decodes for it, that does not answer for `stop_timeout`,
+        stopped or stuck, is killed; one that starts is given longer where that is short.
+        Only intervals in which this process ran itself count, so that a machine that
+        slept is no reason.
         """
-        poll = select.poll()
-        poll.register(channel.fileno(), select.POLLIN)
-        has_answered, n_missed, self._is_stuck = False, 0, False
+        self._poll = select.poll()
+        self._poll.register(worker.channel.fileno(), select.POLLIN)
+        self._is_stuck, self._decoder_status = False, 0
+        asked = time.monotonic()
         while True:
-            least_seconds = 0.0 if has_answered else _START_SECONDS
-            if not poll.poll(max(self._stop_seconds, least_seconds) / _MAX_MISSED * 1000):
-                n_missed += 1
-                if n_missed > _MAX_MISSED:
-                    self._is_stuck = True
-                    os.kill(pid, signal.SIGKILL)
-                self._ping(channel)
-                continue
-            received = channel.receive()
-            if received is None:
-                return has_answered
-            has_answered, n_missed = True, 0
-            if not isinstance(received.message, Pong):
-                self._enter(received)
-            elif self._sentinel is None:
-                self._start_sentinel()
+            seconds = self._stop_seconds / _MAX_MISSED
+            ready = self._poll.poll(max(0.0, asked + seconds - time.monotonic()) * 1000)
+            if time.monotonic() >= asked + seconds:
+                asked = time.monotonic()
+                for process in (worker, *self._decoders.values()):
+                    if process.ask(seconds):
+                        self._is_stuck = True
+                        os.kill(process.pid, signal.SIGKILL)
+            for descriptor, _ in ready:
+                if descriptor != worker.channel.fileno():
+                    self._hear_decoder(descriptor)
+                elif not self._hear_worker(worker):
+                    return
 
-    def _ping(self, channel: Channel) -> None:
-        try:
-            channel.send(Ping(), wait=False)
-        except PagerError:
-            # It is gone, or does not read: either way it is missed.
-            return
+    def _hear_worker(self, worker: _Process) -> bool:
+        """Do what the worker says; return False when it is gone."""
+        received = worker.channel.receive()
+        if received is None:
+            return False
+        worker.take_answer()
+        if isinstance(received.message, Hire):
+            self._start_decoder(received)
+        elif not isinstance(received.message, Pong):
+            self._enter(received)
+        elif self._sentinel is None:
+            self._start_sentinel()
+        return True
+
+    # --- processes that decode --------------------------------------------------------
+
+    def _start_decoder(self, received: Received) -> None:
+        """Fork a process that decodes for the worker."""
+        (descriptor,) = received.descriptors
+        message = received.message
+        assert isinstance(message, Hire)
+        slot, self._next_slot = self._next_slot, self._next_slot + message.threads
+
+        def act(theirs: Channel) -> None:
+            _close_all_but(theirs.fileno(), descriptor, self._board.fileno())
+            self._board.start_at(slot)
+            self._decode(theirs, socket.socket(fileno=descriptor), self._board, message.threads)
+
+        decoder = self._fork(act)
+        os.close(descriptor)
+        self._decoders[decoder.channel.fileno()] = decoder
+        self._poll.register(decoder.channel.fileno(), select.POLLIN)
+
+    def _hear_decoder(self, descriptor: int) -> None:
+        """Take down that a process that decodes lives, or has died."""
+        if self._decoders[descriptor].channel.receive() is None:
+            self._poll.unregister(descriptor)
+            self._bury(self._decoders.pop(descriptor))
+        else:
+            self._decoders[descriptor].take_answer()
+
+    def _bury(self, decoder: _Process) -> None:
+        """Take down how a process that decodes has ended: the worker ends of it too."""
+        status = decoder.end()
+        if status:
+            self._decoder_status = status
+
+    def _dismiss_decoders(self) -> None:
+        """End what decodes for a worker that is gone.
+
+        Nothing may be installed any more when the next worker takes everything out.
+        """
+        for decoder in self._decoders.values():
+            if decoder.channel.is_hung_up():
+                self._bury(decoder)
+            else:
+                os.kill(decoder.pid, signal.SIGKILL)
+                decoder.end()
+        self._decoders.clear()
+        self._next_slot = _DECODERS_SLOT
 
     def _enter(self, received: Received) -> None:
         try:
@@ -171,12 +286,10 @@ class Supervisor:
         """Fork the process that is left when this one is killed."""
 
         def act(theirs: Channel) -> None:
-            keep = theirs.fileno()
-            os.closerange(3, keep)
-            os.closerange(keep + 1, os.sysconf("SC_OPEN_MAX"))
+            _close_all_but(theirs.fileno())
             self._keep_watch(theirs)
 
-        _, self._sentinel = self._fork(act)
+        self._sentinel = self._fork(act).channel
         for client in self._ledger.clients:
             self._tell_sentinel(client)
 
@@ -192,6 +305,13 @@ class Supervisor:
         except PagerError:
             self._sentinel.close()
             self._sentinel = None
+
+
+def _close_all_but(*keep: int) -> None:
+    """Close every descriptor but those, and standard ones."""
+    ends = [2, *sorted(keep), os.sysconf("SC_OPEN_MAX")]
+    for before, after in itertools.pairwise(ends):
+        os.closerange(before + 1, after)
 
 
 def _describe(status: int) -> str:

@@ -16,13 +16,14 @@ if TYPE_CHECKING:
         StoreReference,
         WritableStore,
     )
-    from lazyarr.store.descriptors import BorrowedFile
+    from lazyarr.store.descriptors import BorrowedFile, OpenFile
     from lazyarr.store.opening import open_reference, open_store, store_reference
     from lazyarr.store.retry import RetryingStore, RetryPolicy
     from lazyarr.store.stamps import is_unchanged
 
 __all__ = [
     "BorrowedFile",
+    "OpenFile",
     "Store",
     "WritableStore",
     "Buffer",
@@ -48,7 +49,7 @@ __getattr__ = import_on_use(
         "asynchronous": "AsyncStore event_loop fetch",
         "base": "METADATA_LIMIT_NBYTES UNCHANGED Answer Arrived Buffer Store StoreReference"
         " WritableStore",
-        "descriptors": "BorrowedFile",
+        "descriptors": "BorrowedFile OpenFile",
         "opening": "open_reference open_store store_reference",
         "retry": "RetryingStore RetryPolicy",
         "stamps": "is_unchanged",

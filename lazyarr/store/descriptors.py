@@ -7,7 +7,7 @@ import threading
 import weakref
 from collections import OrderedDict
 
-__all__ = ["BorrowedFile", "Descriptor", "DescriptorPool"]
+__all__ = ["BorrowedFile", "Descriptor", "DescriptorPool", "OpenFile"]
 
 _NOWAIT: int = getattr(os, "RWF_NOWAIT", 0)  # Linux alone
 
@@ -146,15 +146,17 @@ class DescriptorPool:
         _close_all(inherited)
 
 
-class BorrowedFile:
-    """An open file out of a pool, until it is released."""
+class OpenFile:
+    """A file that is open, under a descriptor that somebody else closes."""
 
-    __slots__ = ("_descriptor", "_fd", "_pool")
+    __slots__ = ("_fd",)
 
-    def __init__(self, pool: DescriptorPool, descriptor: Descriptor) -> None:
-        self._pool = pool
-        self._descriptor = descriptor
-        self._fd = descriptor.fd
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
+        return self._fd
 
     def read(self, into: memoryview, start: int, *, may_wait: bool) -> bool:
         """Fill `into` from `start`; return whether that was done.
@@ -167,6 +169,17 @@ class BorrowedFile:
             return os.preadv(self._fd, (into,), start, 0 if may_wait else _NOWAIT) == len(into)
         except OSError:
             return False
+
+
+class BorrowedFile(OpenFile):
+    """An open file out of a pool, until it is released."""
+
+    __slots__ = ("_descriptor", "_pool")
+
+    def __init__(self, pool: DescriptorPool, descriptor: Descriptor) -> None:
+        super().__init__(descriptor.fd)
+        self._pool = pool
+        self._descriptor = descriptor
 
     def release(self) -> None:
         """Give the file back."""

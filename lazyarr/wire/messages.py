@@ -22,6 +22,7 @@ __all__ = [
     "FindRegion",
     "Found",
     "Hello",
+    "Hire",
     "Join",
     "Knock",
     "Listen",
@@ -94,6 +95,14 @@ class Listen(Message):
     """
 
     carries = range(1, 2)
+
+
+class Hire(Message):
+    """A worker wants a process that decodes, by `threads` threads; carries the end for its jobs."""
+
+    carries = range(1, 2)
+
+    threads: int
 
 
 class Knock(Message):

@@ -14,6 +14,8 @@ from pathlib import Path
 
 __all__ = [
     "PRELUDE",
+    "children",
+    "decoders",
     "ended_by",
     "family",
     "pagers",
@@ -66,7 +68,8 @@ def start_program(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, name: value},
+        # The same processes on every machine, unless a test wants others.
+        env={**os.environ, "LAZYARR_THREADS": "4", name: value},
     )
     return process, mark
 
@@ -120,6 +123,19 @@ def family(mark: str, worker: int) -> tuple[int, int]:
 
 def _parent_of(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def children(supervisor: int) -> set[int]:
+    """Return what a supervisor has started."""
+    path = Path(f"/proc/{supervisor}/task/{supervisor}/children")
+    return {int(pid) for pid in path.read_text().split()}
+
+
+def decoders(worker: int) -> set[int]:
+    """Return the processes that decode for a worker: they alone have its parent, and threads."""
+    supervisor = _parent_of(worker)
+    others = children(supervisor) - {worker}
+    return {pid for pid in others if len(list(Path(f"/proc/{pid}/task").iterdir())) > 1}
 
 
 def wait_until(condition: Callable[[], object], seconds: float = 10.0) -> bool:

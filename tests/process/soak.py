@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from lazyarr.testing import Behaviour, HttpServer, serve_directory
 from tests.process.readers import COUNTED, Shared, Slot
-from tests.process.running import pagers, wait_until
+from tests.process.running import decoders, pagers, wait_until
 from tests.process.stored import Damage, StoredArray, write_arrays
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ _ENVIRONMENT = {
     "LAZYARR_MEMORY_LIMIT": "1 MiB",
     "LAZYARR_TIMEOUT": "1",
     "LAZYARR_RETRIES": "2",
+    "LAZYARR_THREADS": "8",  # two processes decode beside each worker
 }
 _BEHAVIOURS = [
     Behaviour(),
@@ -124,13 +125,17 @@ class Soak:
         self.end()
 
     def kill(self, how: signal.Signals = signal.SIGKILL) -> None:
-        """Kill or stop the worker of a reader's pager, if it is not the one from before."""
+        """Kill or stop the worker of a reader's pager, or what decodes for it.
+
+        If it is not the worker from before.
+        """
         number = self.random.randrange(len(self.readers))
         worker = int(self.shared.row(number, 0)[Slot.WORKER])
         if worker and self._killed.get(number) != worker and _is_pager(worker):
             self._killed[number] = worker
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(worker, how)
+            with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+                victims = [worker, *decoders(worker)]
+                os.kill(self.random.choice(victims), how)
                 self.done[how.name] += 1
 
     def spoil(self) -> None:

@@ -33,6 +33,7 @@ LAYOUTS = {
     "tiles": Layout((12, 20, 300), "i2", (2, 7, 128)),  # units of nine tiles
     "shards": Layout((32, 8, 128), "u4", (2, 8, 128), (8, 8, 128)),
     "large": Layout((32, 64, 512), "u2", (1, 64, 512)),  # larger than some memory limits
+    "elsewhere": Layout((64, 16, 512), "u2", (8, 16, 512), (32, 16, 512)),  # by other processes
 }
 
 

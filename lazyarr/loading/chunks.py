@@ -1,0 +1,69 @@
+"""From a place in an open file to a decoded chunk."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lazyarr.format import Layout
+    from lazyarr.loading.workspace import Workspace
+    from lazyarr.store import OpenFile
+
+__all__ = ["ChunkReader"]
+
+
+class ChunkReader:
+    """Reads and decodes the chunks of one array that need nothing but that.
+
+    Parameters
+    ----------
+    layout : Layout
+        How they are decoded.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        pipeline = layout.pipeline
+        self._layout = layout
+        self._chunk_nbytes = pipeline.chunk_nbytes
+        self._limit_nbytes = pipeline.limit_nbytes
+        self._is_plain = not pipeline.codecs
+        self._checks_first = pipeline.checks_first
+
+    def __repr__(self) -> str:
+        return f"<ChunkReader: {self._chunk_nbytes} bytes>"
+
+    def load(
+        self,
+        file: OpenFile,
+        start: int,
+        nbytes: int,
+        workspace: Workspace,
+        *,
+        may_wait: bool,
+        progress: Callable[[int], None] | None = None,
+    ) -> bool:
+        """Decode a chunk into ``workspace.unit``; return whether that was done.
+
+        `progress` is told how much is decoded, where that is right before all of it is.
+        """
+        workspace.unit.grow(self._chunk_nbytes)
+        out = workspace.unit.view[: self._chunk_nbytes]
+        if self._is_plain:
+            return nbytes == len(out) and file.read(out, start, may_wait=may_wait)
+        if nbytes > self._limit_nbytes:
+            return False
+        workspace.encoded.grow(nbytes)
+        encoded = workspace.encoded.view[:nbytes]
+        if not file.read(encoded, start, may_wait=may_wait):
+            return False
+        try:
+            if progress is None or not self._checks_first:
+                self._layout.decode(encoded, out)
+            else:
+                for decoded_nbytes in self._layout.pipeline.decode_in_parts(encoded, out):
+                    progress(decoded_nbytes)
+        except Exception:  # noqa: BLE001 - the long way comes upon it again, and tells
+            return False
+        return True

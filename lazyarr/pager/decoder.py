@@ -1,0 +1,168 @@
+"""A process that reads, decodes and installs what the worker tells it to.
+
+One interpreter can plan for many more cores than it can decode for: a chunk costs it
+thrice as much time when the load itself is its own too.  So on machines of many cores
+units are loaded in processes beside the worker.  They decide nothing and know nobody:
+each job brings the descriptors it needs.  The supervisor starts them, watches them as it
+does the worker, and lets none of them outlive it, for what is installed late could
+be older than what the next worker has.
+"""
+
+from __future__ import annotations
+
+import array
+import functools
+import os
+import socket
+import threading
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from lazyarr.errors import PagerError
+from lazyarr.kernel import Features, Userfaultfd
+from lazyarr.loading.chunks import ChunkReader
+from lazyarr.loading.workspace import Workspace
+from lazyarr.pager.front import Front
+from lazyarr.pager.opening import parse_array
+from lazyarr.store import OpenFile
+from lazyarr.wire.jobs import ARRIVED, DONE, FAILED, JOB_NBYTES, READY, Job, Result
+from lazyarr.wire.messages import Ping, Pong
+
+if TYPE_CHECKING:
+    from lazyarr.pager.board import Board
+    from lazyarr.wire.channel import Channel
+
+__all__ = ["decode_for_worker"]
+
+_N_DESCRIPTORS = 2
+_MAX_READERS = 1024
+
+
+def decode_for_worker(
+    supervisor: Channel, jobs: socket.socket, board: Board, n_threads: int
+) -> None:
+    """Do jobs until the worker has hung up; answer the supervisor meanwhile.
+
+    Parameters
+    ----------
+    supervisor : Channel
+        To the process that watches this one.
+    jobs : socket.socket
+        Jobs come and results go, a packet each.
+    board : Board
+        Where it is written down what is on its way.
+    n_threads : int
+        How many jobs are done at once.
+    """
+    import google_crc32c  # noqa: F401 - not while somebody waits for the first chunk
+    import zstandard  # noqa: F401
+
+    board.prepare()
+    decoder = _Decoder(jobs, board)
+    threads = [
+        threading.Thread(target=decoder.work, name=f"decoder-{n}", daemon=True)
+        for n in range(n_threads)
+    ]
+    for thread in threads:
+        thread.start()
+    with suppress(OSError, PagerError):  # either may be gone already, which is seen next
+        jobs.send(Result(0, 0, READY).encode(), socket.MSG_NOSIGNAL)
+        supervisor.send(Pong())
+    while _answer(supervisor):
+        pass
+    for thread in threads:  # the worker goes on without a supervisor
+        thread.join()
+
+
+def _answer(supervisor: Channel) -> bool:
+    """Answer the supervisor's question; return False when it is gone."""
+    try:
+        received = supervisor.receive()
+        if received is not None and isinstance(received.message, Ping):
+            supervisor.send(Pong(), wait=False)
+            return True
+    except PagerError:
+        pass
+    return False
+
+
+class _Decoder:
+    """What the threads of this process have in common."""
+
+    def __init__(self, jobs: socket.socket, board: Board) -> None:
+        self._jobs = jobs
+        self._board = board
+
+    def work(self) -> None:
+        """Do jobs until there can be no more, then end the process."""
+        workspace = Workspace()
+        descriptors = array.array("i")
+        space = socket.CMSG_SPACE(_N_DESCRIPTORS * descriptors.itemsize)
+        try:
+            while True:
+                packet, ancillary, _, _ = self._jobs.recvmsg(
+                    JOB_NBYTES, space, socket.MSG_CMSG_CLOEXEC
+                )
+                if not packet:
+                    break
+                job = Job.decode(packet)
+                rights = array.array("i", ancillary[0][2])
+                self._board.begin(job.region, job.unit)
+                result = self._load(job, rights[0], rights[1], workspace)
+                self._board.end()
+                self._tell(result)
+        except OSError:
+            pass  # the worker is gone
+        os._exit(0)
+
+    def _tell(self, result: Result) -> None:
+        self._jobs.send(result.encode(), socket.MSG_NOSIGNAL)
+
+    def _load(self, job: Job, uffd: int, file: int, workspace: Workspace) -> Result:
+        had_nbytes = workspace.nbytes
+        begin = time.perf_counter()
+        decoded = begin
+        client = Userfaultfd.from_fd(uffd, Features(0))
+        outcome = FAILED
+        try:
+            front = self._front(job, client, workspace)
+            reader = _reader(job.document, job.zarr_format)
+            progress = front.advance if job.in_parts else None
+            is_decoded = reader.load(
+                OpenFile(file), job.start, job.nbytes, workspace, may_wait=True, progress=progress
+            )
+            decoded = time.perf_counter()
+            if is_decoded and front.finish():
+                outcome = DONE
+        except Exception:  # noqa: BLE001 - the worker comes upon it again, and tells
+            outcome = FAILED
+        finally:
+            client.close()
+            os.close(file)
+        installed = time.perf_counter()
+        grown_nbytes = workspace.nbytes - had_nbytes
+        return Result(
+            job.region,
+            job.unit,
+            outcome,
+            decoded - begin,
+            installed - decoded,
+            grown_nbytes,
+            job.nbytes,
+        )
+
+    def _front(self, job: Job, client: Userfaultfd, workspace: Workspace) -> Front:
+        def copy(start: int, stop: int) -> bool:
+            source = workspace.unit.address + start
+            return client.copy_at_once(job.address + start, source, stop - start)
+
+        def arrived() -> None:
+            self._tell(Result(job.region, job.unit, ARRIVED))
+
+        return Front(copy, job.unit_nbytes, job.awaited, arrived if job.is_pick else None)
+
+
+@functools.lru_cache(_MAX_READERS)
+def _reader(document: bytes, zarr_format: int) -> ChunkReader:
+    return ChunkReader(parse_array(document, zarr_format, "").layout())
