@@ -37,6 +37,10 @@ while they work, are in the first rows alone, with chunks so small that the work
 The kernel tells user from system by sampling, so figures are good for a tenth or so.  What it costs
 when many threads want the lock at once, two cores can not show.
 
+With more than four *threads* (`lazyarr.configure(threads=)`) chunks are read, decoded and
+installed by processes beside the pager's worker, of which *user* is then the time; those have
+interpreters of their own.
+
 *Cores* is {decode:.0f} us, which one core takes to decompress a 512 KiB chunk of the 16-bit images
 (zstd {level}, the median; no checksum), by *user*: with so many cores decompressing, the
 interpreter is never idle.  *Asked for*: all chunks in one message (`prefetch`).  *Scanned*: the
@@ -45,11 +49,18 @@ of its own; one client thread waits for each.
 """
 
 
+FEW, MANY = 2, 16
+"""Threads: those of the worker alone, and enough for processes beside it."""
+
+
 @dataclass(frozen=True, slots=True)
 class FeedingPlan:
-    """How much is measured: codec and size of chunks, bytes of all, and how often all are read."""
+    """How much is measured: codec and size of chunks, bytes of all, and how often all are read.
 
-    chunks: tuple[tuple[str, int], ...]
+    With each kind of chunks goes how many threads decode.
+    """
+
+    chunks: tuple[tuple[str, int, int], ...]
     array_nbytes: int
     repeats: int
 
@@ -59,11 +70,21 @@ class FeedingPlan:
 
 
 _FULL = FeedingPlan(
-    ((CODECS[-1], 4 << 10), ("none", 4 << 10), ("none", 64 << 10), ("none", CHUNK_NBYTES)),
+    (
+        (CODECS[-1], 4 << 10, FEW),
+        ("none", 4 << 10, FEW),
+        ("none", 64 << 10, FEW),
+        ("none", CHUNK_NBYTES, FEW),
+        ("none", CHUNK_NBYTES, MANY),
+    ),
     512 << 20,
     repeats=5,
 )
-_QUICK = FeedingPlan(((CODECS[-1], 4 << 10), ("none", CHUNK_NBYTES)), 4 << 20, repeats=1)
+_QUICK = FeedingPlan(
+    ((CODECS[-1], 4 << 10, FEW), ("none", CHUNK_NBYTES, FEW), ("none", CHUNK_NBYTES, MANY)),
+    4 << 20,
+    repeats=1,
+)
 
 
 class Feeding(NamedTuple):
@@ -75,6 +96,8 @@ class Feeding(NamedTuple):
         How chunks were asked for, and how they were stored.
     chunk_nbytes, n_chunks : int
         How large, and how many were loaded in all.
+    threads : int
+        How many could decode at once.
     user_seconds, system_seconds : float
         Of the pager's process, for each chunk.
     seconds : float
@@ -87,6 +110,7 @@ class Feeding(NamedTuple):
     codec: str
     chunk_nbytes: int
     n_chunks: int
+    threads: int
     user_seconds: float
     system_seconds: float
     seconds: float
@@ -118,8 +142,12 @@ def main() -> None:
     import lazyarr
 
     job = json.loads(sys.argv[1])
+    lazyarr.configure(threads=job["threads"])
     array: Any = lazyarr.open(job["store"])
     assert array[0, 0] == 1
+    while job["threads"] == MANY and not lazyarr.stats()["decoders"]:
+        array.evict()
+        array.prefetch()
     pid, read, rows = lazyarr.stats()["pid"], WAYS[job["contestant"]], list(range(len(array)))
     user = system = seconds = 0.0
     n_chunks = 0
@@ -172,16 +200,17 @@ def _decode_seconds(n_rounds: int) -> float:
 
 def measure_feeding(data: Path, plan: FeedingPlan, decode_seconds: float) -> Iterator[Feeding]:
     """Give what each way costs, for each size of chunks."""
-    for codec, chunk_nbytes in plan.chunks:
+    for codec, chunk_nbytes, threads in plan.chunks:
         store = _prepare(data, codec, chunk_nbytes, plan.n_chunks(chunk_nbytes))
         for way in WAYS:
             job = {"store": str(store), "contestant": way, "repeats": plan.repeats}
+            job["threads"] = threads
             found = run_job("feeding", job)
             n = found["n_chunks"]
             user = max(found["user"], 0.01) / n  # no less than what the clock can tell
             cores = decode_seconds / user
             system, seconds = found["system"] / n, found["seconds"] / n
-            yield Feeding(way, codec, chunk_nbytes, n, user, system, seconds, cores)
+            yield Feeding(way, codec, chunk_nbytes, n, threads, user, system, seconds, cores)
 
 
 def measure(data: Path, run: Run) -> Section:
@@ -196,13 +225,14 @@ def measure(data: Path, run: Run) -> Section:
         (
             f"{f.chunk_nbytes >> 10} KiB, {f.codec}",
             f.way,
+            f"{f.threads}",
             f"{f.n_chunks:,}",
             *(f"{s * 1e6:.0f}" for s in (f.user_seconds, f.system_seconds, f.seconds)),
             f"{f.cores:.0f}",
         )
         for f in found
     ]
-    head = ("chunk", "", "chunks", "user, us", "system, us", "clock, us", "cores")
+    head = ("chunk", "", "threads", "chunks", "user, us", "system, us", "clock, us", "cores")
     legend = _LEGEND.format(decode=decode_seconds * 1e6, level=LEVEL)
     body = [legend, *table(head, rows)]
     return Section("How many cores a pager feeds", [f._asdict() for f in found], body)

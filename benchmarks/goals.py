@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from benchmarks.codecs import CHUNK_NBYTES
-from benchmarks.feeding import WAYS
+from benchmarks.feeding import MANY, WAYS
 from benchmarks.remote_reading import DECOMPRESS, POOL, SCENARIOS
 from benchmarks.report import table
 from benchmarks.writers import CODECS
@@ -215,7 +215,7 @@ def _saving_goals() -> list[Goal]:
 def _feeding_goals() -> list[Goal]:
     def cores(way: str) -> Callable[[Figures], float]:
         return lambda figures: float(
-            _one(figures, way=way, codec="none", chunk_nbytes=CHUNK_NBYTES)["cores"]
+            _one(figures, way=way, codec="none", chunk_nbytes=CHUNK_NBYTES, threads=MANY)["cores"]
         )
 
     return [

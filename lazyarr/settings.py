@@ -175,7 +175,8 @@ class Settings(Value):
         Bytes of array memory that may be resident at once; half of what the machine
         has, or the smallest cgroup around this process, unless set.
     threads : int
-        Threads that decompress; one for each processor, unless set.
+        Threads that decompress; one for each processor, unless set.  More than four are spread
+        over processes.
     timeout : float
         Seconds that one chunk may take to be fetched, retries included.
     retries : int

@@ -97,16 +97,15 @@ class _Decoder:
     def work(self) -> None:
         """Do jobs until there can be no more, then end the process."""
         workspace = Workspace()
-        descriptors = array.array("i")
-        space = socket.CMSG_SPACE(_N_DESCRIPTORS * descriptors.itemsize)
+        packet = memoryview(bytearray(JOB_NBYTES))
+        space = socket.CMSG_SPACE(_N_DESCRIPTORS * array.array("i").itemsize)
+        flags = int(socket.MSG_CMSG_CLOEXEC)
         try:
             while True:
-                packet, ancillary, _, _ = self._jobs.recvmsg(
-                    JOB_NBYTES, space, socket.MSG_CMSG_CLOEXEC
-                )
-                if not packet:
+                nbytes, ancillary, _, _ = self._jobs.recvmsg_into((packet,), space, flags)
+                if not nbytes:
                     break
-                job = Job.decode(packet)
+                job = Job.decode(packet[:nbytes].tobytes())
                 rights = array.array("i", ancillary[0][2])
                 self._board.begin(job.region, job.unit)
                 result = self._load(job, rights[0], rights[1], workspace)

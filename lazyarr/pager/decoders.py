@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lazyarr.errors import PagerError
 from lazyarr.pager.loader import awaited_bytes, is_worth_parts
-from lazyarr.wire.jobs import ARRIVED, JOB_NBYTES, READY, Job, Result
+from lazyarr.wire.jobs import ARRIVED, JOB_NBYTES, READY, RESULT_NBYTES, Job, Result
 
 if TYPE_CHECKING:
     from lazyarr.pager.clients import Client, Region
@@ -155,7 +155,7 @@ class Decoders:
             As when a thread of this process dies, nobody knows what it has left undone.
         """
         try:
-            packet = decoder.jobs.recv(JOB_NBYTES)
+            packet = decoder.jobs.recv(RESULT_NBYTES)
         except ConnectionResetError:
             packet = b""
         if not packet and decoder in self._ready:

@@ -240,10 +240,9 @@ class Executor:
                 self._load_here(order)
                 self.decoders.feed()
                 return
-            source = self.regions[command.region].source
-            self.measurements.add_load(result.decode_seconds, result.install_seconds)
-            self.measurements.count("units_by_decoders", 1)
-            source.count_fetched(result.nbytes)
+            self.measurements.add_decoded(
+                result.decode_seconds, result.install_seconds, result.nbytes
+            )
             events: list[m.Event] = [m.Loaded(command.region, command.unit, command.client, ())]
             if result.grown_nbytes:
                 events.append(m.ScratchGrew(result.grown_nbytes))

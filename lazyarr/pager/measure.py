@@ -35,6 +35,14 @@ class Measurements:
             self._add("load", load_seconds)
             self._add("install", install_seconds)
 
+    def add_decoded(self, load_seconds: float, install_seconds: float, nbytes: int) -> None:
+        """Take down what a process that decodes has done for a unit: how much it has read too."""
+        with self._lock:
+            self._add("load", load_seconds)
+            self._add("install", install_seconds)
+            self.counters["units_by_decoders"] += 1
+            self.counters["bytes_fetched"] += nbytes
+
     def _add(self, step: str, seconds: float) -> None:
         buckets = self._buckets.get(step)
         if buckets is None:

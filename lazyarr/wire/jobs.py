@@ -11,13 +11,25 @@ from typing import NamedTuple
 
 from lazyarr.units import Span
 
-__all__ = ["ARRIVED", "DONE", "FAILED", "JOB_NBYTES", "READY", "Job", "Result"]
+__all__ = [
+    "ARRIVED",
+    "DONE",
+    "FAILED",
+    "JOB_NBYTES",
+    "READY",
+    "RESULT_NBYTES",
+    "Job",
+    "Result",
+]
 
 JOB_NBYTES = 128 << 10
 """How long the packet of a job may be."""
 
 _JOB = struct.Struct("<8Q3?B")
 _RESULT = struct.Struct("<2QB2dqQ")
+
+RESULT_NBYTES = _RESULT.size
+"""How long the packet of a result is."""
 
 FAILED, DONE, ARRIVED, READY = range(4)
 """What a result says: that the worker has to find out why not, that all of a unit is
