@@ -112,6 +112,8 @@ def units_of_index(region: Holder, array: np.ndarray[Any, Any], key: Any) -> lis
         return units_of_view(region, array)
     if is_basic(key):
         return units_of_view(region, basic_view(array, key))
+    if isinstance(key, str):
+        return units_of_view(region, array[key])  # a field; NumPy refuses what is none
     rows = as_rows(key)
     if rows is None:
         return units_of_view(region, array)

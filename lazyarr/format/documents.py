@@ -83,6 +83,8 @@ def array_document(
         "attributes": _members(attributes),
     }
     # TensorStore refuses null where there are none.
+    if isinstance(dimension_names, str):
+        raise FormatError(f"dimension_names is {shown(dimension_names)}; give a list of names")
     if dimension_names is not None:
         members["dimension_names"] = list(dimension_names)
     document = _dump(members)

@@ -26,7 +26,7 @@ from lazyarr.loading.workspace import Workspace
 from lazyarr.pager.front import Front
 from lazyarr.pager.opening import parse_array
 from lazyarr.store import OpenFile
-from lazyarr.wire.jobs import ARRIVED, DONE, FAILED, JOB_NBYTES, READY, Job, Result
+from lazyarr.wire.jobs import JOB_NBYTES, Job, News, Result
 from lazyarr.wire.messages import Ping, Pong
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def decode_for_worker(
     for thread in threads:
         thread.start()
     with suppress(OSError, PagerError):  # either may be gone already, which is seen next
-        jobs.send(Result(0, 0, READY).encode(), socket.MSG_NOSIGNAL)
+        jobs.send(Result(0, 0, News.READY).encode(), socket.MSG_NOSIGNAL)
         supervisor.send(Pong())
     while _answer(supervisor):
         pass
@@ -123,7 +123,7 @@ class _Decoder:
         begin = time.perf_counter()
         decoded = begin
         client = Userfaultfd.from_fd(uffd, Features(0))
-        outcome = FAILED
+        news = News.FAILED
         try:
             front = self._front(job, client, workspace)
             reader = _reader(job.document, job.zarr_format)
@@ -133,9 +133,9 @@ class _Decoder:
             )
             decoded = time.perf_counter()
             if is_decoded and front.finish():
-                outcome = DONE
+                news = News.DONE
         except Exception:  # noqa: BLE001 - the worker comes upon it again, and tells
-            outcome = FAILED
+            news = News.FAILED
         finally:
             client.close()
             os.close(file)
@@ -144,7 +144,7 @@ class _Decoder:
         return Result(
             job.region,
             job.unit,
-            outcome,
+            news,
             decoded - begin,
             installed - decoded,
             grown_nbytes,
@@ -157,7 +157,7 @@ class _Decoder:
             return client.copy_at_once(job.address + start, source, stop - start)
 
         def arrived() -> None:
-            self._tell(Result(job.region, job.unit, ARRIVED))
+            self._tell(Result(job.region, job.unit, News.ARRIVED))
 
         return Front(copy, job.unit_nbytes, job.awaited, arrived if job.is_pick else None)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lazyarr.errors import PagerError
 from lazyarr.pager.loader import awaited_bytes, is_worth_parts
-from lazyarr.wire.jobs import ARRIVED, JOB_NBYTES, READY, RESULT_NBYTES, Job, Result
+from lazyarr.wire.jobs import JOB_NBYTES, RESULT_NBYTES, Job, News, Result
 
 if TYPE_CHECKING:
     from lazyarr.pager.clients import Client, Region
@@ -167,12 +167,12 @@ class Decoders:
             decoder.jobs.close()
             return
         result = Result.decode(packet)
-        if result.outcome == READY:
+        if result.news is News.READY:
             self._n_starting -= 1
             self._ready.append(decoder)
             return
         key = (result.region, result.unit)
-        order = decoder.orders[key] if result.outcome == ARRIVED else decoder.orders.pop(key)
+        order = decoder.orders[key] if result.news is News.ARRIVED else decoder.orders.pop(key)
         self.on_result(order, result)
 
     # --- jobs -----------------------------------------------------------------------

@@ -5,8 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections import Counter, deque
-from functools import partial
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from lazyarr.errors import PagerError
@@ -14,31 +13,22 @@ from lazyarr.kernel import PAGE_NBYTES, Features, ScratchBuffer, Stop, punch_hol
 from lazyarr.loading.workspace import Workspace
 from lazyarr.pager import installer
 from lazyarr.pager.clients import Client, Region
-from lazyarr.pager.decoders import Decoders, Order
 from lazyarr.pager.excuses import Excuses
-from lazyarr.pager.loader import GONE, Loader
+from lazyarr.pager.loader import GONE
+from lazyarr.pager.loads import Loads
 from lazyarr.pager.log import report
-from lazyarr.pager.teamwork import Teamwork
 from lazyarr.plan import messages as m
 from lazyarr.plan.machine import Machine
-from lazyarr.units import Span
 from lazyarr.wire import messages as w
-from lazyarr.wire.jobs import ARRIVED, FAILED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from lazyarr.kernel import Fault
-    from lazyarr.loading.fetching import Fetcher
-    from lazyarr.loading.lanes import Rank
-    from lazyarr.loading.source import Fetched
     from lazyarr.pager.board import Board
-    from lazyarr.pager.crew import Crew, Job
     from lazyarr.pager.measure import Measurements
-    from lazyarr.pager.teamwork import Work
     from lazyarr.plan.machine import Quick
     from lazyarr.wire.channel import Channel
-    from lazyarr.wire.jobs import Result
 
 __all__ = ["Executor"]
 
@@ -79,28 +69,26 @@ class Executor:
         self.measurements = measurements
         self.clients: dict[int, Client] = {}
         self.regions: dict[int, Region] = {}
-        self.crew: Crew
-        self.make_fetcher: Callable[[], Fetcher]
-        self._fetcher: Fetcher | None = None
         self._lock = threading.Lock()
         self._events: deque[m.Event] = deque()
         self._waiting: dict[tuple[int, int], Channel] = {}
-        self._n_loads: Counter[int] = Counter()
         self._gone: set[int] = set()
-        self._queued: list[m.Load] = []
-        self.decoders = Decoders(machine, self.clients, self.regions, refuse=self._load_here)
-        self.decoders.on_result = self._on_result
-        self._quick_workspace = Workspace()
-        self._loader = Loader(
-            machine, self.clients, self.regions, measurements, arrived=self._tell_arrived
+        self.loads = Loads(
+            machine,
+            self.clients,
+            self.regions,
+            measurements,
+            board,
+            lock=self._lock,
+            step=self._step,
+            left=self._settle_gone,
         )
-        # How to hasten what is on its way for nobody in particular.
-        self._hasten: dict[tuple[int, int], Callable[[], None]] = {}
+        self._quick_workspace = Workspace()
         self._page = ScratchBuffer(PAGE_NBYTES)
         self._excuses = Excuses(machine, self.clients, self.regions)
         self._do: dict[type, Callable[[Any], None]] = {
             m.Load: self._do_load,
-            m.Promote: self._do_promote,
+            m.Promote: self.loads.promote,
             m.InstallPage: self._do_install_page,
             m.MapPages: self._do_map_pages,
             m.Wake: self._do_wake,
@@ -123,26 +111,12 @@ class Executor:
         self._events.extend(events)
         while self._events:
             self._carry_out(self.machine.handle(self._events.popleft()))
-        if self._fetcher is not None:
-            self._fetcher.flush()
-
-    @property
-    def fetcher(self) -> Fetcher:
-        """What fetches from remote stores; made for the first of them."""
-        if self._fetcher is None:
-            self._fetcher = self.make_fetcher()
-        return self._fetcher
-
-    def resize_fetcher(self, connections: int) -> None:
-        """Have another number of requests under way at once, if any are."""
-        if self._fetcher is not None:
-            self._fetcher.resize(connections)
+        self.loads.flush()
 
     def _carry_out(self, commands: Iterable[m.Command]) -> None:
         for command in commands:
             self._do[type(command)](command)
-        if self._queued:
-            self._add_queued()
+        self.loads.start_queued()
 
     def serve_quickly(self, client: Client, address: int) -> bool:
         """Serve a fault, or have it served, without the machine's events; return whether so.
@@ -164,12 +138,7 @@ class Executor:
                 return False
             else:
                 commands = self.machine.begin_quick(quick)
-                self._n_loads[quick.client] += 1
-                awaited = Span(quick.page, quick.page + 1)
-                load = m.Load(quick.region, quick.unit, quick.client, urgent=True, awaited=awaited)
-                order = Order(load, quick)
-                if not self._load_elsewhere(order):
-                    self._load_here(order)
+                self.loads.start_quick(quick)
                 self._carry_out(commands)
                 return True
         if is_done:
@@ -195,64 +164,6 @@ class Executor:
         self.machine.take_down_quick(quick)
         region.publish(quick.unit, resident=True)
         return True
-
-    def _load_quickly(self, command: m.Load, quick: Quick, workspace: Workspace) -> None:
-        """Load a unit that `begin_quick` has taken down."""
-        events = self._load((command,), workspace)
-        with self._lock:
-            self._end_quick(quick, events)
-
-    def _end_quick(self, quick: Quick, events: list[m.Event]) -> None:
-        if type(events[0]) is m.Loaded and self.machine.end_quick(quick):
-            self.regions[quick.region].publish(quick.unit, resident=True)
-            events = events[1:]
-        self._step(events)
-        self._settle_load(quick.client, 1)
-
-    # --- loads that other processes do ---------------------------------------------
-
-    def _load_elsewhere(self, order: Order) -> bool:
-        """Have a unit loaded by another process; return whether there is one for that."""
-        if not order.command.urgent:
-            key = (order.command.region, order.command.unit)
-            self._hasten[key] = partial(self.decoders.promote, order)
-        return self.decoders.add(order)
-
-    def _load_here(self, order: Order) -> None:
-        """Have a unit loaded by the crew."""
-        command, quick = order
-        if quick is None:
-            is_promoted = self._hasten.pop((command.region, command.unit), None) is None
-            self._add_job(
-                partial(self._load_batch, (command,)), (command,), is_promoted=is_promoted
-            )
-        else:
-            self.crew.add(partial(self._load_quickly, command, quick), urgent=True)
-
-    def _on_result(self, order: Order, result: Result) -> None:
-        """See to it that what another process has done of a load is known."""
-        command, quick = order
-        with self._lock:
-            if result.outcome == ARRIVED:
-                self._step([m.Arrived(command.region, command.unit)])
-                return
-            if result.outcome == FAILED:
-                self._load_here(order)
-                self.decoders.feed()
-                return
-            self.measurements.add_decoded(
-                result.decode_seconds, result.install_seconds, result.nbytes
-            )
-            events: list[m.Event] = [m.Loaded(command.region, command.unit, command.client, ())]
-            if result.grown_nbytes:
-                events.append(m.ScratchGrew(result.grown_nbytes))
-            if quick is not None:
-                self._end_quick(quick, events)
-            else:
-                self._hasten.pop((command.region, command.unit), None)
-                self._step(events)
-                self._settle_load(command.client, 1)
-            self.decoders.feed()
 
     def excuse(self, client: Client, faults: Sequence[Fault], n_raised: int) -> list[int]:
         """Serve faults of a thread that is about to raise; return the others' addresses."""
@@ -304,141 +215,25 @@ class Executor:
         return bool(self.clients.keys() - self._gone)
 
     def _settle_gone(self, number: int) -> None:
-        if number in self._gone and not self._n_loads[number]:
+        if number in self._gone and not self.loads.is_loading_into(number):
             self._gone.remove(number)
-            del self._n_loads[number]
             self.clients.pop(number).close()
-
-    # --- loads: in the crew's threads, outside of the lock ----------------------
 
     def _do_load(self, command: m.Load) -> None:
         key = (command.region, command.unit)
-        region = self.regions[command.region]
-        if key in self._doomed:
-            self._doomed.discard(key)
-            reason = "the process that decoded it died, repeatedly"
-            error = region.source.unit_error(command.unit, reason)
-            self._events.append(self._loader.failed(command, error))
+        if key not in self._doomed:
+            self.loads.start(command)
             return
-        self._n_loads[command.client] += 1
-        if not region.is_remote:
-            self._queued.append(command)
-            return
-        if not command.urgent:
-            self._hasten[key] = partial(self.fetcher.hasten, region.source, command.unit)
-        done = partial(self._fetched, command, time.perf_counter())
-        self.fetcher.submit(region.source, command.unit, done, rank=_rank(command))
-
-    def _add_queued(self) -> None:
-        """Give the crew the loads that the commands just carried out have asked for."""
-        queued, self._queued = self._queued, []
-        for batch in self._batches(queued):
-            if len(batch) > 1 or not self._load_elsewhere(Order(batch[0], None)):
-                self._add_job(partial(self._load_batch, batch), batch)
-
-    def _batches(self, commands: Sequence[m.Load]) -> Iterator[list[m.Load]]:
-        """Divide loads into jobs that are worth a thread's while."""
-        batch: list[m.Load] = []
-        for command in commands:
-            if batch and not (
-                command[2:] == batch[0][2:]
-                and command.region == batch[0].region
-                and len(batch) < self.regions[command.region].n_units_per_job
-            ):
-                yield batch
-                batch = []
-            batch.append(command)
-        if batch:
-            yield batch
-
-    def _add_job(self, job: Job, batch: Sequence[m.Load], *, is_promoted: bool = False) -> None:
-        is_urgent = batch[0].urgent or is_promoted
-        if not is_urgent:
-            hasten = partial(self.crew.promote, job)
-            self._hasten.update({(command.region, command.unit): hasten for command in batch})
-        self.crew.add(job, urgent=is_urgent)
-
-    def _do_promote(self, command: m.Promote) -> None:
-        if self._queued:
-            self._add_queued()
-        hasten = self._hasten.pop((command.region, command.unit), None)
-        if hasten is not None:
-            hasten()
-
-    def _fetched(self, command: m.Load, begin: float, result: Fetched | BaseException) -> None:
-        """Have the chunks of a unit decoded, or the error seen to: not where they were fetched."""
-        if isinstance(result, BaseException):
-            event = self._loader.failed(command, result)
-            self.crew.add(lambda _: self._end_loads((command,), [event]), urgent=command.urgent)
-            return
-        self.measurements.add("fetch", time.perf_counter() - begin)
-        with self._lock:
-            is_promoted = self._hasten.pop((command.region, command.unit), None) is None
-            job = partial(self._load_fetched, command, result)
-            self._add_job(job, (command,), is_promoted=is_promoted)
-
-    def _load_fetched(self, command: m.Load, fetched: Fetched, workspace: Workspace) -> None:
-        self._end_loads((command,), self._load((command,), workspace, fetched))
-        self.fetcher.release(fetched)
-
-    def _load_batch(self, batch: Sequence[m.Load], workspace: Workspace) -> None:
-        if batch[0].urgent:
-            # Whoever asked is told when all are there.
-            self._end_loads(batch, self._load(batch, workspace))
-            return
-        for command in batch:
-            # A reader may be right behind, and look at what is resident.
-            self._end_loads((command,), self._load((command,), workspace))
-
-    def _load(
-        self, batch: Sequence[m.Load], workspace: Workspace, fetched: Fetched | None = None
-    ) -> list[m.Event]:
-        """Load and install units; return what the machine must be told of that."""
-        had_nbytes = workspace.nbytes
-        events: list[m.Event] = []
-        for command in batch:
-            self._board.begin(command.region, command.unit)
-            events.append(self._loader.load(command, workspace, fetched))
-        self._board.end()
-        if workspace.nbytes != had_nbytes:
-            events.append(m.ScratchGrew(workspace.nbytes - had_nbytes))
-        return events
-
-    def _tell_arrived(self, command: m.Load) -> None:
-        """Let a request be answered whose pages are there, while the rest is on its way."""
-        self.handle([m.Arrived(command.region, command.unit)])
-
-    def _end_loads(self, batch: Sequence[m.Load], events: Iterable[m.Event]) -> None:
-        with self._lock:
-            for command in batch:
-                self._hasten.pop((command.region, command.unit), None)
-            self._step(events)
-            self._settle_load(batch[0].client, len(batch))
-
-    def _settle_load(self, client: int, n_loads: int) -> None:
-        """Take down that loads are no longer on their way into a client's memory."""
-        self._n_loads[client] -= n_loads
-        self._settle_gone(client)
-
-    def share(self, n_parts: int, work: Work, workspace: Workspace) -> None:
-        """Do the parts of a load, together with the threads that are idle."""
-        team = Teamwork(n_parts, work)
-
-        def help_out(workspace: Workspace) -> None:
-            had_nbytes = workspace.nbytes
-            team.help(workspace)
-            if workspace.nbytes != had_nbytes:
-                self.handle([m.ScratchGrew(workspace.nbytes - had_nbytes)])
-
-        for _ in range(min(self.crew.n_idle, n_parts - 1)):
-            self.crew.add(help_out, urgent=True)
-        team.finish(workspace)
+        self._doomed.discard(key)
+        reason = "the process that decoded it died, repeatedly"
+        error = self.regions[command.region].source.unit_error(command.unit, reason)
+        self._events.append(self.loads.loader.failed(command, error))
 
     # --- all else: at once, under the lock --------------------------------------
 
     def _do_install_page(self, command: m.InstallPage) -> None:
         self._page.view[:] = command.data
-        stop = self._loader.install(
+        stop = self.loads.loader.install(
             command.region,
             command.client,
             command.page,
@@ -521,11 +316,3 @@ class Executor:
 
 def _document(failure: m.Failure) -> dict[str, Any]:
     return {"message": failure.message, **failure.fields}
-
-
-def _rank(command: m.Load) -> Rank:
-    from lazyarr.loading.lanes import Rank
-
-    if command.awaited is not None:
-        return Rank.FAULT
-    return Rank.REQUEST if command.urgent else Rank.READAHEAD

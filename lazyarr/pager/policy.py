@@ -74,10 +74,10 @@ class Policy:
         self._retries = limits.retries
         limit = m.LimitChanged(limits.memory_limit)
         self._executor.handle([limit, m.ReadaheadChanged(limits.readahead)])
-        self._executor.crew.resize(limits.threads)
-        self._executor.decoders.resize(limits.threads)
+        self._executor.loads.crew.resize(limits.threads)
+        self._executor.loads.decoders.resize(limits.threads)
         self._connections = limits.connections
-        self._executor.resize_fetcher(limits.connections)
+        self._executor.loads.resize_fetcher(limits.connections)
         if limits.cache_dir is None:
             self._cache = None
         else:
@@ -110,7 +110,7 @@ class Policy:
             timeout_seconds=self._timeout_seconds,
             retries=self._retries,
             count=self._measurements.count,
-            share=self._executor.share,
+            share=self._executor.loads.share,
             rotation=self._rotation,
             cache=self._cache,
         )

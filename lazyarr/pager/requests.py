@@ -92,7 +92,7 @@ class Requests:
         self._executor.add_region(message.region, region)
         self._attach(client.number, message.region, message.address, geometry, region)
         if region.is_remote:
-            self._executor.fetcher.prepare(region.source)
+            self._executor.loads.fetcher.prepare(region.source)
 
     def _attach(
         self, client: int, number: int, address: int, geometry: Geometry, region: Region
@@ -213,7 +213,7 @@ class Requests:
             "regions": len(self._executor.regions),
             "pid": os.getpid(),
             "workers_lost": self._board.n_deaths,
-            "decoders": len(self._executor.decoders),
+            "decoders": len(self._executor.loads.decoders),
             "uptime_seconds": time.monotonic() - self._begin,
             "steps": self._measurements.document(),
         }

@@ -90,11 +90,12 @@ class Pager:
             w.WantFailure: self._on_want_failure,
             **self._requests.handlers,
         }
-        self._crew = self._executor.crew = Crew(
+        loads = self._executor.loads
+        self._crew = loads.crew = Crew(
             1, ears=self._watch.fileno(), listen=self._watch.listen, failed=_die
         )
-        self._executor.make_fetcher = self._policy.make_fetcher
-        decoders = self._executor.decoders
+        loads.make_fetcher = self._policy.make_fetcher
+        decoders = loads.decoders
         decoders.hire, decoders.unwatch = self._journal.hire, self._watch.remove
         decoders.watch = lambda fd, handler: self._watch.add(fd, Rank.MESSAGE, handler)
         self._watch.add(supervisor.fileno(), Rank.MESSAGE, self._on_supervisor)

@@ -66,7 +66,7 @@ class Sharing:
         if not numbers:
             self._offer(client, message.ticket, -1)
             return
-        self._executor.crew.add(
+        self._executor.loads.crew.add(
             lambda _: self._check(client.number, message.ticket, numbers), urgent=True
         )
 

@@ -126,9 +126,12 @@ class HeldDirectory:
                 self._raise_replaced(None)
             return None
         except NotADirectoryError as error:
+            way = f"a zip archive is opened as 'zip://::{self.path}'"
+            if self.path.endswith((".npy", ".npz")):
+                way = f"'lazyarr convert {self.path} STORE' makes a store of it"
             message = (
                 f"cannot open {self.url}: it, or what is above it, is a file, not a directory; "
-                f"a zip archive is opened as 'zip://::{self.path}'"
+                f"{way}"
             )
             raise StoreError(message, url=self.url, key=None, transient=False) from error
         except OSError as error:

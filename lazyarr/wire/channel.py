@@ -6,7 +6,6 @@ import array
 import os
 import select
 import socket
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
@@ -28,6 +27,8 @@ _MAX_SPILLED_NBYTES = 1 << 30
 # As plain numbers: putting flags together takes longer than a packet does.
 _NO_SIGNAL, _DONT_WAIT = int(socket.MSG_NOSIGNAL), int(socket.MSG_DONTWAIT)
 _PEEK, _CLOSE_ON_EXEC = int(socket.MSG_PEEK), int(socket.MSG_CMSG_CLOEXEC)
+# recv(2): the real length of the packet, which stays.
+_LENGTH, _BYTE = int(socket.MSG_PEEK | socket.MSG_TRUNC), bytearray(1)
 _CUT_SHORT = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)
 _RIGHTS = (int(socket.SOL_SOCKET), int(socket.SCM_RIGHTS))
 _SPACE = socket.CMSG_SPACE((1 + MAX_DESCRIPTORS) * array.array("i").itemsize)
@@ -145,19 +146,19 @@ class Channel:
             When what came is no message, or when, without `wait`, nothing has come.
         """
         flags = _CLOSE_ON_EXEC | (_PEEK if peek else 0) | (0 if wait else _DONT_WAIT)
-        read, buffers = self._socket.recvmsg_into, _incoming.buffers
         try:
             try:
-                nbytes, ancillary, flags, _ = read(buffers, _SPACE, flags)
+                nbytes = self._next_nbytes(flags)
             except ConnectionResetError:
                 # Said once, before what is still queued: the other side has closed with
                 # something unread (net/unix/af_unix.c).  What it had sent is to be heard.
-                nbytes, ancillary, flags, _ = read(buffers, _SPACE, flags)
+                nbytes = self._next_nbytes(flags)
+            nbytes = min(nbytes, MAX_PACKET_NBYTES)
+            packet, ancillary, flags, _ = self._socket.recvmsg(nbytes, _SPACE, flags)
         except ConnectionError:
             return None
         except OSError as error:
             raise PagerError(f"cannot read from a channel: {error}") from error
-        packet = buffers[0][:nbytes].tobytes()
         descriptors = array.array("i")
         for level, kind, data in ancillary:
             if (level, kind) == _RIGHTS:
@@ -175,6 +176,14 @@ class Channel:
         except BaseException:
             close_all(descriptors)
             raise
+
+    def _next_nbytes(self, flags: int) -> int:
+        """Wait for a packet and return how long it is.
+
+        Memory for the longest there may be would be mapped anew each time: that takes ten
+        times as long as reading a short one does.
+        """
+        return self._socket.recv_into(_BYTE, 1, flags | _LENGTH)
 
     def hear(self, *, peek: bool = False) -> Received | None:
         """Return what has come from somebody who need not be what they say, without waiting.
@@ -205,16 +214,6 @@ class Channel:
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
         return bool(poll.poll(0))
-
-
-class _Incoming(threading.local):
-    """Where a thread reads packets to: memory for one at a time would be mapped anew for each."""
-
-    def __init__(self) -> None:
-        self.buffers = [memoryview(bytearray(MAX_PACKET_NBYTES))]
-
-
-_incoming = _Incoming()
 
 
 @contextmanager

@@ -6,21 +6,13 @@ serves everybody: so these are plain structures, not messages.
 
 from __future__ import annotations
 
+import enum
 import struct
 from typing import NamedTuple
 
 from lazyarr.units import Span
 
-__all__ = [
-    "ARRIVED",
-    "DONE",
-    "FAILED",
-    "JOB_NBYTES",
-    "READY",
-    "RESULT_NBYTES",
-    "Job",
-    "Result",
-]
+__all__ = ["JOB_NBYTES", "RESULT_NBYTES", "Job", "News", "Result"]
 
 JOB_NBYTES = 128 << 10
 """How long the packet of a job may be."""
@@ -31,9 +23,14 @@ _RESULT = struct.Struct("<2QB2dqQ")
 RESULT_NBYTES = _RESULT.size
 """How long the packet of a result is."""
 
-FAILED, DONE, ARRIVED, READY = range(4)
-"""What a result says: that the worker has to find out why not, that all of a unit is
-installed, that the pages are which are waited for, or that jobs may come."""
+
+class News(enum.IntEnum):
+    """What a result says."""
+
+    FAILED = 0  # the worker has to load the unit, or find out why it can not be
+    DONE = 1  # all of the unit is installed
+    ARRIVED = 2  # the pages that are waited for are; the rest follows
+    READY = 3  # jobs may come
 
 
 class Job(NamedTuple):
@@ -125,8 +122,8 @@ class Result(NamedTuple):
     ----------
     region, unit : int
         Which one.
-    outcome : int
-        `FAILED`, `DONE`, `ARRIVED` or `READY`.
+    news : News
+        What has become of it.
     decode_seconds, install_seconds : float
         What it took.
     grown_nbytes : int
@@ -137,7 +134,7 @@ class Result(NamedTuple):
 
     region: int
     unit: int
-    outcome: int
+    news: News
     decode_seconds: float = 0.0
     install_seconds: float = 0.0
     grown_nbytes: int = 0
@@ -153,7 +150,8 @@ class Result(NamedTuple):
 
         Examples
         --------
-        >>> Result.decode(Result(1, 2, DONE, 0.5).encode()).decode_seconds
+        >>> Result.decode(Result(1, 2, News.DONE, 0.5).encode()).decode_seconds
         0.5
         """
-        return cls(*_RESULT.unpack(packet))
+        region, unit, news, *rest = _RESULT.unpack(packet)
+        return cls(region, unit, News(news), *rest)

@@ -101,7 +101,7 @@ class ArrayWriter:
         TypeError
             Their elements do not fit the array's.
         """
-        source = as_source(rows, name=self.path)
+        source = self._source(rows)
         with self._session.lock:
             if (
                 not self.shape
@@ -153,9 +153,12 @@ class ArrayWriter:
                 self._settle(source)
 
     def _source(self, rows: Any) -> Source:
-        # Numbers and lists of Python take the array's dtype; NumPy refuses what does not fit.
-        typed = rows if hasattr(rows, "dtype") else numpy.asarray(rows, self.dtype)
-        return as_source(typed, name=self.path)
+        if not hasattr(rows, "dtype"):
+            found = numpy.asarray(rows)
+            # Whole numbers of Python take the array's dtype; NumPy refuses what does not fit.
+            is_whole = found.dtype.kind in "bi" and self.dtype.kind in "iu"
+            rows = numpy.asarray(rows, self.dtype) if is_whole else found
+        return as_source(rows, name=self.path)
 
     def _broadcast(self, source: Source, selection: Selection) -> Source:
         elements = numpy.asarray(source.data)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from lazyarr.errors import FormatError
 from lazyarr.format import (
+    COMPRESSORS,
     Compressor,
     array_document,
     data_type_from_numpy,
@@ -31,6 +32,8 @@ ShardsOption: TypeAlias = ChunksOption | None
 
 CompressorOption: TypeAlias = Compressor | Literal["auto"]
 """What compresses chunks; "auto" for what suits the data."""
+
+_CHOICES = (*COMPRESSORS, "auto")
 
 
 def plan_array(
@@ -79,7 +82,9 @@ def plan_array(
             dimension_names=dimension_names,
         )
     except FormatError as error:
-        raise FormatError(f"cannot create array {name!r}: {error.message}", path=name) from error
+        # Of a document that can not be read back, what is wrong with it.
+        cause = error.__cause__ if isinstance(error.__cause__, FormatError) else error
+        raise FormatError(f"cannot create array {name!r}: {cause.message}", path=name) from error
 
 
 def _choose(
@@ -89,6 +94,8 @@ def _choose(
     dtype: DataType,
     sample: Source | None,
 ) -> str:
+    if compressor not in _CHOICES:
+        raise FormatError(f"compressor is {compressor!r:.80}; it must be one of {_CHOICES}")
     if compressor != "auto":
         return compressor
     stored = dtype.with_byte_order("<").to_numpy()

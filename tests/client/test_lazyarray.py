@@ -202,6 +202,14 @@ def test_prefetch(x):
         x.prefetch()
 
 
+def test_prefetch_of_what_is_no_index_is_refused(x):
+    """As NumPy refuses it; nothing is loaded."""
+    for index in ("all", 10**6, 1.5):
+        with pytest.raises(IndexError):
+            x.prefetch(index)
+    assert x.residency().resident_units == 0
+
+
 def test_prefetch_without_waiting_serves_touches(x):
     """A touch during a prefetch in the background reads right."""
     x.prefetch(wait=False)

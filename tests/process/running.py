@@ -69,7 +69,7 @@ def start_program(
         stderr=subprocess.PIPE,
         text=True,
         # The same processes on every machine, unless a test wants others.
-        env={**os.environ, "LAZYARR_THREADS": "4", name: value},
+        env={**os.environ, "LAZYARR_THREADS": "2", name: value},
     )
     return process, mark
 

@@ -131,6 +131,20 @@ def test_rows_of_another_shape_are_refused(writer, rows):
     assert len(array) == 2
 
 
+def test_lists_take_the_dtype_of_the_array(writer, tmp_path):
+    """When appended, as when assigned; what does not fit is refused."""
+    array = writer.create_array("x", shape=(0, 3), dtype="u1")
+    array.append([[1, 2, 255]])
+    with pytest.raises(OverflowError, match="256"):
+        array.append([[1, 2, 256]])
+    for refused in (array.append, lambda rows: array.__setitem__(0, rows[0])):
+        with pytest.raises(TypeError, match="float64"):
+            refused([[1, 2, 2.5]])
+    array[0] = [3, 2, 1]
+    writer.close()
+    assert read_array(tmp_path / "x.zarr/x").tolist() == [[3, 2, 1]]
+
+
 def test_values_that_do_not_fit_are_refused(writer):
     """Neither cut, nor wrapped around, nor stretched; and the array stays usable."""
     array = writer.create_array("x", shape=(5, 4), dtype="u1")
