@@ -67,8 +67,8 @@ def decode_for_worker(
     for thread in threads:
         thread.start()
     with suppress(OSError, PagerError):  # either may be gone already, which is seen next
-        jobs.send(Result(0, 0, News.READY).encode(), socket.MSG_NOSIGNAL)
         supervisor.send(Pong())
+        jobs.send(Result(0, 0, News.READY).encode(), socket.MSG_NOSIGNAL)
     while _answer(supervisor):
         pass
     for thread in threads:  # the worker goes on without a supervisor

@@ -25,6 +25,8 @@ _FLAGS = int(socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
 _THREADS_EACH = 4
 # A job that waits in a process keeps its threads busy while the worker is.
 _WAITING_EACH = 2
+# So often is it tried to start one.
+_MAX_FAILED = 3
 # Less is read and decoded in the time that it takes to have it done elsewhere.
 _LEAST_NBYTES = 64 << 10
 
@@ -80,7 +82,8 @@ class Decoders:
         self.unwatch: Callable[[int], None]
         self.on_result: Callable[[Order, Result], None]
         self._max_processes = 0
-        self._n_starting = 0
+        self._starting: list[_Decoder] = []
+        self._n_failed = 0
         self._ready: list[_Decoder] = []
         self._urgent: deque[Order] = deque()
         self._patient: deque[Order] = deque()
@@ -127,11 +130,18 @@ class Decoders:
             and command.unit < state.n_plain_units
         )
 
+    def close(self) -> None:
+        """Let go of everybody: a process whose jobs end, ends."""
+        for decoder in (*self._ready, *self._starting):
+            decoder.jobs.close()
+        self._ready.clear()
+        self._starting.clear()
+
     # --- processes ------------------------------------------------------------------
 
     def _grow(self) -> None:
         """Have one more process, unless one is on its way or there are enough."""
-        if self._n_starting or len(self._ready) >= self._max_processes:
+        if self._starting or len(self._ready) >= self._max_processes:
             return
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
@@ -142,8 +152,8 @@ class Decoders:
             return
         finally:
             theirs.close()
-        self._n_starting += 1
         decoder = _Decoder(ours)
+        self._starting.append(decoder)
         self.watch(ours.fileno(), lambda: self._on_packet(decoder))
 
     def _on_packet(self, decoder: _Decoder) -> None:
@@ -161,19 +171,25 @@ class Decoders:
         if not packet and decoder in self._ready:
             raise DecoderDiedError("a process that decodes has died")
         if not packet:
-            # It could not even start: this process goes on alone.
-            self._max_processes = 0
-            self.unwatch(decoder.jobs.fileno())
-            decoder.jobs.close()
+            self._give_up(decoder)
             return
         result = Result.decode(packet)
         if result.news is News.READY:
-            self._n_starting -= 1
+            self._starting.remove(decoder)
             self._ready.append(decoder)
             return
         key = (result.region, result.unit)
         order = decoder.orders[key] if result.news is News.ARRIVED else decoder.orders.pop(key)
         self.on_result(order, result)
+
+    def _give_up(self, decoder: _Decoder) -> None:
+        """Go on without a process that could not even start; have no more after some."""
+        self.unwatch(decoder.jobs.fileno())
+        decoder.jobs.close()
+        self._starting.remove(decoder)
+        self._n_failed += 1
+        if self._n_failed >= _MAX_FAILED:
+            self._max_processes = 0
 
     # --- jobs -----------------------------------------------------------------------
 

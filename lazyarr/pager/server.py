@@ -114,6 +114,7 @@ class Pager:
         self._crew.start()
         _prepare(self._board)
         self._crew.join()
+        self._executor.loads.decoders.close()
 
     def _on_supervisor(self) -> None:
         """Answer the supervisor; go on without it when it is gone."""

@@ -245,10 +245,15 @@ class Supervisor:
             self._decoders[descriptor].take_answer()
 
     def _bury(self, decoder: _Process) -> None:
-        """Take down how a process that decodes has ended: the worker ends of it too."""
+        """Take down how a process that decodes has ended: the worker ends of it too.
+
+        But not of one that had not begun.
+        """
         status = decoder.end()
-        if status:
+        if decoder.has_answered:
             self._decoder_status = status
+        elif status:
+            report(f"a process that was to decode for the pager {_describe(status)}")
 
     def _dismiss_decoders(self) -> None:
         """End what decodes for a worker that is gone.
