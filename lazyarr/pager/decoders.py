@@ -15,7 +15,8 @@ from lazyarr.wire.jobs import JOB_NBYTES, RESULT_NBYTES, Job, News, Result
 if TYPE_CHECKING:
     from lazyarr.pager.clients import Client, Region
     from lazyarr.plan import messages as m
-    from lazyarr.plan.machine import Machine, Quick
+    from lazyarr.plan.machine import Machine
+    from lazyarr.plan.quick import Quick
 
 __all__ = ["DecoderDiedError", "Decoders", "Order"]
 

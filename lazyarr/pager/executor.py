@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from lazyarr.kernel import Fault
     from lazyarr.pager.board import Board
     from lazyarr.pager.measure import Measurements
-    from lazyarr.plan.machine import Quick
+    from lazyarr.plan.quick import Quick
     from lazyarr.wire.channel import Channel
 
 __all__ = ["Executor"]
@@ -128,7 +128,7 @@ class Executor:
         """
         begin = time.perf_counter()
         with self._lock:
-            quick = self.machine.plan_quick(client.number, address)
+            quick = self.machine.quick.plan(client.number, address)
             if quick is None or (quick.region, quick.unit) in self._doomed:
                 return False
             region = self.regions[quick.region]
@@ -137,7 +137,7 @@ class Executor:
             elif region.is_remote:
                 return False
             else:
-                commands = self.machine.begin_quick(quick)
+                commands = self.machine.quick.begin(quick)
                 self.loads.start_quick(quick)
                 self._carry_out(commands)
                 return True
@@ -161,7 +161,7 @@ class Executor:
             is_installed = outcome.stop is Stop.DONE
         if not is_installed:
             return False
-        self.machine.take_down_quick(quick)
+        self.machine.quick.take_down(quick)
         region.publish(quick.unit, resident=True)
         return True
 

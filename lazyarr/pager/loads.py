@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from lazyarr.pager.crew import Crew, Job
     from lazyarr.pager.measure import Measurements
     from lazyarr.pager.teamwork import Work
-    from lazyarr.plan.machine import Machine, Quick
+    from lazyarr.plan.machine import Machine
+    from lazyarr.plan.quick import Quick
     from lazyarr.wire.jobs import Result
 
 __all__ = ["Loads"]
@@ -135,7 +136,7 @@ class Loads:
         self.fetcher.submit(region.source, command.unit, done, rank=_rank(command))
 
     def start_quick(self, quick: Quick) -> None:
-        """Start what `Machine.begin_quick` has taken down."""
+        """Start what `ShortWay.begin` has taken down."""
         self._n_loads[quick.client] += 1
         awaited = Span(quick.page, quick.page + 1)
         load = m.Load(quick.region, quick.unit, quick.client, urgent=True, awaited=awaited)
@@ -257,13 +258,13 @@ class Loads:
         team.finish(workspace)
 
     def _load_quickly(self, command: m.Load, quick: Quick, workspace: Workspace) -> None:
-        """Load a unit that `begin_quick` has taken down."""
+        """Load a unit that `ShortWay.begin` has taken down."""
         events = self._load((command,), workspace)
         with self._lock:
             self._end_quick(quick, events)
 
     def _end_quick(self, quick: Quick, events: list[m.Event]) -> None:
-        if type(events[0]) is m.Loaded and self._machine.end_quick(quick):
+        if type(events[0]) is m.Loaded and self._machine.quick.end(quick):
             self._regions[quick.region].publish(quick.unit, resident=True)
             events = events[1:]
         self._step(events)

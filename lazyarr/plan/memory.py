@@ -95,6 +95,17 @@ class Memory:
             self.commands.append(m.Promote(region, unit))
         return loading
 
+    def await_page(self, region: int, state: RegionState, client: int, page: int) -> None:
+        """Load what a page lacks, with a thread that waits for it."""
+        for unit in range(*state.geometry.units_of_page(page)):
+            if unit not in state.resident:
+                is_late = unit in state.loading
+                awaited = Span(page, page + 1)
+                loading = self.begin(region, state, unit, client, urgent=True, awaited=awaited)
+                loading.faults.add((client, page))
+                if is_late:
+                    loading.late.add((client, page))
+
     def end(self, region: int, unit: int) -> tuple[RegionState, Loading]:
         """Take down that a load has ended, somehow; return it."""
         state = self.regions[region]

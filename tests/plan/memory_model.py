@@ -14,7 +14,8 @@ from typing import Any
 
 from lazyarr.plan import messages as m
 from lazyarr.plan.geometry import Geometry
-from lazyarr.plan.machine import Machine, Quick
+from lazyarr.plan.machine import Machine
+from lazyarr.plan.quick import Quick
 from lazyarr.plan.readahead import Advice
 from lazyarr.plan.regions import RegionState
 from lazyarr.units import Span
@@ -240,24 +241,24 @@ class World:
     def read_fault_quickly(self) -> None:
         """Serve the first fault message the short way, or else the long way."""
         client, address = self.faults.pop(0)
-        quick = self.machine.plan_quick(client, address)
+        quick = self.machine.quick.plan(client, address)
         if quick is None or not self._copy_at_once(client, quick.region, quick.unit):
             self.do(m.Faulted(client, address))
             return
         assert quick.address == self.address(client, quick.region, 0) + quick.unit * quick.nbytes
-        self.machine.take_down_quick(quick)
+        self.machine.quick.take_down(quick)
         self.memories[quick.region].resident_map[quick.unit] = True
 
     def begin_fault_quickly(self) -> None:
         """Begin the load for the first fault message the short way, or else the long way."""
         client, address = self.faults.pop(0)
-        quick = self.machine.plan_quick(client, address)
+        quick = self.machine.quick.plan(client, address)
         if quick is None:
             self.do(m.Faulted(client, address))
             return
         assert quick.address == self.address(client, quick.region, 0) + quick.unit * quick.nbytes
         assert quick.page == (address - self.address(client, quick.region, 0)) // PAGE_NBYTES
-        commands = self.machine.begin_quick(quick)
+        commands = self.machine.quick.begin(quick)
         self._load(
             m.Load(
                 quick.region,
@@ -334,7 +335,7 @@ class World:
         command = load.command
         del self.loads[command.region, command.unit]
         where = (command.region, command.unit, command.client)
-        if load.end == "loaded" and load.quick and self.machine.end_quick(load.quick):
+        if load.end == "loaded" and load.quick and self.machine.quick.end(load.quick):
             self.memories[command.region].resident_map[command.unit] = True
         elif load.end == "loaded":
             self.do(m.Loaded(*where, self._fragments(command.region, command.unit)))

@@ -32,7 +32,7 @@ def test_short_way_leaves_what_the_long_way_leaves(offsets, limit_nbytes):
     long, short = _machine(limit_nbytes), _machine(limit_nbytes)
     for offset in offsets:
         fault = m.Faulted(1, ADDRESS + offset)
-        quick = short.plan_quick(1, fault.address)
+        quick = short.quick.plan(1, fault.address)
         if quick is None:
             loads = [c for c in short.handle(fault) if isinstance(c, m.Load)]
             for load in loads:
@@ -40,10 +40,10 @@ def test_short_way_leaves_what_the_long_way_leaves(offsets, limit_nbytes):
         else:
             assert quick.address == ADDRESS + quick.unit * 64
             if quick.unit % 2:
-                short.take_down_quick(quick)
+                short.quick.take_down(quick)
             else:
-                short.begin_quick(quick)
-                assert short.end_quick(quick)
+                short.quick.begin(quick)
+                assert short.quick.end(quick)
         for command in list(long.handle(fault)):
             if isinstance(command, m.Load):
                 assert quick is None or command.unit == quick.unit
@@ -66,12 +66,12 @@ def test_who_comes_meanwhile_is_served(event, expected):
     """The long way ends a load that somebody else has come to wait for."""
     machine = _machine(10_000)
     machine.handle(m.Attached(2, 7, 2 * ADDRESS, GEOMETRY, shared=True))
-    quick = machine.plan_quick(1, ADDRESS + 130)
+    quick = machine.quick.plan(1, ADDRESS + 130)
     assert quick is not None
-    machine.begin_quick(quick)
-    assert machine.plan_quick(2, 2 * ADDRESS + 130) is None
+    machine.quick.begin(quick)
+    assert machine.quick.plan(2, 2 * ADDRESS + 130) is None
     machine.handle(event)
-    assert not machine.end_quick(quick)
+    assert not machine.quick.end(quick)
     commands = machine.handle(m.Loaded(7, 2, 1, ()))
     assert m.Publish(7, 2, resident=True) in commands
     assert expected is None or expected in commands
