@@ -263,7 +263,7 @@ class Dispatcher:
         source = part.owner.source
         if isinstance(error, FormatError) and not part.is_second:
             part.is_second = part.is_looked_up = True
-            source.distrust(part.chunk)
+            source.stored.distrust(part.chunk)
             self._queues.look_for(part)
             return
         part.owner.error = part.owner.error or _named(source, part.chunk, error)
@@ -291,6 +291,6 @@ def _named(source: Source, chunk: tuple[int, ...], error: BaseException) -> Base
     """Return the error that says which chunk can not be had; a bug is shown as it is."""
     if not isinstance(error, FormatError | StoreError):
         return error
-    named = source.chunk_error(chunk, error)
+    named = source.stored.chunk_error(chunk, error)
     named.__cause__ = error
     return named

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import enum
-import functools
 import threading
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias
 
-from lazyarr.errors import ChunkError, FormatError, KernelError, LazyarrError, StoreError
-from lazyarr.loading.finding import Finder, IndexRead, Place
+from lazyarr.errors import ChunkError, KernelError, StoreError
+from lazyarr.loading.finding import Finder
 from lazyarr.loading.held import HeldShard, HeldShards, units_per_shard
+from lazyarr.loading.stored import UNREAD, StoredChunks
 from lazyarr.store import is_unchanged
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lazyarr.format import Layout, ShardIndex
+    from lazyarr.format import Layout
     from lazyarr.loading.rotation import Rotation
     from lazyarr.loading.workspace import Workspace
     from lazyarr.plan.geometry import Geometry
@@ -23,9 +22,6 @@ if TYPE_CHECKING:
     from lazyarr.store.cache import StoreCache
 
 __all__ = ["Fetched", "Source"]
-
-_T = TypeVar("_T")
-
 
 Fetched: TypeAlias = "tuple[memoryview | None, ...]"
 """The encoded chunks of a unit, in the order of its pieces; None for a missing one."""
@@ -57,6 +53,13 @@ class Source:
         Keeps what was fetched of the store from one run to the next.
     rotation : Rotation, optional
         Says when to let go of descriptors.
+
+    Attributes
+    ----------
+    finder : Finder
+        Where chunks lie.
+    stored : StoredChunks
+        Reads and decodes one.
     """
 
     def __init__(
@@ -88,6 +91,16 @@ class Source:
         self.finder = Finder(layout, path)
         n_units = units_per_shard(layout, geometry)
         self._held = HeldShards(layout, n_units, self._hold) if n_units else None
+        self.stored = StoredChunks(
+            layout,
+            self.finder,
+            lambda: self.store,
+            url=url,
+            path=path,
+            cache=cache,
+            count_fetched=count_fetched,
+            distrusted=self._held.release if self._held is not None else lambda: None,
+        )
 
     def __repr__(self) -> str:
         return f"<Source: array {self._path!r} in {self._url}>"
@@ -173,7 +186,7 @@ class Source:
         try:
             workspace.unit.grow(max(nbytes, self._layout.chunk_nbytes) + page_nbytes)
         except KernelError as error:
-            raise self.chunk_error(self._geometry.first_chunk(unit), error) from error
+            raise self.stored.chunk_error(self._geometry.first_chunk(unit), error) from error
         load = self._load_whole if self._geometry.is_contiguous else self._load_tiles
         if not load(unit, nbytes, fetched, workspace):
             return False
@@ -228,8 +241,8 @@ class Source:
     ) -> bool:
         """Decode the one chunk of a unit in place: the unit is how it begins."""
         out = workspace.unit.view[: self._layout.chunk_nbytes]
-        data = fetched[0] if fetched else _UNREAD
-        if self._decode(self._geometry.first_chunk(unit), data, out, workspace):
+        data = fetched[0] if fetched else UNREAD
+        if self.stored.decode(self._geometry.first_chunk(unit), data, out, workspace):
             return True
         if self._layout.fill_is_zero:
             return False
@@ -255,8 +268,8 @@ class Source:
             piece = pieces[place]
             workspace.tile.grow(layout.chunk_nbytes)
             out = workspace.tile.view[: layout.chunk_nbytes]
-            data = fetched[place] if fetched else _UNREAD
-            if self._decode(piece.chunk, data, out, workspace):
+            data = fetched[place] if fetched else UNREAD
+            if self.stored.decode(piece.chunk, data, out, workspace):
                 there.append(place)
                 tile = np.frombuffer(out, item).reshape(layout.chunk_shape)
                 sides = list(zip(piece.start, piece.stop, strict=True))
@@ -270,173 +283,11 @@ class Source:
         """Write the fill value all over a view."""
         view[:] = self._layout.fill * (len(view) // self._layout.itemsize)
 
-    def _decode(
-        self,
-        chunk: tuple[int, ...],
-        data: memoryview | _Unread | None,
-        out: memoryview,
-        workspace: Workspace,
-    ) -> bool:
-        """Decode one chunk into `out`; return False when the store does not have it."""
-        first = [data]
-
-        def step() -> bool:
-            given = first.pop() if first else _UNREAD
-            if isinstance(given, _Unread):
-                data = self._read(chunk, workspace, out)
-                if data is not None and data.obj is out.obj and len(data) == len(out):
-                    return True  # uncompressed, read to where it belongs
-            else:
-                data = given
-            if data is not None:
-                self._layout.decode(data, out)
-            return data is not None
-
-        return self._heal(chunk, step)
-
-    def _heal(self, chunk: tuple[int, ...], step: Callable[[], _T]) -> _T:
-        """Take a step, once more when the bytes were wrong: a bad transfer heals.
-
-        Raises
-        ------
-        ChunkError
-            When it fails for good; the error names everything.
-        """
-        try:
-            try:
-                return step()
-            except (FormatError, StoreError) as error:
-                if not (isinstance(error, FormatError) or self._is_suspect(chunk, error)):
-                    raise
-                self.distrust(chunk)
-                return step()
-        except (LazyarrError, MemoryError) as error:
-            raise self.chunk_error(chunk, error) from error
-
-    def _is_suspect(self, chunk: tuple[int, ...], error: StoreError) -> bool:
-        """Return whether a read may have failed because of an index that is kept.
-
-        One of another version of its shard may name bytes that are not there.
-        """
-        has_index = bool(self._layout.levels) and self._known_range(chunk) is not None
-        return has_index and not error.transient
-
-    def distrust(self, chunk: tuple[int, ...]) -> None:
-        """Forget all that was kept of a chunk's object, and where it is said to lie.
-
-        Something is wrong with it; or it is another object by now.
-        """
-        place = self.finder.find(chunk)
-        if self.cache is not None and isinstance(place, Place):
-            self.cache.drop(*place)
-        self.finder.forget()
-        if self._held is not None:
-            self._held.release()
-        self.store.forget(self.finder.key(chunk))
-
-    def _read(
-        self,
-        chunk: tuple[int, ...],
-        workspace: Workspace,
-        out: memoryview | None = None,
-    ) -> memoryview | None:
-        """Return the encoded chunk, in `out` if it is not compressed; None when it is missing."""
-        data = self._read_uncounted(chunk, workspace, out)
-        if data is not None:
-            self.count_fetched(len(data))
-        return data
-
-    def _read_uncounted(
-        self, chunk: tuple[int, ...], workspace: Workspace, out: memoryview | None
-    ) -> memoryview | None:
-        place = self._find(chunk)
-        if place is None:
-            return None
-        if place.stop is None:
-            return self._read_object(place.key, workspace)
-        workspace.encoded.grow(place.stop - place.start)
-        into = workspace.encoded.view
-        if out is not None and not self._layout.pipeline.codecs:
-            into = out if place.stop - place.start == len(out) else into
-        data = self.store.read_range(place.key, place.start, place.stop, into=into)
-        if data is None:
-            raise FormatError("the object is gone, though its index was read from it")
-        return data
-
-    def _read_object(self, key: str, workspace: Workspace) -> memoryview | None:
-        """Return a whole object; None when the store does not have it.
-
-        Looking up the size first is cheap in local stores, and lets the bytes go to
-        memory that is used again.
-        """
-        nbytes = self.store.size(key)
-        if nbytes is None:
-            return None
-        self.finder.check_size(nbytes)
-        workspace.encoded.grow(nbytes)
-        return self.store.read_range(key, 0, nbytes, into=workspace.encoded.view)
-
-    def _find(self, chunk: tuple[int, ...]) -> Place | None:
-        """Return where an encoded chunk lies, and read the indexes that say so; None if nowhere."""
-        found = self.finder.find(chunk)
-        while isinstance(found, IndexRead):
-            index = self.finder.get(found, functools.partial(self._read_index, found))
-            found = self.finder.find(chunk, found, index)
-        if found is not None and found.stop is not None:
-            self.finder.check_size(found.stop - found.start)
-        return found
-
-    def _read_index(self, read: IndexRead) -> ShardIndex | None:
-        _, start, stop = self.finder.index_place(read)
-        data: bytes | memoryview | None
-        size: int | None = None
-        if stop is None:
-            suffix = self.store.read_suffix(read.key, -start)
-            data, size = suffix if suffix is not None else (None, None)
-        else:
-            data = self.store.read_range(read.key, start, stop)
-        return self.finder.keep(read, data, size)
-
     def unit_error(self, unit: int, reason: str) -> ChunkError:
         """Return the error for a unit that can not be loaded for another reason than its bytes."""
-        return self.chunk_error(self._geometry.first_chunk(unit), StoreError(reason))
-
-    def chunk_error(self, chunk: tuple[int, ...], error: Exception) -> ChunkError:
-        """Return the error that names array, chunk, key, byte range and cause."""
-        key = self.finder.key(chunk)
-        byte_range = self._known_range(chunk)
-        where = f"bytes [{byte_range[0]}, {byte_range[1]}) of {key}" if byte_range else key
-        return ChunkError(
-            f"chunk {chunk} of {self._path!r} in {self._url}: {error} in {where}; "
-            "run 'lazyarr verify' to list every damaged chunk",
-            url=self._url,
-            array=self._path,
-            chunk=chunk,
-            key=key,
-            byte_range=byte_range,
-            reason=str(error),
-        )
-
-    def _known_range(self, chunk: tuple[int, ...]) -> tuple[int, int] | None:
-        """Return where a chunk lies in its object, without a new attempt to read an index.
-
-        One that failed has taken its time already.
-        """
-        place = self.finder.find(chunk)
-        if not isinstance(place, Place) or place.stop is None:
-            return None
-        return place.start, place.stop
+        return self.stored.chunk_error(self._geometry.first_chunk(unit), StoreError(reason))
 
 
 def _do_alone(n_parts: int, work: Callable[[int, Workspace], None], workspace: Workspace) -> None:
     for part in range(n_parts):
         work(part, workspace)
-
-
-class _Unread(enum.Enum):
-    """Stands for an encoded chunk that nobody has read yet."""
-
-    UNREAD = "unread"
-
-
-_UNREAD = _Unread.UNREAD

@@ -6,10 +6,9 @@ import copy
 from typing import TYPE_CHECKING, Any
 
 from lazyarr.errors import FormatError, StoreError
-from lazyarr.kernel import PAGE_NBYTES
-from lazyarr.loading.source import Source
+from lazyarr.loading.finding import Finder
+from lazyarr.loading.stored import StoredChunks
 from lazyarr.loading.workspace import Workspace
-from lazyarr.plan.geometry import Geometry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +28,7 @@ _CHECKSUMS = frozenset(
 _MAX_INDEX_READS = 2
 
 
-class Checker(Source):
+class Checker(StoredChunks):
     """The stored chunks of one array, one at a time.
 
     Safe to use from several threads.
@@ -44,8 +43,8 @@ class Checker(Source):
 
     def __init__(self, store: Store, metadata: ArrayMetadata) -> None:
         layout = metadata.layout()
-        geometry = Geometry(layout.shape, layout.chunk_shape, layout.itemsize, PAGE_NBYTES)
-        super().__init__(lambda: store, layout, geometry, url=store.url, path=metadata.path)
+        finder = Finder(layout, metadata.path)
+        super().__init__(layout, finder, lambda: store, url=store.url, path=metadata.path)
         self.layout = layout
         self.path = metadata.path
         self.is_guarded = _has_checksum(metadata.document)
@@ -61,14 +60,14 @@ class Checker(Source):
         """
 
         def step() -> int | None:
-            data = self._read(chunk, workspace)
+            data = self.read(chunk, workspace)
             if data is None:
                 return None
             workspace.unit.grow(self.layout.chunk_nbytes)
             self.layout.decode(data, workspace.unit.view[: self.layout.chunk_nbytes])
             return len(data)
 
-        return self._heal(chunk, step)
+        return self.heal(chunk, step)
 
     def chunks(self) -> Iterator[tuple[int, ...]]:
         """Yield all chunks, object after object, so that each index is needed once."""
