@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
-from lazyarr.store import UNCHANGED, event_loop, fetch
+from lazyarr.store import METADATA_LIMIT_NBYTES, UNCHANGED, event_loop, fetch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,6 +27,7 @@ class Reader:
 
     def __init__(self) -> None:
         self._pool: ThreadPoolExecutor | None = None
+        self._confirming: dict[Source, asyncio.Task[bool]] = {}
 
     def __repr__(self) -> str:
         return f"<Reader: {'no' if self._pool is None else 'some'} threads>"
@@ -73,9 +75,39 @@ class Reader:
             limit_nbytes=source.finder.limit_nbytes,
             arrived=arrived,
         )
+        if answer is None:
+            await self._confirm(source)
         if source.cache is not None and answer is not UNCHANGED:
             source.cache.note(place.key, None if answer is None else answer.version)
         return answer
+
+    async def _confirm(self, source: Source) -> None:
+        """Raise StoreError when not only a chunk is missing (see `StoredChunks`)."""
+        stored = source.stored
+        if stored.is_confirmed:
+            return
+        confirming = self._confirming.get(source)
+        if confirming is None:
+            confirming = self._confirming[source] = event_loop().create_task(self._look(source))
+        if not await asyncio.shield(confirming):
+            raise stored.vanished()
+
+    async def _look(self, source: Source) -> bool:
+        """Return whether the store has the array."""
+        try:
+            for key in source.stored.witnesses:
+                document = await fetch(
+                    source.store,
+                    *(key, 0, None),
+                    threads=self._threads,
+                    limit_nbytes=METADATA_LIMIT_NBYTES,
+                )
+                if document is not None:
+                    source.stored.is_confirmed = True
+                    return True
+            return False
+        finally:
+            del self._confirming[source]
 
     async def recall(self, source: Source, places: Sequence[Place]) -> list[Kept | None]:
         """Return what was kept on disk of some places, None for each of which nothing was."""

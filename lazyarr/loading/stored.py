@@ -53,6 +53,15 @@ class StoredChunks:
         Told of how many bytes were read.
     distrusted : callable, optional
         Called when nothing that is kept of the store's objects is to be believed.
+
+    Attributes
+    ----------
+    witnesses : tuple of str
+        Keys of which the store has one as long as the array is in it.
+    is_confirmed : bool
+        Whether that was seen.  A chunk that is not stored means the fill value, so where
+        the store itself is gone, or is another one as seen from this process, all would
+        be zeros: it is looked for before anything is believed to be missing.
     """
 
     def __init__(
@@ -75,6 +84,9 @@ class StoredChunks:
         self._cache = cache
         self._count_fetched = count_fetched
         self._distrusted = distrusted
+        prefix = f"{path}/" if path else ""
+        self.witnesses = (f"{prefix}zarr.json", f"{prefix}.zarray")
+        self.is_confirmed = False
 
     def __repr__(self) -> str:
         return f"<StoredChunks: array {self._path!r} in {self._url}>"
@@ -179,6 +191,7 @@ class StoredChunks:
         """
         nbytes = self._store().size(key)
         if nbytes is None:
+            self._confirm()
             return None
         self._finder.check_size(nbytes)
         workspace.encoded.grow(nbytes)
@@ -203,7 +216,24 @@ class StoredChunks:
             data, size = suffix if suffix is not None else (None, None)
         else:
             data = self._store().read_range(read.key, start, stop)
+        if data is None:
+            self._confirm()
         return self._finder.keep(read, data, size)
+
+    def _confirm(self) -> None:
+        """Raise StoreError when not only a chunk is missing; ask only once if it is not so."""
+        if not self.is_confirmed:
+            if all(self._store().size(key) is None for key in self.witnesses):
+                raise self.vanished()
+            self.is_confirmed = True
+
+    def vanished(self) -> StoreError:
+        """Return the error for a store that does not have the array any more."""
+        message = (
+            f"the array is not there any more, no {' or '.join(self.witnesses)} in {self._url}: "
+            "it was moved or deleted after it was opened, or its URL means something else elsewhere"
+        )
+        return StoreError(message, url=self._url, key=None, transient=False)
 
     def chunk_error(self, chunk: tuple[int, ...], error: Exception) -> ChunkError:
         """Return the error that names array, chunk, key, byte range and cause."""
