@@ -24,8 +24,10 @@ from lazyarr.kernel import Features, Userfaultfd
 from lazyarr.loading.chunks import ChunkReader
 from lazyarr.loading.workspace import Workspace
 from lazyarr.pager.front import Front
+from lazyarr.pager.log import report
 from lazyarr.pager.opening import parse_array
 from lazyarr.store import OpenFile
+from lazyarr.wire.channel import close_all
 from lazyarr.wire.jobs import JOB_NBYTES, Job, News, Result
 from lazyarr.wire.messages import Ping, Pong
 
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["decode_for_worker"]
 
+_EX_SOFTWARE = 70
 _N_DESCRIPTORS = 2
 _MAX_READERS = 1024
 
@@ -106,39 +109,51 @@ class _Decoder:
                 if not nbytes:
                     break
                 job = Job.decode(packet[:nbytes].tobytes())
-                rights = array.array("i", ancillary[0][2])
                 self._board.begin(job.region, job.unit)
-                result = self._load(job, rights[0], rights[1], workspace)
+                result = self._do(job, _descriptors(ancillary), workspace)
                 self._board.end()
                 self._tell(result)
         except OSError:
             pass  # the worker is gone
+        except BaseException as error:  # noqa: BLE001 - whoever waits for the job must not go on
+            report(f"a process that decodes ends: {type(error).__name__}: {error}")
+            os._exit(_EX_SOFTWARE)
         os._exit(0)
+
+    def _do(self, job: Job, descriptors: list[int], workspace: Workspace) -> Result:
+        """Do a job, and close what came with it."""
+        if len(descriptors) < _N_DESCRIPTORS:
+            # This process may have no more of them (recvmsg(2)): the worker can do it.
+            close_all(descriptors)
+            return Result(job.region, job.unit, News.FAILED)
+        uffd, file = descriptors
+        client = Userfaultfd.from_fd(uffd, Features(0))
+        try:
+            return self._load(job, client, OpenFile(file), workspace)
+        finally:
+            client.close()
+            os.close(file)
 
     def _tell(self, result: Result) -> None:
         self._jobs.send(result.encode(), socket.MSG_NOSIGNAL)
 
-    def _load(self, job: Job, uffd: int, file: int, workspace: Workspace) -> Result:
+    def _load(self, job: Job, client: Userfaultfd, file: OpenFile, workspace: Workspace) -> Result:
         had_nbytes = workspace.nbytes
         begin = time.perf_counter()
         decoded = begin
-        client = Userfaultfd.from_fd(uffd, Features(0))
         news = News.FAILED
         try:
             front = self._front(job, client, workspace)
             reader = _reader(job.document, job.zarr_format)
             progress = front.advance if job.in_parts else None
             is_decoded = reader.load(
-                OpenFile(file), job.start, job.nbytes, workspace, may_wait=True, progress=progress
+                file, job.start, job.nbytes, workspace, may_wait=True, progress=progress
             )
             decoded = time.perf_counter()
             if is_decoded and front.finish():
                 news = News.DONE
         except Exception:  # noqa: BLE001 - the worker comes upon it again, and tells
             news = News.FAILED
-        finally:
-            client.close()
-            os.close(file)
         installed = time.perf_counter()
         grown_nbytes = workspace.nbytes - had_nbytes
         return Result(
@@ -160,6 +175,14 @@ class _Decoder:
             self._tell(Result(job.region, job.unit, News.ARRIVED))
 
         return Front(copy, job.unit_nbytes, job.awaited, arrived if job.is_pick else None)
+
+
+def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
+    """Return the descriptors that came with a packet."""
+    found = array.array("i")
+    for _, _, data in ancillary:
+        found.frombytes(data[: len(data) - len(data) % found.itemsize])
+    return found.tolist()
 
 
 @functools.lru_cache(_MAX_READERS)

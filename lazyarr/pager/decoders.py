@@ -214,7 +214,7 @@ class Decoders:
             return False
         region = self._regions[command.region]
         nbytes = state.geometry.unit_nbytes
-        uffd = client.uffd.fileno()
+        uffd, document = client.uffd.fileno(), region.message.document.encode()
         awaited, in_parts = awaited_bytes(command, state), is_worth_parts(command, state)
 
         def send(file: int, start: int, encoded_nbytes: int) -> bool:
@@ -229,7 +229,7 @@ class Decoders:
                 in_parts,
                 command.is_pick,
                 region.message.zarr_format,
-                region.message.document.encode(),
+                document,
             ).encode()
             rights = (*_RIGHTS, array.array("i", (uffd, file)))
             try:
@@ -238,9 +238,7 @@ class Decoders:
                 return False  # too long; or the end of that process is seen next
             return True
 
-        is_sent = len(region.message.document) < JOB_NBYTES // 2 and region.source.lend(
-            command.unit, send
-        )
+        is_sent = len(document) < JOB_NBYTES // 2 and region.source.lend(command.unit, send)
         if is_sent:
             decoder.orders[command.region, command.unit] = order
         return is_sent

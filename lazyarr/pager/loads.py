@@ -226,7 +226,11 @@ class Loads:
     def _tell_arrived(self, command: m.Load) -> None:
         """Let a request be answered whose pages are there, while the rest is on its way."""
         with self._lock:
-            self._step([m.Arrived(command.region, command.unit)])
+            self._tell_machine_arrived(command)
+
+    def _tell_machine_arrived(self, command: m.Load) -> None:
+        assert command.awaited is not None
+        self._step([m.Arrived(command.region, command.unit, command.awaited)])
 
     def _end_loads(self, batch: Sequence[m.Load], events: Iterable[m.Event]) -> None:
         with self._lock:
@@ -294,7 +298,7 @@ class Loads:
         """See to it that what another process has done of a load is known."""
         with self._lock:
             if result.news is News.ARRIVED:
-                self._step([m.Arrived(result.region, result.unit)])
+                self._tell_machine_arrived(order.command)
                 return
             if result.grown_nbytes:
                 self._step([m.ScratchGrew(result.grown_nbytes)])

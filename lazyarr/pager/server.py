@@ -20,6 +20,7 @@ from lazyarr.pager.policy import Policy
 from lazyarr.pager.rendezvous import Rendezvous
 from lazyarr.pager.requests import Requests
 from lazyarr.pager.sharing import Sharing
+from lazyarr.pager.supervisor import EX_DECODER
 from lazyarr.pager.watching import Rank, Watch
 from lazyarr.plan import messages as m
 from lazyarr.plan.machine import Machine
@@ -351,6 +352,7 @@ def _prepare(board: Board) -> None:
 
 def _die(error: BaseException) -> None:
     """End at once: another worker takes over, and whoever waits is served by that."""
-    if not isinstance(error, DecoderDiedError):
-        report(f"the pager ends: {type(error).__name__}: {error}")
+    if isinstance(error, DecoderDiedError):
+        os._exit(EX_DECODER)  # the supervisor knows how it died, and says so
+    report(f"the pager ends: {type(error).__name__}: {error}")
     os._exit(70)  # EX_SOFTWARE

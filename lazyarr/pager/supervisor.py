@@ -26,10 +26,13 @@ from lazyarr.wire.channel import Channel, Received, channel_pair
 from lazyarr.wire.ledger import ClientRecord, Ledger, record_of
 from lazyarr.wire.messages import Hire, Ping, Pong, Record
 
-__all__ = ["DEADLY", "Supervisor"]
+__all__ = ["DEADLY", "EX_DECODER", "Supervisor"]
 
 DEADLY = 3
 """A unit that was on its way in this many crashes in a row is not loaded again at once."""
+
+EX_DECODER = 71
+"""How a worker ends when a process has died that decodes for it."""
 
 # Who kills workers from outside, or a machine short of memory, says less of what they were
 # at than a crash does.
@@ -41,6 +44,7 @@ _DECODERS_SLOT = 512
 
 _STOP_SECONDS = 10.0  # until a client says otherwise
 _START_SECONDS = 10.0
+_BURY_SECONDS = 2.0
 _MAX_MISSED = 5
 _MAX_FRUITLESS = 3
 _EX_SOFTWARE = 70
@@ -140,7 +144,7 @@ class Supervisor:
             worker = self._fork(partial(self._run_worker, doomed))
             self._watch(worker)
             status = worker.end()
-            self._dismiss_decoders()
+            self._dismiss_decoders(is_one_dead=status == EX_DECODER)
             if status == 0:
                 return
             n_fruitless = 0 if worker.has_answered else n_fruitless + 1
@@ -251,21 +255,21 @@ class Supervisor:
         """
         status = decoder.end()
         if decoder.has_answered:
-            self._decoder_status = status
+            self._decoder_status = status or self._decoder_status
         elif status:
             report(f"a process that was to decode for the pager {_describe(status)}")
 
-    def _dismiss_decoders(self) -> None:
+    def _dismiss_decoders(self, *, is_one_dead: bool) -> None:
         """End what decodes for a worker that is gone.
 
-        Nothing may be installed any more when the next worker takes everything out.
+        Nothing may be installed any more when the next worker takes everything out.  One
+        that has died itself may not have closed its channel yet, and is waited for.
         """
+        if is_one_dead:
+            self._await_death()
         for decoder in self._decoders.values():
-            if decoder.channel.is_hung_up():
-                self._bury(decoder)
-            else:
-                os.kill(decoder.pid, signal.SIGKILL)
-                decoder.end()
+            os.kill(decoder.pid, signal.SIGKILL)
+            decoder.end()
         self._decoders.clear()
         self._next_slot = _DECODERS_SLOT
 
@@ -284,6 +288,22 @@ class Supervisor:
         seconds = settings.get("stop_timeout")
         if isinstance(seconds, int | float) and seconds > 0:
             self._stop_seconds = float(seconds)
+
+    def _await_death(self) -> None:
+        """Find out how the one of them has died that the worker ended for.
+
+        The others end by themselves, with no error, when they see that the worker is gone.
+        """
+        poll = select.poll()
+        for descriptor in self._decoders:
+            poll.register(descriptor, 0)
+        deadline = time.monotonic() + _BURY_SECONDS
+        while self._decoders and not self._decoder_status:
+            for descriptor, _ in poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+                poll.unregister(descriptor)
+                self._decoder_status = self._decoders.pop(descriptor).end() or self._decoder_status
+            if time.monotonic() >= deadline:
+                return
 
     # --- the sentinel ---------------------------------------------------------------
 

@@ -37,6 +37,7 @@ class Endings:
         """Answer the request that waits for no more than what is there."""
         loading = self._memory.regions[event.region].loading[event.unit]
         if loading.pick in loading.requests and not loading.is_dropped:
+            loading.told = event.pages
             loading.requests.discard(loading.pick)
             self.advance(loading.pick)
 
@@ -88,7 +89,8 @@ class Endings:
         self._memory.counters["errors"] += 1
         state, loading = self._memory.end(event.region, event.unit)
         self._memory.lookahead.remove((event.region, event.unit))
-        self._memory.punch_body(event.region, state, event.unit)
+        # Who was told that its pages are there has them, and may look at them any time.
+        self._memory.punch_body(event.region, state, event.unit, but=loading.told)
         for client in sorted({client for client, _ in loading.faults}):
             pages = tuple(sorted(page for who, page in loading.faults if who == client))
             self._memory.commands.append(m.Poison(event.region, client, pages, event.failure))

@@ -13,6 +13,8 @@ from lazyarr.units import Span
 
 __all__ = ["Memory"]
 
+_NOTHING = Span(0, 0)
+
 _COUNTED = (
     "faults", "requests", "units_loaded", "bytes_installed", "evictions", "errors",
     "units_ahead", "ahead_read", "ahead_evicted",
@@ -202,9 +204,14 @@ class Memory:
         region, unit = key
         return key == self._newest or self.regions[region].is_awaited(unit)
 
-    def punch_body(self, region: int, state: RegionState, unit: int) -> None:
-        """Take out the pages that a unit fills alone."""
-        self._punch(region, state, state.geometry.body_pages(unit))
+    def punch_body(
+        self, region: int, state: RegionState, unit: int, *, but: Span = _NOTHING
+    ) -> None:
+        """Take out the pages that a unit fills alone, `but` for some of them."""
+        body = state.geometry.body_pages(unit)
+        rest = (Span(body.start, but.start), Span(but.stop, body.stop)) if but.size else (body,)
+        for pages in rest:
+            self._punch(region, state, pages)
 
     def _punch(self, region: int, state: RegionState, pages: Span) -> None:
         """Take pages out; private memory keeps them, and an install over them does nothing."""

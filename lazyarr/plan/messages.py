@@ -128,6 +128,7 @@ class Arrived(NamedTuple):
 
     region: int
     unit: int
+    pages: Span
 
 
 class Loaded(NamedTuple):

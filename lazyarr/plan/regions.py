@@ -6,6 +6,7 @@ import bisect
 
 from lazyarr.plan.edges import EdgePages
 from lazyarr.plan.geometry import Geometry
+from lazyarr.units import Span
 
 __all__ = ["AddressTable", "Loading", "RegionState"]
 
@@ -32,10 +33,13 @@ class Loading:
         Client and ticket of every request that waits.
     pick : (int, int) or None
         The one of them that waits for some pages alone, which come first.
+    told : Span
+        The pages that it was told are there, before the unit was.
     """
 
     __slots__ = (
         "client", "faults", "is_dropped", "is_marked", "is_urgent", "late", "pick", "requests",
+        "told",
     )  # fmt: skip
 
     def __init__(self, client: int, *, is_urgent: bool = True, is_marked: bool = False) -> None:
@@ -47,6 +51,7 @@ class Loading:
         self.late: set[tuple[int, int]] = set()
         self.requests: set[tuple[int, int]] = set()
         self.pick: tuple[int, int] | None = None
+        self.told = Span(0, 0)
 
     def __repr__(self) -> str:
         haste = "urgent" if self.is_urgent else "patient"

@@ -328,7 +328,7 @@ class World:
                 content = self.memories[command.region].page(page)
                 self._install(command.region, command.client, page, content)
         if command.is_pick:
-            self.do(m.Arrived(command.region, command.unit))
+            self.do(m.Arrived(command.region, command.unit, command.awaited))
 
     def end_load(self, load: InFlight) -> None:
         """Tell the machine how a load has ended."""
@@ -343,6 +343,10 @@ class World:
             self.do(m.Stranded(*where))
         else:
             self.do(m.LoadFailed(*where, FAILURE))
+            if command.is_pick and command.region in self.memories:
+                # What somebody was told of stays, and the record does not know it.
+                memory = self.memories[command.region]
+                memory.tampered |= set(range(*command.awaited)) & memory.memfd.keys()
 
     def finish(self, region: int, unit: int, *, fail: bool = False) -> None:
         """Carry a load out to its end."""

@@ -78,12 +78,20 @@ def test_pages_that_a_unit_does_not_fill_alone_are_not_answered_for_early():
 
 
 def test_what_fails_after_it_was_answered_is_no_answer_twice():
-    """The unit is out again, and the next touch finds out why."""
+    """The unit is out again but for what it was told is there: the next touch finds out why."""
     world, (client,), region = world_with(LONG)
     key = world.pick(client, region, 0, Span(0, 1))
     world.install_awaited(world.loads[region, 0])
     world.finish(region, 0, fail=True)
     assert world.answers == {key: ()}
+    assert set(world.memories[region].memfd) == {0}
+    world.evict(client, region, Span(0, 1))
+    thread = world.touch(client, region, 0)
+    assert world.served == [(thread, "read")]
+    again = world.request(client, region, Span(0, 1))
+    settle(world)
+    assert world.answers[again] == ()
+    world.evict(client, region, Span(0, 1))
     assert not world.memories[region].memfd
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import textwrap
 
@@ -197,6 +198,28 @@ def test_one_that_is_killed_is_replaced_with_its_worker(url, copy):
     lines = [line for line in stderr.splitlines() if "was to decode" not in line]
     line = "lazyarr: a process that decodes for the pager died of SIGKILL; another takes over"
     assert lines == [line] * 8
+    assert wait_until(lambda: not pagers(mark), 1.0)
+
+
+def test_without_descriptors_to_spare_the_worker_loads(url, copy):
+    """A job whose descriptors do not come is not lost."""
+    text = """
+    data = np.load(sys.argv[2])
+    ready()
+    print(lazyarr.stats()["pid"], flush=True)
+    sys.stdin.readline()
+    assert np.array_equal(x + 0, data)
+    print(lazyarr.stats()["workers_lost"])
+    """
+    process, mark = start_program(program(text), url, copy)
+    try:
+        for pid in decoders(int(process.stdout.readline())):
+            n_open = len(os.listdir(f"/proc/{pid}/fd"))
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (n_open, n_open))
+        stdout, stderr = process.communicate("\n", timeout=60)
+    finally:
+        process.kill()
+    assert (stdout, stderr, process.returncode) == ("0\n", "", 0)
     assert wait_until(lambda: not pagers(mark), 1.0)
 
 
