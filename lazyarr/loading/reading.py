@@ -103,7 +103,7 @@ class Reader:
                     limit_nbytes=METADATA_LIMIT_NBYTES,
                 )
                 if document is not None:
-                    source.stored.is_confirmed = True
+                    source.stored.confirm()
                     return True
             return False
         finally:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import enum
 import functools
+import math
+import time
 from typing import TYPE_CHECKING, TypeVar
 
 from lazyarr.errors import ChunkError, FormatError, LazyarrError, StoreError
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["UNREAD", "StoredChunks", "Unread"]
 
 _T = TypeVar("_T")
+_CONFIRMED_SECONDS = 1.0
 
 
 class Unread(enum.Enum):
@@ -58,10 +61,12 @@ class StoredChunks:
     ----------
     witnesses : tuple of str
         Keys of which the store has one as long as the array is in it.
-    is_confirmed : bool
-        Whether that was seen.  A chunk that is not stored means the fill value, so where
-        the store itself is gone, or is another one as seen from this process, all would
-        be zeros: it is looked for before anything is believed to be missing.
+
+    Notes
+    -----
+    A chunk that is not stored means the fill value, so where the store itself is gone, or
+    is another one as seen from this process, all would be zeros: before anything is
+    believed to be missing, the array is looked for, once in a second.
     """
 
     def __init__(
@@ -86,7 +91,7 @@ class StoredChunks:
         self._distrusted = distrusted
         prefix = f"{path}/" if path else ""
         self.witnesses = (f"{prefix}zarr.json", f"{prefix}.zarray")
-        self.is_confirmed = False
+        self._confirmed_at = -math.inf
 
     def __repr__(self) -> str:
         return f"<StoredChunks: array {self._path!r} in {self._url}>"
@@ -220,12 +225,21 @@ class StoredChunks:
             self._confirm()
         return self._finder.keep(read, data, size)
 
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether the array was seen in its store a moment ago."""
+        return time.monotonic() - self._confirmed_at < _CONFIRMED_SECONDS
+
+    def confirm(self) -> None:
+        """Take down that the array is in its store."""
+        self._confirmed_at = time.monotonic()
+
     def _confirm(self) -> None:
-        """Raise StoreError when not only a chunk is missing; ask only once if it is not so."""
+        """Raise StoreError when not only a chunk is missing."""
         if not self.is_confirmed:
             if all(self._store().size(key) is None for key in self.witnesses):
                 raise self.vanished()
-            self.is_confirmed = True
+            self.confirm()
 
     def vanished(self) -> StoreError:
         """Return the error for a store that does not have the array any more."""

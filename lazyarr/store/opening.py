@@ -11,7 +11,7 @@ from lazyarr.store.base import StoreReference
 from lazyarr.store.files import HAS_DIRECTORY_DESCRIPTORS
 from lazyarr.store.local import LocalStore
 from lazyarr.store.retry import RetryingStore
-from lazyarr.store.urls import local_path
+from lazyarr.store.urls import absolute, absolute_options, local_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,7 +73,8 @@ def open_store(
     # Imported here: local stores do without fsspec, which costs a tenth of a second.
     from lazyarr.store.remote import FsspecStore
 
-    return FsspecStore(str(url), options, writable=writable, timeout_seconds=timeout_seconds)
+    url, options = absolute(str(url)), absolute_options(options)
+    return FsspecStore(url, options, writable=writable, timeout_seconds=timeout_seconds)
 
 
 def store_reference(store: Store, *, prefix: str = "") -> StoreReference:

@@ -4,8 +4,20 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
+from typing import Any
 
-__all__ = ["lives_in_this_process", "local_path", "without_credentials"]
+__all__ = [
+    "absolute",
+    "absolute_options",
+    "lives_in_this_process",
+    "local_path",
+    "without_credentials",
+]
+
+_LOCAL = (None, "file", "local")
+# Options of fsspec's that name files: of zip and reference file systems, and of caches.
+_PATHS = ("fo", "cache_storage")
 
 
 def local_path(url: str | os.PathLike[str]) -> str | None:
@@ -26,6 +38,57 @@ def local_path(url: str | os.PathLike[str]) -> str | None:
         if url.startswith(scheme):
             return url[len(scheme) :]
     return None if "://" in url else os.path.expanduser(url)
+
+
+def absolute(url: str) -> str:
+    """Return a chained URL whose last link, where it is a local path, is an absolute one.
+
+    Another process has another working directory, and would take it for something else.
+
+    Examples
+    --------
+    >>> absolute("simplecache::s3://bucket/train.zarr")
+    'simplecache::s3://bucket/train.zarr'
+    >>> absolute("zip://labels::/data/../train.zip")
+    'zip://labels::file:///train.zip'
+    """
+    *links, last = url.split("::")
+    # One word alone is a protocol (fsspec.core, _un_chain).
+    path = local_path(last) if "://" in last or re.search("[^a-z]", last) else None
+    if not links or not path:
+        return url
+    return "::".join((*links, "file://" + os.path.abspath(path)))
+
+
+def absolute_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options of fsspec's in which local paths are absolute, as in `absolute`.
+
+    Examples
+    --------
+    >>> absolute_options({"zip": {"fo": "/data/../train.zip"}, "anon": True})
+    {'zip': {'fo': '/train.zip'}, 'anon': True}
+    """
+    changed = dict(options)
+    is_local = options.get("target_protocol") in _LOCAL
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            changed[name] = absolute_options(value)
+        elif name in _PATHS and (is_local or name != "fo"):
+            changed[name] = _absolute_path(value)
+    return changed
+
+
+def _absolute_path(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_absolute_path(item) for item in value]
+    if isinstance(value, os.PathLike):
+        value = os.fsdecode(value)
+    if not isinstance(value, str) or value == "TMP":  # fsspec's word for a new directory
+        return value
+    if "::" in value:
+        return absolute(value)
+    path = local_path(value)
+    return value if path is None else os.path.abspath(path)
 
 
 def without_credentials(text: str) -> str:
