@@ -131,6 +131,12 @@ class Dataset(Mapping[str, Any]):
 
         return isinstance(name, str) and self._opening.hierarchy.exists(join_path(self.path, name))
 
+    def __eq__(self, other: object) -> bool:
+        """Return whether it is the same object: to compare what is stored would read all of it."""
+        return self is other
+
+    __hash__ = object.__hash__
+
     def __iter__(self) -> Iterator[str]:
         """Give the names of the arrays and groups directly below."""
         return iter(self._opening.hierarchy.children(self.path))

@@ -190,7 +190,8 @@ def configure(**changes: Any) -> _Restore:
         out again: other arrays give way to it, down to half of the limit, and beyond
         that the limit does not hold.
     threads : int
-        How many threads decompress; a running pager takes on more, never fewer.
+        How many threads decompress; a running pager takes on more, never fewer.  More than
+        four are spread over processes.
     readahead : int or str
         How many bytes may be read at once before they are touched, where an array is read in
         order; 0 for none.

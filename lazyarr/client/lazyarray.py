@@ -96,6 +96,20 @@ class LazyArray(StoredAttributes, np.ndarray[Any, Any]):
             f"{here.resident_units} of {here.total_units} units resident, {self.url}>"
         )
 
+    def __str__(self) -> str:
+        """Return the elements as NumPy shows them; of a large array its corners are read alone."""
+        options, region = np.get_printoptions(), self._region
+        if self.size <= options["threshold"] or region is None:
+            return str(self._loaded())
+        plain = self.view(np.ndarray)
+        corners = picking.units_of_corners(region, plain, options["edgeitems"])
+        picking.request(region, corners)
+        return str(plain)
+
+    def __format__(self, spec: str) -> str:
+        """Return `str` of it, or of its only element as the format says."""
+        return str(self) if self.ndim and not spec else format(self._loaded(), spec)
+
     # --- memory -----------------------------------------------------------------------
 
     def _units(self, *, to_load: bool = True) -> list[Span]:

@@ -25,6 +25,6 @@ READING_METHODS = (
     "clip", "compress", "conj", "conjugate", "copy", "cumprod", "cumsum", "dot", "dump", "dumps",
     "flatten", "item", "max", "mean", "min", "nonzero", "partition", "prod", "put", "repeat",
     "round", "searchsorted", "sort", "std", "sum", "tobytes", "tofile", "tolist", "trace", "var",
-    "__bool__", "__complex__", "__contains__", "__copy__", "__float__", "__format__", "__index__",
-    "__int__", "__str__",
+    "__bool__", "__complex__", "__contains__", "__copy__", "__float__", "__index__",
+    "__int__",
 )  # fmt: skip

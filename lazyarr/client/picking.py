@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -25,6 +26,7 @@ __all__ = [
     "is_pick",
     "is_too_much",
     "request",
+    "units_of_corners",
     "units_of_index",
     "units_of_rows",
     "units_of_view",
@@ -137,6 +139,14 @@ def units_of_view(
     )
     find = region.geometry.units_to_load if to_load else region.geometry.units_of_bytes
     return merge_spans(find(run) for run in runs)
+
+
+def units_of_corners(region: Holder, view: np.ndarray[Any, Any], edge: int) -> list[Span]:
+    """Return the units of what NumPy prints of a large array: so many places from each end."""
+    ends = (slice(edge), slice(-edge, None))
+    sides = [ends if length > 2 * edge else (slice(None),) for length in view.shape]
+    corners = (view[box] for box in itertools.product(*sides))
+    return merge_spans(span for corner in corners for span in units_of_view(region, corner))
 
 
 def units_of_rows(

@@ -50,6 +50,8 @@ def open_store(
         options are not right.
     TypeError
         When the options are no mapping.
+    ValueError
+        When the path is empty.
 
     Examples
     --------
@@ -61,6 +63,8 @@ def open_store(
     True
     """
     path = local_path(url)
+    if path == "":
+        raise ValueError(f"{url!r} names no store; give a path, '.' for this directory, or a URL")
     if not isinstance(storage_options, Mapping | None):
         raise TypeError(
             f"storage_options are a mapping, as {{'anon': True}}; found {storage_options!r:.80}"

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["ChunksOption", "CompressorOption", "ShardsOption", "plan_array"]
 
 ChunksOption: TypeAlias = Literal["auto"] | int | Sequence[int]
-"""Shape of the smallest chunks; a number alone for an array of one axis."""
+"""Shape of the smallest chunks; a number alone is one of rows, which chunks have whole."""
 
 ShardsOption: TypeAlias = ChunksOption | None
 """Shape of the shards; None for an object per chunk."""
@@ -121,8 +121,12 @@ def _plan_grid(
 def _lengths(
     given: str | int | Sequence[int], shape: tuple[int, ...], option: str
 ) -> tuple[int, ...]:
-    lengths = (given,) if isinstance(given, int) else given
-    if not isinstance(lengths, str):
+    lengths = given
+    if isinstance(given, int):
+        # A number alone is one of rows.
+        is_rows = not isinstance(given, bool) and len(shape) > 0
+        lengths = (given, *(max(1, n) for n in shape[1:])) if is_rows else ()
+    if not isinstance(lengths, str | int):
         try:
             checked = tuple(length.__index__() for length in lengths)
         except (AttributeError, TypeError):

@@ -61,8 +61,8 @@ def save(
         read a part at a time.
     chunks, shards : "auto", sequence of int, or int
         Shapes of the smallest chunks and of the objects that hold them, for every
-        array.  ``"auto"`` gives contiguous chunks of about 512 KiB, and shards of about
-        64 MiB.  ``shards=None`` makes every chunk an object.
+        array; a number alone is one of rows.  ``"auto"`` gives contiguous chunks of about
+        512 KiB, and shards of about 64 MiB.  ``shards=None`` makes every chunk an object.
     compressor : {"zstd", "blosc", "none", "auto"}
         What compresses chunks.  ``"blosc"`` is zstd behind a shuffle of bytes: numbers of
         several bytes become smaller with it, and are read several times as fast; what is mostly

@@ -190,6 +190,16 @@ def test_evicted_units_come_again(x):
     np.testing.assert_array_equal(raw, DATA)
 
 
+def test_printing_reads_what_is_shown(x):
+    """As NumPy prints it, in an f-string too; of a large array the corners alone are loaded."""
+    assert str(x) == f"{x}" == str(DATA)
+    assert str(x.T[3:9]) == str(DATA.T[3:9])
+    if isinstance(x, lazyarr.LazyArray):  # the other engine has no memory to look at
+        assert 0 < x.residency().resident_units <= 4
+    assert str(x[0, 1]) == str(DATA[0, 1])
+    assert f"{x[2, 3, 4:5].reshape(())[()]:6d}" == f"{DATA[2, 3, 4]:6d}"
+
+
 def test_prefetch(x):
     """Prefetching brings what an index needs, waiting or not, with a bar or not."""
     x.prefetch(slice(0, 8))

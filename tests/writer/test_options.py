@@ -39,6 +39,12 @@ def test_any_combination_is_valid(data, shape):
         assert metadata.shards == shards
 
 
+@pytest.mark.parametrize("shape", [(9,), (9, 4), (9, 0, 2)])
+def test_a_number_alone_is_one_of_rows(shape):
+    """Chunks have them whole."""
+    assert plan(shape, chunks=2).chunks == (2, *(max(1, n) for n in shape[1:]))
+
+
 def test_automatic_shapes_are_the_documented_ones():
     """Half a mebibyte in a chunk and up to 64 MiB in a shard."""
     metadata = plan((8192, 128, 128, 3), np.dtype("u1"))
@@ -54,7 +60,8 @@ def test_automatic_shapes_are_the_documented_ones():
         ({"chunks": (3, 1.5)}, "chunks are"),
         ({"chunks": "many"}, "chunks are"),
         ({"chunks": None}, "chunks are"),
-        ({"chunks": 3}, "chunks are"),
+        ({"chunks": True}, "chunks are"),
+        ({"chunks": -3}, "chunks are"),
         ({"shards": (3,)}, "shards are"),
         ({"chunks": (2, 3), "shards": (3, 3)}, "divide"),
         ({"dimension_names": ["a"]}, "'train/x': dimension_names are"),
