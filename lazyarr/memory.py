@@ -114,13 +114,16 @@ def stats() -> dict[str, Any]:
     -------
     dict
         ``faults``, ``requests``, ``units_loaded``, ``bytes_installed``, ``evictions``,
-        ``errors``, ``resident_bytes``, ``private_bytes`` (of mode ``"c"``) and
-        ``memory_limit``; ``units_loading``, which are on their way at the moment: a page is
-        there a moment before it is counted; ``units_ahead``, ``ahead_read`` and
-        ``ahead_evicted``: what was read ahead, and what is known of its use; and under
-        ``steps`` for each step of a load how often it was taken and how many seconds it
-        took.  Empty before the first array is opened.  Of the engine that `open` uses now,
-        and of this process alone where there is no pager.
+        ``errors``, ``bytes_fetched`` and ``retries`` so far; ``resident_bytes``,
+        ``private_bytes`` (of mode ``"c"``) and ``memory_limit``; ``units_loading``, which
+        are on their way at the moment: a page is there a moment before it is counted;
+        ``units_ahead``, ``ahead_read`` and ``ahead_evicted``: what was read ahead, and what
+        is known of its use; and under ``steps`` for each step of a load how often it was
+        taken and how many seconds it took.  Of the pager: ``pid`` of its worker,
+        ``workers_lost`` and ``uptime_seconds``, ``clients`` and ``regions`` (arrays) that it
+        serves, ``decoders`` (processes beside the worker) and ``units_by_decoders``.
+        Empty before the first array is opened.  Of the engine that `open` uses now, and of
+        this process alone, without what only a pager has, where there is none.
     """
     if engines.chosen_engine() == "copy":
         from lazyarr.copying.loader import loader

@@ -183,6 +183,11 @@ class Session:
         """Whether there is nothing more to do."""
         return self._is_closed
 
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether there is something to publish, if nobody is left who will."""
+        return not (self._is_closed or self._is_broken) and self._pid == os.getpid()
+
     def _require_usable(self) -> None:
         reason = None
         if self._pid != os.getpid():

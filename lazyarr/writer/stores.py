@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import operator
 import os
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -47,6 +48,12 @@ class Writer:
     def __repr__(self) -> str:
         state = "closed" if self._session.is_closed else "open"
         return f"<Writer {self.url!r}, {state}>"
+
+    def __del__(self) -> None:
+        """Warn of what is lost: nobody can publish the store any more."""
+        if self._session.is_abandoned:
+            message = f"{self!r} was neither closed nor aborted: what it wrote is not published"
+            warnings.warn(message, ResourceWarning, stacklevel=1, source=self)
 
     def __enter__(self) -> Self:
         return self

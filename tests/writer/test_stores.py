@@ -53,12 +53,13 @@ def test_any_steps_give_what_numpy_gives(data):
     fill = data.draw(st.sampled_from([0, 3]))
     n_rows = data.draw(st.integers(0, 10))
     model = np.full((n_rows, n_columns), fill, "i4")
+    drawn = data.draw(st.lists(steps(n_columns), max_size=12))
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "x.zarr"
         writer = create(path)
         grid = {"chunks": chunks, "shards": shards, "fill_value": fill}
         array = writer.create_array("g/x", shape=model.shape, dtype="i4", **grid)
-        for kind, rows, start, columns, seed in data.draw(st.lists(steps(n_columns), max_size=12)):
+        for kind, rows, start, columns, seed in drawn:
             numbers = np.random.default_rng(seed).integers(0, 4, (rows, n_columns)).astype("i4")
             if kind == "append":
                 array.append(numbers)
@@ -334,6 +335,15 @@ class Failing:
 
     def __getitem__(self, index):
         raise OSError("gone")
+
+
+def test_who_drops_a_writer_is_told_what_is_lost(tmp_path):
+    """It was not closed, so nothing is published."""
+    writer = create(tmp_path / "x.zarr")
+    writer.create_array("x", shape=(3,), dtype="u1")[:] = 1
+    with pytest.warns(ResourceWarning, match="neither closed nor aborted"):
+        del writer
+    assert not (tmp_path / "x.zarr").exists()
 
 
 def test_write_that_failed_ends_the_writer(tmp_path):
