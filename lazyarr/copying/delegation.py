@@ -33,7 +33,7 @@ _CHANGING_FUNCTIONS = frozenset(
 )
 _CHANGING_METHODS = ("fill", "partition", "put", "sort")
 _VIEW_METHODS = ("diagonal", "squeeze", "swapaxes", "transpose")
-_OTHER_METHODS = ("view", "getfield", "newbyteorder", "tostring")
+_OTHER_METHODS = ("view", "getfield", "newbyteorder", "tostring", "__format__")
 
 
 def is_fields(key: Any) -> bool:

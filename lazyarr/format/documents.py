@@ -82,9 +82,9 @@ def array_document(
         "codecs": _codecs(dtype, chunks, compress, sharded=shards is not None),
         "attributes": _members(attributes),
     }
-    # TensorStore refuses null where there are none.
     if isinstance(dimension_names, str):
         raise FormatError(f"dimension_names is {shown(dimension_names)}; give a list of names")
+    # TensorStore refuses null where there are none.
     if dimension_names is not None:
         members["dimension_names"] = list(dimension_names)
     document = _dump(members)

@@ -24,12 +24,13 @@ from lazyarr.kernel import Features, Userfaultfd
 from lazyarr.loading.chunks import ChunkReader
 from lazyarr.loading.workspace import Workspace
 from lazyarr.pager.front import Front
+from lazyarr.pager.journal import answer_supervisor
 from lazyarr.pager.log import report
 from lazyarr.pager.opening import parse_array
 from lazyarr.store import OpenFile
-from lazyarr.wire.channel import close_all
+from lazyarr.wire.channel import close_all, descriptors_in
 from lazyarr.wire.jobs import JOB_NBYTES, Job, News, Result
-from lazyarr.wire.messages import Ping, Pong
+from lazyarr.wire.messages import Pong
 
 if TYPE_CHECKING:
     from lazyarr.pager.board import Board
@@ -72,22 +73,10 @@ def decode_for_worker(
     with suppress(OSError, PagerError):  # either may be gone already, which is seen next
         supervisor.send(Pong())
         jobs.send(Result(0, 0, News.READY).encode(), socket.MSG_NOSIGNAL)
-    while _answer(supervisor):
+    while answer_supervisor(supervisor):
         pass
     for thread in threads:  # the worker goes on without a supervisor
         thread.join()
-
-
-def _answer(supervisor: Channel) -> bool:
-    """Answer the supervisor's question; return False when it is gone."""
-    try:
-        received = supervisor.receive()
-        if received is not None and isinstance(received.message, Ping):
-            supervisor.send(Pong(), wait=False)
-            return True
-    except PagerError:
-        pass
-    return False
 
 
 class _Decoder:
@@ -110,7 +99,7 @@ class _Decoder:
                     break
                 job = Job.decode(packet[:nbytes].tobytes())
                 self._board.begin(job.region, job.unit)
-                result = self._do(job, _descriptors(ancillary), workspace)
+                result = self._do(job, descriptors_in(ancillary), workspace)
                 self._board.end()
                 self._tell(result)
         except OSError:
@@ -175,14 +164,6 @@ class _Decoder:
             self._tell(Result(job.region, job.unit, News.ARRIVED))
 
         return Front(copy, job.unit_nbytes, job.awaited, arrived if job.is_pick else None)
-
-
-def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
-    """Return the descriptors that came with a packet."""
-    found = array.array("i")
-    for _, _, data in ancillary:
-        found.frombytes(data[: len(data) - len(data) % found.itemsize])
-    return found.tolist()
 
 
 @functools.lru_cache(_MAX_READERS)

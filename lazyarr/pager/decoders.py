@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import array
 import socket
 from collections import deque
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lazyarr.errors import PagerError
 from lazyarr.pager.loader import awaited_bytes, is_worth_parts
+from lazyarr.wire.channel import rights_of
 from lazyarr.wire.jobs import JOB_NBYTES, RESULT_NBYTES, Job, News, Result
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["DecoderDiedError", "Decoders", "Order"]
 
-_RIGHTS = (int(socket.SOL_SOCKET), int(socket.SCM_RIGHTS))
 _FLAGS = int(socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
 # So many threads decode in the worker itself, or in each of the other processes.
 _THREADS_EACH = 4
@@ -64,6 +63,15 @@ class Decoders:
         The executor's.
     refuse : callable
         Is given what has to be loaded in this process after all.
+    on_result : callable
+        Is told what has become of a job.
+
+    Attributes
+    ----------
+    hire : callable
+        Asks for a process with so many threads that does what comes on a socket.
+    watch, unwatch : callable
+        Have something called when a descriptor is readable, or no longer.
     """
 
     def __init__(
@@ -73,15 +81,16 @@ class Decoders:
         regions: dict[int, Region],
         *,
         refuse: Callable[[Order], None],
+        on_result: Callable[[Order, Result], None],
     ) -> None:
         self._machine = machine
         self._clients = clients
         self._regions = regions
         self._refuse = refuse
+        self._on_result = on_result
         self.hire: Callable[[int, int], None]
         self.watch: Callable[[int, Callable[[], None]], None]
         self.unwatch: Callable[[int], None]
-        self.on_result: Callable[[Order, Result], None]
         self._max_processes = 0
         self._starting: list[_Decoder] = []
         self._n_failed = 0
@@ -181,7 +190,7 @@ class Decoders:
             return
         key = (result.region, result.unit)
         order = decoder.orders[key] if result.news is News.ARRIVED else decoder.orders.pop(key)
-        self.on_result(order, result)
+        self._on_result(order, result)
 
     def _give_up(self, decoder: _Decoder) -> None:
         """Go on without a process that could not even start; have no more after some."""
@@ -231,9 +240,8 @@ class Decoders:
                 region.message.zarr_format,
                 document,
             ).encode()
-            rights = (*_RIGHTS, array.array("i", (uffd, file)))
             try:
-                decoder.jobs.sendmsg((packet,), (rights,), _FLAGS)
+                decoder.jobs.sendmsg((packet,), (rights_of(uffd, file),), _FLAGS)
             except OSError:
                 return False  # too long; or the end of that process is seen next
             return True

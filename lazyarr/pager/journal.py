@@ -25,7 +25,7 @@ from lazyarr.wire.messages import (
 if TYPE_CHECKING:
     from lazyarr.wire.ledger import Ledger
 
-__all__ = ["Journal"]
+__all__ = ["Journal", "answer_supervisor"]
 
 _ENTERED = (Hello, Listen, OpenRegion, AttachRegion)
 
@@ -57,12 +57,7 @@ class Journal:
 
     def answer(self) -> bool:
         """Answer the supervisor's question; return False when it is gone."""
-        with suppress(PagerError):
-            received = self._supervisor.receive()
-            if received is not None and isinstance(received.message, Ping):
-                self._supervisor.send(Pong(), wait=False)
-                return True
-        return False
+        return answer_supervisor(self._supervisor)
 
     def say_ready(self) -> None:
         """Tell the supervisor that this worker has taken over."""
@@ -118,6 +113,16 @@ class Journal:
         """Enter what a client has said; None for its end."""
         with suppress(PagerError):
             self._supervisor.send(record_of(client, message), descriptors)
+
+
+def answer_supervisor(supervisor: Channel) -> bool:
+    """Answer what the supervisor asks a process that it watches; return False when it is gone."""
+    with suppress(PagerError):
+        received = supervisor.receive()
+        if received is not None and isinstance(received.message, Ping):
+            supervisor.send(Pong(), wait=False)
+            return True
+    return False
 
 
 def _inode(descriptor: int) -> int:

@@ -86,8 +86,9 @@ class Loads:
         self.crew: Crew
         self.make_fetcher: Callable[[], Fetcher]
         self._fetcher: Fetcher | None = None
-        self.decoders = Decoders(machine, clients, regions, refuse=self._load_here)
-        self.decoders.on_result = self._on_result
+        self.decoders = Decoders(
+            machine, clients, regions, refuse=self._load_here, on_result=self._on_result
+        )
         self.loader = Loader(machine, clients, regions, measurements, arrived=self._tell_arrived)
         self._n_loads: Counter[int] = Counter()
         self._queued: list[m.Load] = []

@@ -168,6 +168,8 @@ class Requests:
         message = received.message
         assert isinstance(message, w.Request)
         units = tuple(Span(start, stop) for start, stop in message.units)
+        if len(message.pages) not in (0, 2):
+            raise PagerError(f"expected a range of pages, found {message.pages!r:.80}")
         pages = Span(*message.pages) if message.pages else None
         event = m.Requested(client.number, message.region, message.ticket, units, pages=pages)
         self._ask(client, channel, message.ticket, event)

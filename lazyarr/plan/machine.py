@@ -50,6 +50,11 @@ class Machine:
         How many bytes may be resident or on their way.  Private memory and the memory
         to decode in count, and can not be evicted; where these and what is on its way
         are more than half, what can be evicted may still have the other half.
+
+    Attributes
+    ----------
+    quick : ShortWay
+        The same in one step, for units that nobody else wants.
     """
 
     def __init__(self, limit_nbytes: int) -> None:

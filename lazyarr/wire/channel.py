@@ -6,7 +6,7 @@ import array
 import os
 import select
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
@@ -14,7 +14,15 @@ from lazyarr.errors import PagerError
 from lazyarr.wire.messages import MAX_DESCRIPTORS, Message
 from lazyarr.wire.packets import decode, encode
 
-__all__ = ["Channel", "MAX_PACKET_NBYTES", "Received", "channel_pair", "close_all"]
+__all__ = [
+    "MAX_PACKET_NBYTES",
+    "Channel",
+    "Received",
+    "channel_pair",
+    "close_all",
+    "descriptors_in",
+    "rights_of",
+]
 
 # A packet must fit the send buffer, which counts the kernel's own overhead and
 # is 208 KiB on most systems (net.core.wmem_default; unix(7), EMSGSIZE).
@@ -121,7 +129,7 @@ class Channel:
             self._send(packet, descriptors, wait=wait)
 
     def _send(self, packet: bytes, descriptors: Sequence[int], *, wait: bool) -> None:
-        ancillary = [(*_RIGHTS, array.array("i", descriptors))] if descriptors else []
+        ancillary = [rights_of(*descriptors)] if descriptors else []
         flags = _NO_SIGNAL if wait else _NO_SIGNAL | _DONT_WAIT
         try:
             self._socket.sendmsg([packet], ancillary, flags)
@@ -159,10 +167,7 @@ class Channel:
             return None
         except OSError as error:
             raise PagerError(f"cannot read from a channel: {error}") from error
-        descriptors = array.array("i")
-        for level, kind, data in ancillary:
-            if (level, kind) == _RIGHTS:
-                descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
+        descriptors = descriptors_in(ancillary)
         if not packet:
             close_all(descriptors)
             return None
@@ -240,6 +245,20 @@ def _read_spilled(descriptor: int) -> bytes:
         raise PagerError(f"cannot read a message from its memory object: {error}") from error
     finally:
         os.close(descriptor)
+
+
+def rights_of(*descriptors: int) -> tuple[int, int, array.array[int]]:
+    """Return what `socket.sendmsg` takes to send copies of descriptors (unix(7), SCM_RIGHTS)."""
+    return (*_RIGHTS, array.array("i", descriptors))
+
+
+def descriptors_in(ancillary: Iterable[tuple[int, int, bytes]]) -> list[int]:
+    """Return the descriptors that `socket.recvmsg` has given; one that was cut off is not there."""
+    found = array.array("i")
+    for level, kind, data in ancillary:
+        if (level, kind) == _RIGHTS:
+            found.frombytes(data[: len(data) - len(data) % found.itemsize])
+    return found.tolist()
 
 
 def close_all(descriptors: Sequence[int]) -> None:

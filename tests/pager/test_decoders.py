@@ -25,7 +25,9 @@ class Hirer:
         )
         machine = SimpleNamespace(region=lambda _: SimpleNamespace(n_plain_units=10, addresses={}))
         self.refused: list[Order] = []
-        self.decoders = Decoders(machine, {}, {1: region}, refuse=self.refused.append)
+        self.decoders = Decoders(
+            machine, {}, {1: region}, refuse=self.refused.append, on_result=None
+        )
         self.decoders.hire, self.decoders.watch = self.hire, self.watch
         self.decoders.unwatch = lambda fd: self.hears.pop(fd)
         self.decoders.resize(n_threads)

@@ -72,3 +72,15 @@ def test_a_child_is_entered_before_its_parent_lets_go(served):
         channel.close()
     pager._watch.listen()
     assert entered(supervisor) == ["NoneType"]
+
+
+@pytest.mark.parametrize("pages", [[1], [1, 2, 3]])
+def test_what_is_no_range_of_pages_costs_who_says_it_the_channel(served, pages):
+    """And nobody else anything."""
+    pager, control, side, _ = served
+    channels = pager._executor.clients[0].channels
+    n_channels = len(channels)
+    side.send(w.Request(1, 1, [[0, 1]], pages))
+    pager._watch.listen()
+    assert len(channels) == n_channels - 1
+    assert not control.is_hung_up()
