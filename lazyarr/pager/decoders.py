@@ -13,6 +13,8 @@ from lazyarr.wire.channel import rights_of
 from lazyarr.wire.jobs import JOB_NBYTES, RESULT_NBYTES, Job, News, Result
 
 if TYPE_CHECKING:
+    import threading
+
     from lazyarr.pager.clients import Client, Region
     from lazyarr.plan import messages as m
     from lazyarr.plan.machine import Machine
@@ -61,10 +63,13 @@ class Decoders:
         Knows where each client has each region; asked, and told nothing.
     clients, regions : dict
         The executor's.
+    lock : Lock
+        The executor's.  Who gives out jobs holds it, and it is held while a packet is heard:
+        a process may have done a job before the thread that gave it out goes on.
     refuse : callable
         Is given what has to be loaded in this process after all.
     on_result : callable
-        Is told what has become of a job.
+        Is told what has become of a job; the lock is held.
 
     Attributes
     ----------
@@ -80,12 +85,14 @@ class Decoders:
         clients: dict[int, Client],
         regions: dict[int, Region],
         *,
+        lock: threading.Lock,
         refuse: Callable[[Order], None],
         on_result: Callable[[Order, Result], None],
     ) -> None:
         self._machine = machine
         self._clients = clients
         self._regions = regions
+        self._lock = lock
         self._refuse = refuse
         self._on_result = on_result
         self.hire: Callable[[int, int], None]
@@ -174,16 +181,21 @@ class Decoders:
         DecoderDiedError
             As when a thread of this process dies, nobody knows what it has left undone.
         """
-        try:
-            packet = decoder.jobs.recv(RESULT_NBYTES)
-        except ConnectionResetError:
-            packet = b""
-        if not packet and decoder in self._ready:
-            raise DecoderDiedError("a process that decodes has died")
-        if not packet:
-            self._give_up(decoder)
-            return
-        result = Result.decode(packet)
+        with self._lock:
+            try:
+                packet = decoder.jobs.recv(RESULT_NBYTES, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return  # another thread has heard it
+            except ConnectionResetError:
+                packet = b""
+            if packet:
+                self._on_news(decoder, Result.decode(packet))
+            elif decoder in self._ready:
+                raise DecoderDiedError("a process that decodes has died")
+            else:
+                self._give_up(decoder)
+
+    def _on_news(self, decoder: _Decoder, result: Result) -> None:
         if result.news is News.READY:
             self._starting.remove(decoder)
             self._ready.append(decoder)

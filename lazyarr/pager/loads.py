@@ -87,7 +87,12 @@ class Loads:
         self.make_fetcher: Callable[[], Fetcher]
         self._fetcher: Fetcher | None = None
         self.decoders = Decoders(
-            machine, clients, regions, refuse=self._load_here, on_result=self._on_result
+            machine,
+            clients,
+            regions,
+            lock=lock,
+            refuse=self._load_here,
+            on_result=self._on_result,
         )
         self.loader = Loader(machine, clients, regions, measurements, arrived=self._tell_arrived)
         self._n_loads: Counter[int] = Counter()
@@ -297,17 +302,16 @@ class Loads:
 
     def _on_result(self, order: Order, result: Result) -> None:
         """See to it that what another process has done of a load is known."""
-        with self._lock:
-            if result.news is News.ARRIVED:
-                self._tell_machine_arrived(order.command)
-                return
-            if result.grown_nbytes:
-                self._step([m.ScratchGrew(result.grown_nbytes)])
-            if result.news is News.FAILED:
-                self._load_here(order)
-            else:
-                self._end_order(order, result)
-            self.decoders.feed()
+        if result.news is News.ARRIVED:
+            self._tell_machine_arrived(order.command)
+            return
+        if result.grown_nbytes:
+            self._step([m.ScratchGrew(result.grown_nbytes)])
+        if result.news is News.FAILED:
+            self._load_here(order)
+        else:
+            self._end_order(order, result)
+        self.decoders.feed()
 
     def _end_order(self, order: Order, result: Result) -> None:
         command, quick = order

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from lazyarr.errors import PagerError
 from lazyarr.pager.decoders import DecoderDiedError, Decoders, Order
 from lazyarr.plan import messages as m
-from lazyarr.wire.jobs import News, Result
+from lazyarr.wire.jobs import JOB_NBYTES, Job, News, Result
 
 READY = Result(0, 0, News.READY).encode()
 
@@ -20,13 +21,24 @@ class Hirer:
     """Stands for supervisor and listener: keeps the far ends, and hears when it is told to."""
 
     def __init__(self, n_threads: int, *, unit_nbytes: int = 1 << 20) -> None:
-        region = SimpleNamespace(
-            is_remote=False, unit_nbytes=unit_nbytes, source=SimpleNamespace(can_lend=True)
-        )
-        machine = SimpleNamespace(region=lambda _: SimpleNamespace(n_plain_units=10, addresses={}))
+        self.source = SimpleNamespace(can_lend=True)
+        region = SimpleNamespace(is_remote=False, unit_nbytes=unit_nbytes, source=self.source)
+        region.message = SimpleNamespace(document="{}", zarr_format=3)
+        geometry = SimpleNamespace(unit_nbytes=unit_nbytes)
+        state = SimpleNamespace(n_plain_units=10, addresses={}, geometry=geometry, shared=True)
+        self.addresses = state.addresses
+        machine = SimpleNamespace(region=lambda _: state)
+        self.clients = {}
         self.refused: list[Order] = []
+        self.ended: list[tuple[Order, Result]] = []
+        self.lock = threading.Lock()
         self.decoders = Decoders(
-            machine, {}, {1: region}, refuse=self.refused.append, on_result=None
+            machine,
+            self.clients,
+            {1: region},
+            lock=self.lock,
+            refuse=self.refused.append,
+            on_result=lambda *ended: self.ended.append(ended),
         )
         self.decoders.hire, self.decoders.watch = self.hire, self.watch
         self.decoders.unwatch = lambda fd: self.hears.pop(fd)
@@ -129,3 +141,31 @@ def test_without_a_supervisor_nobody_is_hired(hirer):
     one.decoders.hire = one.hire
     assert not one.decoders.add(order())
     assert one.far_ends == []
+
+
+def test_a_job_is_done_before_the_thread_that_gave_it_out_goes_on(hirer):
+    """What has become of it is heard after it is written down who wants to know."""
+    one = hirer(8)
+    one.decoders.add(order())
+    one.far_ends[0].send(READY)
+    one.hear()
+    one.addresses[1] = 1 << 40
+    one.clients[1] = SimpleNamespace(uffd=SimpleNamespace(fileno=lambda: 0))
+    listener = threading.Thread(target=one.hear)
+
+    def lend(unit, send) -> bool:
+        is_sent = send(0, 0, 100)
+        job = Job.decode(one.far_ends[0].recv(JOB_NBYTES))
+        one.far_ends[0].send(Result(job.region, job.unit, News.DONE).encode())
+        listener.start()
+        listener.join(0.1)
+        return is_sent
+
+    one.source.lend = lend
+    with one.lock:
+        assert one.decoders.add(order(unit=3))
+        assert one.ended == []
+    listener.join()
+    assert [(of, result.news) for of, result in one.ended] == [(order(unit=3), News.DONE)]
+    one.hear()  # there is no more
+    assert len(one.ended) == 1
