@@ -202,18 +202,32 @@ class Source:
         may_wait: bool,
         progress: Callable[[int], None] | None = None,
     ) -> bool | None:
-        """Decode a unit as `load` does, if it is one chunk of a shard that is open; else None.
+        """Decode a unit as `load` does, if it is one chunk of a shard; else None.
 
         What is out of the ordinary is left to `load`: a damaged chunk, a missing one that is not
-        zeros, and, unless it may wait, bytes that are not in the page cache.  `progress` is told
-        how many bytes are decoded, now and then, if they are certainly right before all are.
+        zeros, and, unless it may wait, a shard that is not open and bytes that are not in the page
+        cache.  `progress` is told how many bytes are decoded, now and then, if they are
+        certainly right before all are.
         """
         if self._held is None:
             return None
         nbytes = self._held.load(unit, workspace, may_wait=may_wait, progress=progress)
+        if nbytes is None and may_wait and self._open_shard(unit):
+            nbytes = self._held.load(unit, workspace, may_wait=may_wait, progress=progress)
         if nbytes:
             self.count_fetched(nbytes)
         return None if nbytes is None else nbytes > 0
+
+    def _open_shard(self, unit: int) -> bool:
+        """Read the index of a unit's shard; return whether that was still to be done, and is."""
+        chunk = self._geometry.first_chunk(unit)
+        if self.finder.known_index(chunk)[0]:
+            return False
+        try:
+            self.stored.find(chunk)
+        except Exception:  # noqa: BLE001 - the long way comes upon it again, and tells
+            return False
+        return True
 
     def lend(self, unit: int, use: Callable[[int, int, int], bool]) -> bool:
         """Have a unit read elsewhere, if it is one chunk of a shard that is open.

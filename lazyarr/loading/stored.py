@@ -174,7 +174,7 @@ class StoredChunks:
     def _read_uncounted(
         self, chunk: tuple[int, ...], workspace: Workspace, out: memoryview | None
     ) -> memoryview | None:
-        place = self._find(chunk)
+        place = self.find(chunk)
         if place is None:
             return None
         if place.stop is None:
@@ -202,7 +202,7 @@ class StoredChunks:
         workspace.encoded.grow(nbytes)
         return self._store().read_range(key, 0, nbytes, into=workspace.encoded.view)
 
-    def _find(self, chunk: tuple[int, ...]) -> Place | None:
+    def find(self, chunk: tuple[int, ...]) -> Place | None:
         """Return where an encoded chunk lies, and read the indexes that say so; None if nowhere."""
         found = self._finder.find(chunk)
         while isinstance(found, IndexRead):

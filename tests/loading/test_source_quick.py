@@ -62,6 +62,33 @@ def test_both_ways_give_the_same_bytes(tmp_path, workspace, kind):
     source.close()
 
 
+@pytest.mark.parametrize("kind", QUICK)
+def test_who_may_wait_opens_the_shard(tmp_path, workspace, kind):
+    """The first unit of a shard is read after its index."""
+    stored = store_array(tmp_path / "store", **QUICK[kind])
+    source = source_of(stored)
+    for unit in reversed(range(stored.geometry.n_units)):
+        assert source.load_quickly(unit, workspace, may_wait=True)
+        nbytes = stored.geometry.unit_bytes(unit).size
+        assert bytes(workspace.unit.view[:nbytes]) == stored.unit(unit)
+    source.close()
+
+
+def test_a_shard_that_can_not_be_opened_takes_the_long_way(tmp_path, workspace):
+    """It tells why, and finds it when it is there again."""
+    stored = store_array(tmp_path / "store", **QUICK["compressed"])
+    shard = stored.objects()[0]
+    data = shard.read_bytes()
+    shard.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    source = source_of(stored)
+    assert source.load_quickly(0, workspace, may_wait=True) is None
+    with pytest.raises(ChunkError, match="crc32c"):
+        source.load(0, workspace)
+    shard.write_bytes(data)
+    assert source.load_quickly(0, workspace, may_wait=True)
+    source.close()
+
+
 @pytest.mark.parametrize("kind", sorted(KINDS.keys() - {"shards", "index at the start"}))
 def test_other_arrays_have_no_short_way(tmp_path, workspace, kind):
     """Units of several chunks, shards with several units in a row, objects of one chunk."""
