@@ -197,7 +197,8 @@ def configure(**changes: Any) -> _Restore:
         four are spread over processes.
     readahead : int or str
         How many bytes may be read at once before they are touched, where an array is read in
-        order; 0 for none.
+        order; 0 for none.  From files it is a quarter of that; over a network what bandwidth
+        and latency, which are measured, ask for.
     timeout : float
         Seconds that one chunk may take to be fetched; for arrays opened later.
     retries : int

@@ -194,7 +194,8 @@ class Settings(Value):
         How arrays are filled: ``"userfaultfd"``, as memory; ``"copy"``, by copies of what
         is asked for; ``"auto"``, as memory where the kernel allows that.
     readahead : int
-        Bytes that may be read at once before they are touched; 0 for none.
+        Bytes that may be read at once before they are touched, by bandwidth and latency of a
+        network; a quarter of that from files.  0 for none.
     cache_dir : str or None
         The directory in which fetched chunks are kept from one run to the next, if any.
     cache_limit : int
@@ -209,7 +210,7 @@ class Settings(Value):
     stop_timeout: float = 10.0
     connections: int = 32
     engine: str = "auto"
-    readahead: int = 32 << 20
+    readahead: int = 128 << 20
     cache_dir: str | None = None
     cache_limit: int = 10 << 30
 

@@ -81,7 +81,7 @@ def test_defaults_are_half_of_the_memory_and_every_processor():
     assert (current.timeout, current.retries, current.on_error) == (60.0, 6, "sigbus")
     assert current.stop_timeout == 10.0
     assert current.engine == "auto"
-    assert current.readahead == 32 << 20
+    assert current.readahead == 128 << 20
 
 
 def test_environment_overrides_defaults(monkeypatch):

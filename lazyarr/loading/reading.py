@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING
 
 from lazyarr.store import METADATA_LIMIT_NBYTES, UNCHANGED, event_loop, fetch
@@ -66,6 +67,7 @@ class Reader:
         arrived: Arrived | None = None,
     ) -> Answer | None:
         """Ask the store, and take down of which version its answer is; None for no object."""
+        begun = source.link.begin(time.monotonic())
         answer = await fetch(
             source.store,
             *place,
@@ -75,6 +77,8 @@ class Reader:
             limit_nbytes=source.finder.limit_nbytes,
             arrived=arrived,
         )
+        nbytes = len(answer.data) if answer is not None else 0
+        source.link.end(begun, nbytes, time.monotonic())
         if answer is None:
             await self._confirm(source)
         if source.cache is not None and answer is not UNCHANGED:

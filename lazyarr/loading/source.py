@@ -9,6 +9,7 @@ from lazyarr.errors import ChunkError, KernelError, StoreError
 from lazyarr.loading.finding import Finder
 from lazyarr.loading.held import HeldShard, HeldShards, units_per_shard
 from lazyarr.loading.stored import UNREAD, StoredChunks
+from lazyarr.plan.link import Link
 from lazyarr.store import is_unchanged
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ class Source:
     ----------
     finder : Finder
         Where chunks lie.
+    link : Link
+        What the network carries, as seen by those who fetch from it.
     stored : StoredChunks
         Reads and decodes one.
     """
@@ -89,6 +92,7 @@ class Source:
         self._url = url
         self._path = path
         self.finder = Finder(layout, path)
+        self.link = Link()
         n_units = units_per_shard(layout, geometry)
         self._held = HeldShards(layout, n_units, self._hold) if n_units else None
         self.stored = StoredChunks(

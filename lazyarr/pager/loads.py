@@ -197,10 +197,27 @@ class Loads:
             self.crew.add(lambda _: self._end_loads((command,), [event]), urgent=command.urgent)
             return
         self._measurements.add("fetch", time.perf_counter() - begin)
+        news = self._measure_link(command, result)
         with self._lock:
+            if news:
+                self._step(news)
             is_promoted = self._hasten.pop((command.region, command.unit), None) is None
             job = partial(self._load_fetched, command, result)
             self._add_job(job, (command,), is_promoted=is_promoted)
+
+    def _measure_link(self, command: m.Load, fetched: Fetched) -> list[m.Event]:
+        """Return what the machine must be told of the network: when it has become another one."""
+        link = self._regions[command.region].source.link
+        state = self._machine.region(command.region)
+        nbytes = sum(len(data) for data in fetched if data is not None)
+        if nbytes:  # else there is no such unit, which says nothing of the others
+            link.add_unit(nbytes)
+        if state is None or (
+            link.is_full == state.is_pipe_full
+            and abs(link.pipe_units - state.pipe_units) <= state.pipe_units // 4
+        ):
+            return []
+        return [m.LinkMeasured(command.region, link.pipe_units, link.is_full)]
 
     def _load_fetched(self, command: m.Load, fetched: Fetched, workspace: Workspace) -> None:
         self._end_loads((command,), self._load((command,), workspace, fetched))

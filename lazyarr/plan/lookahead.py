@@ -13,8 +13,12 @@ __all__ = ["Lookahead"]
 
 # What may be asked for at once, however small the units are: each costs the pager a moment.
 _MAX_UNITS = 128
+# Nor does a disk need more than this part of what may be read ahead.
+_USUAL_PART = 4
 # The part of the window that the first batch over a network has.
 _REMOTE_PART = 4
+_LEAST_REMOTE_UNITS = 4
+_LEAST_REMOTE_NBYTES = 2 << 20
 
 
 class Lookahead:
@@ -28,7 +32,8 @@ class Lookahead:
     Attributes
     ----------
     window_nbytes : int
-        How much may be asked for at once; nothing is read ahead while it is 0.
+        How much may be asked for at once where that much is needed; nothing is read ahead
+        while it is 0.
     unread_nbytes : int
         How much has been read ahead of late that no reader has come to.
     """
@@ -60,7 +65,7 @@ class Lookahead:
     ) -> Ahead:
         """Return what to read ahead when somebody has come to some units."""
         unit_nbytes = state.geometry.unit_nbytes
-        max_units = max(1, min(self.window_nbytes // unit_nbytes, _MAX_UNITS))
+        max_units = self._max_units(state)
         ahead = self._array(region, state).accessed(
             units,
             is_lost=is_lost,
@@ -74,6 +79,19 @@ class Lookahead:
             if self.remove((region, unit)):
                 self._counters["ahead_read"] += 1
         return ahead
+
+    def _max_units(self, state: RegionState) -> int:
+        """Return how many units of an array may be asked for at once.
+
+        Over a network as many as are on their way while its bandwidth is made use of: fewer
+        than elsewhere if it is slow, for they would be in the way of what is wanted next.
+        """
+        unit_nbytes = state.geometry.unit_nbytes
+        most = max(1, self.window_nbytes // unit_nbytes)
+        least = max(1, min(most // _USUAL_PART, _MAX_UNITS))
+        if state.is_pipe_full:
+            least = min(least, max(_LEAST_REMOTE_UNITS, _LEAST_REMOTE_NBYTES // unit_nbytes))
+        return min(max(least, state.pipe_units), most)
 
     def add(self, key: Key, nbytes: int, now: int) -> None:
         """Take down that a unit is read ahead, at a time of the policy's.

@@ -80,6 +80,7 @@ class Machine:
             m.EvictionAsked: self._on_eviction_asked,
             m.Advised: self._on_advised,
             m.ReadaheadChanged: self._on_readahead_changed,
+            m.LinkMeasured: self._on_link_measured,
             m.LimitChanged: self._on_limit_changed,
             m.ScratchGrew: self._on_scratch_grew,
         }
@@ -263,6 +264,11 @@ class Machine:
 
     def _on_readahead_changed(self, event: m.ReadaheadChanged) -> None:
         self._memory.lookahead.window_nbytes = event.window_nbytes
+
+    def _on_link_measured(self, event: m.LinkMeasured) -> None:
+        state = self._memory.regions.get(event.region)
+        if state is not None:
+            state.pipe_units, state.is_pipe_full = event.n_units, event.is_full
 
     def _on_limit_changed(self, event: m.LimitChanged) -> None:
         self._memory.room.limit_nbytes = event.limit_nbytes

@@ -190,6 +190,17 @@ class ReadaheadChanged(NamedTuple):
     window_nbytes: int
 
 
+class LinkMeasured(NamedTuple):
+    """So many units of an array should be on their way so that its network is never idle.
+
+    Or more, as long as it is not full.
+    """
+
+    region: int
+    n_units: int
+    is_full: bool
+
+
 class LimitChanged(NamedTuple):
     """The memory limit is now this."""
 
@@ -218,6 +229,7 @@ Event: TypeAlias = (
     | EvictionAsked
     | Advised
     | ReadaheadChanged
+    | LinkMeasured
     | LimitChanged
     | ScratchGrew
 )

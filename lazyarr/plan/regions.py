@@ -70,12 +70,22 @@ class RegionState:
         several clients and evicted.
     remote : bool
         Whether its chunks come over a network, so that a few take no longer than one.
+
+    Attributes
+    ----------
+    pipe_units : int
+        How many units should be on their way so that the network is never idle; 0 when it is
+        not known.
+    is_pipe_full : bool
+        Whether more of them would only wait for each other.
     """
 
     def __init__(self, geometry: Geometry, *, shared: bool, remote: bool = False) -> None:
         self.geometry = geometry
         self.shared = shared
         self.remote = remote
+        self.pipe_units = 0
+        self.is_pipe_full = False
         # Units of whole pages and whole chunks; all but the last one, or none.
         self.n_plain_units = geometry.nbytes // geometry.unit_nbytes if geometry.unit_pages else 0
         self.edges = EdgePages(geometry)

@@ -74,6 +74,12 @@ class MemoryMachine(RuleBasedStateMachine):
         region = self.world.open(self.world.add_client(), geometry, shared=True)
         self.world.attach(self.world.add_client(), region)
 
+    @precondition(lambda self: self.world.memories)
+    @rule(pick=PICK, n_units=st.integers(0, 100), is_full=st.booleans())
+    def measure_link(self, pick: int, n_units: int, is_full: bool) -> None:
+        regions = sorted(self.world.memories)
+        self.world.do(m.LinkMeasured(regions[pick % len(regions)], n_units, is_full))
+
     @precondition(lambda self: len(self.world.known) < 4)
     @rule(geometry=st.sampled_from(GEOMETRIES), shared=st.booleans())
     def start_process(self, geometry: Geometry, shared: bool) -> None:

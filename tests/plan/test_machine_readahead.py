@@ -21,7 +21,7 @@ def world_that_reads_ahead(
 ) -> tuple[World, list[int], int]:
     """Return a world, its clients and their region; 16 units of a page may be read ahead."""
     world, clients, region = world_with(geometry, shared=shared, limit=limit, n_clients=n_clients)
-    world.do(m.ReadaheadChanged(16 * PAGE_NBYTES))
+    world.do(m.ReadaheadChanged(64 * PAGE_NBYTES))
     world.log.clear()
     return world, clients, region
 
@@ -54,7 +54,7 @@ def test_over_a_network_the_first_batch_is_a_part_of_the_window():
     """Doubling from one unit would take a round trip for each step."""
     machine = Machine(PLENTY)
     machine.handle(m.Attached(1, 7, PAGE_NBYTES, MANY, shared=True, remote=True))
-    machine.handle(m.ReadaheadChanged(16 * PAGE_NBYTES))
+    machine.handle(m.ReadaheadChanged(64 * PAGE_NBYTES))
     machine.handle(m.Faulted(1, PAGE_NBYTES))
     found = machine.handle(m.Faulted(1, 2 * PAGE_NBYTES))
     assert [(load.unit, load.urgent) for load in found] == [

@@ -213,3 +213,21 @@ read(range(80, 512)); print(counted("units_ahead")[0] > 40)
         "r",
     )
     assert (ended.returncode, ended.stdout) == (0, "(9, 0, 0)\nTrue\n"), ended.stderr
+
+
+def test_over_a_network_as_much_is_on_its_way_as_its_latency_asks_for(http_server):
+    """Four units are what is read ahead from files then; sixteen the most."""
+    path = Path(http_server.directory) / "x.zarr"
+    write_zarr(path, DATA, chunks=(8, 32, 128))
+    http_server.behave(Behaviour(delay_seconds=0.1))
+    program = """
+    lazyarr.configure(readahead="1 MiB")
+    x = lazyarr.open(sys.argv[1])
+    raw = np.asarray(x)
+    for row in range(0, 256, 8): raw[row, 0, 0]
+    settled()
+    print(int(x.residency().map[32:].sum()))
+    """
+    ended = run_program(program, f"{http_server.url}/x.zarr")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert 8 < int(ended.stdout) <= 2 * 16
