@@ -26,7 +26,7 @@ _FLAGS = int(socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
 # So many threads decode in the worker itself, or in each of the other processes.
 _THREADS_EACH = 4
 # A job that waits in a process keeps its threads busy while the worker is.
-_WAITING_EACH = 2
+_MOST_EACH = _THREADS_EACH + 2
 # So often is it tried to start one.
 _MAX_FAILED = 3
 # Less is read and decoded in the time that it takes to have it done elsewhere.
@@ -50,6 +50,10 @@ class _Decoder:
     def __init__(self, jobs: socket.socket) -> None:
         self.jobs = jobs
         self.orders: dict[tuple[int, int], Order] = {}
+
+
+def _n_orders(decoder: _Decoder) -> int:
+    return len(decoder.orders)
 
 
 class Decoders:
@@ -124,8 +128,10 @@ class Decoders:
         if not self._ready:
             self._grow()
             return False
+        is_first = not (self._urgent or self._patient)
         (self._urgent if order.command.urgent else self._patient).append(order)
-        self.feed()
+        if is_first:  # else everybody has enough
+            self._feed(min(self._ready, key=_n_orders))
         if self._urgent or self._patient:
             self._grow()
         return True
@@ -199,10 +205,12 @@ class Decoders:
         if result.news is News.READY:
             self._starting.remove(decoder)
             self._ready.append(decoder)
+            self._feed(decoder)
             return
         key = (result.region, result.unit)
         order = decoder.orders[key] if result.news is News.ARRIVED else decoder.orders.pop(key)
         self._on_result(order, result)
+        self._feed(decoder)
 
     def _give_up(self, decoder: _Decoder) -> None:
         """Go on without a process that could not even start; have no more after some."""
@@ -215,12 +223,9 @@ class Decoders:
 
     # --- jobs -----------------------------------------------------------------------
 
-    def feed(self) -> None:
-        """Give out what waits, as far as there is somebody to do it."""
-        while self._urgent or self._patient:
-            decoder = min(self._ready, key=lambda each: len(each.orders))
-            if len(decoder.orders) >= _THREADS_EACH + _WAITING_EACH:
-                return
+    def _feed(self, decoder: _Decoder) -> None:
+        """Give a process what waits, until it has enough."""
+        while len(decoder.orders) < _MOST_EACH and (self._urgent or self._patient):
             order = (self._urgent or self._patient).popleft()
             if not self._give(decoder, order):
                 self._refuse(order)

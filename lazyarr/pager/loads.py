@@ -328,7 +328,6 @@ class Loads:
             self._load_here(order)
         else:
             self._end_order(order, result)
-        self.decoders.feed()
 
     def _end_order(self, order: Order, result: Result) -> None:
         command, quick = order

@@ -33,6 +33,9 @@ class News(enum.IntEnum):
     READY = 3  # jobs may come
 
 
+_NEWS = tuple(News)
+
+
 class Job(NamedTuple):
     """A unit that is one chunk of an open file, and where in a client's memory it belongs.
 
@@ -153,5 +156,5 @@ class Result(NamedTuple):
         >>> Result.decode(Result(1, 2, News.DONE, 0.5).encode()).decode_seconds
         0.5
         """
-        region, unit, news, *rest = _RESULT.unpack(packet)
-        return cls(region, unit, News(news), *rest)
+        region, unit, news, decode, install, grown_nbytes, nbytes = _RESULT.unpack(packet)
+        return cls(region, unit, _NEWS[news], decode, install, grown_nbytes, nbytes)
