@@ -40,7 +40,7 @@ when many threads want the lock at once, two cores can not show.
 With more than four *threads* (`lazyarr.configure(threads=)`) chunks are read, decoded and
 installed by processes beside the pager's worker, of which *user* is then the time; those have
 interpreters of their own.  What the worker does for a chunk is the same however long that is; with
-64 KiB it has no rest between two, as it would have none beside many cores, and its caches stay warm.
+64 KiB it has no rest between two, as beside many cores, and its caches stay warm.
 
 *Cores* is {decode:.0f} us, which one core takes to decompress a 512 KiB chunk of the 16-bit images
 (zstd {level}, the median; no checksum), by *user*: with so many cores decompressing, the

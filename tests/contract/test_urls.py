@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 import os
 import pickle
+import warnings
 
 import fsspec
 import numpy as np
 import pytest
+import zarr
 
 import lazyarr
 from lazyarr.testing import Behaviour
@@ -72,6 +74,27 @@ def test_only_what_is_needed_is_fetched(http_server):
     asked = [request.path for request in http_server.requests()]
     assert len([path for path in asked if "/c/" in path]) == 2, asked
     assert len(asked) <= 4, asked
+
+
+@pytest.mark.parametrize(
+    ("zarr_format", "documents"),
+    [(3, ["zarr.json"]), (2, ["zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata"])],
+)
+def test_consolidated_metadata_is_all_that_is_read(http_server, zarr_format, documents):
+    """One request, or those that tell which format it is, however many arrays there are."""
+    path = f"{http_server.directory}/x.zarr"
+    group = zarr.create_group(path, zarr_format=zarr_format)
+    for n in range(20):
+        group.create_array(f"g{n % 3}/x{n}", data=np.full(8, n), chunks=(4,))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # zarr-python: not in the specification yet
+        zarr.consolidate_metadata(path, zarr_format=zarr_format)
+    http_server.requests()
+    ds = lazyarr.open(f"{http_server.url}/x.zarr")
+    assert sum(x.shape == (8,) and x.dtype == np.int64 for g in ds for x in ds[g].values()) == 20
+    asked = [request.path for request in http_server.requests()]
+    assert sorted(asked) == sorted(f"/x.zarr/{name}" for name in documents)
+    assert np.array_equal(ds["g1/x7"], np.full(8, 7))
 
 
 @pytest.mark.parametrize("status", [403, 404, 500])
