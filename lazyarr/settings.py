@@ -22,6 +22,9 @@ _UNITS = {
 }  # fmt: skip
 # A healthy worker may well be silent for less than that on a busy machine.
 _LEAST_STOP_SECONDS = 0.5
+# As in lazyarr.pager.checking: a system starts no more threads than that.
+_MAX_THREADS = 1024
+_MAX_CONNECTIONS = 1024
 _ENGINES = ("auto", "userfaultfd", "copy")
 
 
@@ -133,15 +136,16 @@ def _seconds(name: str, *, least: float = 0.0) -> Callable[[Any], float]:
     return check
 
 
-def _whole(name: str, *, least: int) -> Callable[[Any], int]:
+def _whole(name: str, *, least: int, most: float = math.inf) -> Callable[[Any], int]:
     def check(value: Any) -> int:
         try:
             number = int(value)
             is_whole = number == float(value) and not isinstance(value, bool)
         except (TypeError, ValueError, OverflowError):
             number, is_whole = 0, False
-        if not is_whole or number < least:
-            raise ValueError(f"{name}={value!r:.80} is not a whole number from {least}")
+        if not is_whole or not least <= number <= most:
+            to = "" if most == math.inf else f" to {most}"
+            raise ValueError(f"{name}={value!r:.80} is not a whole number from {least}{to}")
         return number
 
     return check
@@ -149,12 +153,12 @@ def _whole(name: str, *, least: int) -> Callable[[Any], int]:
 
 _CHECKS: dict[str, Callable[[Any], Any]] = {
     "memory_limit": _size("memory_limit"),
-    "threads": _whole("threads", least=1),
+    "threads": _whole("threads", least=1, most=_MAX_THREADS),
     "timeout": _seconds("timeout"),
     "retries": _whole("retries", least=0),
     "on_error": _check_on_error,
     "stop_timeout": _seconds("stop_timeout", least=_LEAST_STOP_SECONDS),
-    "connections": _whole("connections", least=1),
+    "connections": _whole("connections", least=1, most=_MAX_CONNECTIONS),
     "cache_dir": _check_cache_dir,
     "cache_limit": _size("cache_limit"),
     "engine": _check_engine,
@@ -226,7 +230,7 @@ def _from_environment() -> Settings:
         values["on_error"] = "raise"
     for name, check in _CHECKS.items():
         text = os.environ.get(f"LAZYARR_{name.upper()}")
-        if text is not None:
+        if text:  # an empty one is as good as none, as the shell's ${NAME:-...} has it
             try:
                 values[name] = check(text)
             except ValueError as error:

@@ -39,6 +39,15 @@ def test_a_name_is_a_str(group, name):
         lazyarr.open(group.url, path=name or 3)
 
 
+@pytest.mark.parametrize("name", ["..", "../x", ".", "x/../x", "...", "\0", "x\0"])
+def test_what_is_no_name_names_nothing(group, name):
+    """Not what lies beside the store, either."""
+    assert name not in group
+    assert group.get(name) is None
+    with pytest.raises(lazyarr.NodeNotFoundError):
+        group[name]
+
+
 def test_options_are_a_mapping(group):
     """A str would be taken apart into letters."""
     with pytest.raises(TypeError, match="storage_options are a mapping"):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["convert"]
 
 _MAX_LEVEL = 22  # of zstd
+_FILE_SUFFIXES = (".npy", ".npz", ".h5", ".hdf5", ".nc", ".zip")
 
 
 @click.command()
@@ -70,6 +71,11 @@ def convert(src: str, dst: str, *, skip: bool, **options: Any) -> None:
     from lazyarr.cli.sources import open_collection
 
     _refuse_overlap(src, dst)
+    if dst.lower().endswith(_FILE_SUFFIXES):
+        raise click.UsageError(
+            f"DST becomes a Zarr store, a directory, and {printable(dst)} would be taken for a "
+            "file; name it as in out.zarr"
+        )
     try:
         collection = open_collection(src, options["storage_options"])
         if collection.unsupported and not skip:

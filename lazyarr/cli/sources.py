@@ -83,11 +83,13 @@ def open_collection(url: str, storage_options: Mapping[str, Any] | None) -> Coll
     Raises
     ------
     ValueError
-        It is a file of another kind.
+        It is a file of another kind, or not there.
     LazyarrError
         There is no such store, or it can not be read.
     """
     path = local_path(url)
+    if path is not None and not os.path.exists(path):
+        raise ValueError(f"cannot convert {path}: there is no such file or directory")
     if path is None or not os.path.isfile(path):
         return _open_zarr(url, storage_options)
     with open(path, "rb") as file:

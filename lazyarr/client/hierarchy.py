@@ -109,6 +109,8 @@ class Hierarchy:
             self._complete.add(path)
 
     def _read(self, path: str) -> Node:
+        if any(not part.strip(".") or "\0" in part for part in path.split("/") if path):
+            raise self._not_found(path)  # no name of a node (zarr-specs v3.1, "node names")
         document = self._document(join_path(path, "zarr.json"))
         if document is not None:
             return self._checked(parse_node(document, path=path), path)

@@ -10,7 +10,7 @@ import numpy as np
 from lazyarr.client import picking
 from lazyarr.client.attributes import StoredAttributes
 from lazyarr.client.numpy_names import FREE_FUNCTIONS, READING_METHODS
-from lazyarr.client.residency import Residency, residency_of
+from lazyarr.client.residency import Residency, await_arriving, residency_of
 from lazyarr.client.rows import Rows, maybe_rows
 from lazyarr.errors import LazyarrError
 from lazyarr.units import Span
@@ -150,6 +150,7 @@ class LazyArray(StoredAttributes, np.ndarray[Any, Any]):
         """
         region = self._region
         if region is not None:
+            region.arriving = ()
             for span in self._units(to_load=False):
                 region.owner.evict(region, span)
 
@@ -183,7 +184,13 @@ class LazyArray(StoredAttributes, np.ndarray[Any, Any]):
             region.owner.advise(region, hull, advice)
 
     def residency(self) -> Residency:
-        """Return how much of this array, or of this view, is in memory."""
+        """Return how much of this array, or of this view, is in memory.
+
+        Chunks of which a row was given while the rest was on its way are waited for, for a
+        moment.
+        """
+        if self._region is not None and self._region.arriving:
+            await_arriving(self._region)
         return residency_of(self._region, self._units(to_load=False))
 
     def _short_way(self) -> Rows | None:

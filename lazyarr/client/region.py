@@ -67,6 +67,8 @@ class Region(Struct):
         How many `Memory` objects refer to it.
     node : ArrayNode or None
         The array as it was opened here first.
+    arriving : tuple of int
+        Units of which somebody here has a row, and the rest was on its way just now.
     """
 
     owner: Session
@@ -83,6 +85,7 @@ class Region(Struct):
     residency: memoryview = memoryview(b"")
     n_users: int = 0
     node: ArrayNode | None = None
+    arriving: tuple[int, ...] = ()
 
     @property
     def is_shared(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,9 +13,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from lazyarr.client.picking import Holder
+    from lazyarr.client.region import Region
     from lazyarr.units import Span
 
-__all__ = ["Residency", "residency_of"]
+__all__ = ["Residency", "await_arriving", "residency_of"]
+
+# Decoding a large chunk takes that long; what fails, or is evicted meanwhile, never comes.
+_ARRIVAL_SECONDS = 0.1
+_LOOK_SECONDS = 0.0002
 
 
 class Residency(Value):
@@ -41,6 +47,16 @@ class Residency(Value):
             f"<Residency: {self.resident_nbytes} of {self.total_nbytes} bytes, "
             f"{self.resident_units} of {self.total_units} units>"
         )
+
+
+def await_arriving(region: Region) -> None:
+    """Wait until what is on its way is there, for a moment; then do not wait for it again."""
+    deadline = time.monotonic() + _ARRIVAL_SECONDS
+    while not all(region.residency[unit] for unit in region.arriving):
+        if time.monotonic() > deadline:
+            break
+        time.sleep(_LOOK_SECONDS)
+    region.arriving = ()
 
 
 def residency_of(region: Holder | None, units: Iterable[Span]) -> Residency:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["Rows", "maybe_rows"]
 
 _FEW = 256
+_MAX_ARRIVING = 8
 
 
 class Rows:
@@ -59,6 +60,8 @@ class Rows:
         start = (self.first + row) * nbytes
         pages = self.region.geometry.pages_of_bytes(Span(start, start + nbytes))
         self.region.owner.request(self.region, units, pages)
+        if not self.region.residency[unit]:
+            self.region.arriving = (*self.region.arriving[1 - _MAX_ARRIVING :], unit)
 
     def units(self, start: int, stop: int) -> Span:
         """Return the units of the rows ``[start, stop)``."""

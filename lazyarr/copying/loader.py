@@ -23,6 +23,7 @@ from lazyarr.copying.cache import UnitCache
 from lazyarr.copying.crew import Crew
 from lazyarr.loading.lanes import Rank
 from lazyarr.loading.workspace import Workspace
+from lazyarr.pager.log import report
 from lazyarr.pager.measure import Measurements
 from lazyarr.store import store_reference
 
@@ -116,7 +117,7 @@ class Loader:
         from lazyarr.store.cache import DiskCache, StoreCache, place_of
 
         if self._disk is None or self._disk.directory != current.cache_dir:
-            self._disk = DiskCache(current.cache_dir, current.cache_limit)
+            self._disk = DiskCache(current.cache_dir, current.cache_limit, complain=report)
         self._disk.limit_nbytes = current.cache_limit
         description = store_reference(store).description
         return StoreCache(self._disk, place_of(description["url"], description["storage_options"]))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from lazyarr.loading.rotation import Rotation
 from lazyarr.pager.checking import Limits, read_settings
+from lazyarr.pager.log import report
 from lazyarr.pager.opening import open_region
 from lazyarr.plan import messages as m
 
@@ -85,7 +86,7 @@ class Policy:
             from lazyarr.store.cache import DiskCache
 
             if self._cache is None or self._cache.directory != limits.cache_dir:
-                self._cache = DiskCache(limits.cache_dir, limits.cache_limit)
+                self._cache = DiskCache(limits.cache_dir, limits.cache_limit, complain=report)
             self._cache.limit_nbytes = limits.cache_limit
         return limits
 

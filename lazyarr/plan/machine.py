@@ -250,8 +250,7 @@ class Machine:
             for unit in range(*(event.units & Span(0, state.geometry.n_units))):
                 if unit in state.resident and not state.is_awaited(unit):
                     self._memory.evict(event.region, state, unit)
-                elif unit in state.loading and not state.loading[unit].is_urgent:
-                    # It was to be read ahead: nobody waits for it.
+                elif unit in state.loading and state.loading[unit].is_for_nobody:
                     state.loading[unit].is_dropped = True
                     self._memory.lookahead.remove((event.region, unit))
         self._memory.commands.append(m.Answer(event.client, event.ticket))

@@ -53,6 +53,11 @@ class Loading:
         self.pick: tuple[int, int] | None = None
         self.told = Span(0, 0)
 
+    @property
+    def is_for_nobody(self) -> bool:
+        """Whether it is read ahead, or whoever asked for it has what was wanted of it."""
+        return not self.is_urgent or (self.told.size > 0 and not (self.faults or self.requests))
+
     def __repr__(self) -> str:
         haste = "urgent" if self.is_urgent else "patient"
         return f"<Loading: {haste}, {len(self.faults)} faults, {len(self.requests)} requests>"

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from lazyarr.format.checksum import crc32c
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from typing import Any
 
     from lazyarr.store.base import Buffer
@@ -62,14 +62,20 @@ class DiskCache:
         Where; made when something is kept, for its owner alone.
     limit_nbytes : int
         How much all entries may take, those of other processes included.
+    complain : callable
+        Told, once, why an entry could not be kept, unless it was too long.
 
     Notes
     -----
     A directory that others may write to is not used: what lies there is believed.
     """
 
-    def __init__(self, directory: str, limit_nbytes: int) -> None:
+    def __init__(
+        self, directory: str, limit_nbytes: int, *, complain: Callable[[str], object]
+    ) -> None:
         self.directory = directory
+        self._complain = complain
+        self._has_complained = False
         self.limit_nbytes = limit_nbytes
         self._lock = threading.Lock()
         self._nbytes = 0
@@ -107,11 +113,15 @@ class DiskCache:
         nbytes = sum(len(part) for part in content)
         path = self._path(name)
         try:
-            if not self._may_use() or not self._make_room(nbytes):
+            self._check_owner()
+            if not self._make_room(nbytes):
                 return False
             self._write(nbytes, content, path)
-        except OSError:
+        except OSError as error:
             # No room, no right: what is fetched is given all the same.
+            if not self._has_complained:
+                self._has_complained = True
+                self._complain(f"nothing can be kept in cache_dir {self.directory!r}: {error}")
             return False
         return True
 
@@ -141,15 +151,19 @@ class DiskCache:
     def _path(self, name: str) -> str:
         return os.path.join(self.directory, name[:2], name[2:])
 
-    def _may_use(self) -> bool:
-        """Return whether the directory is there, made now if need be, and is this user's alone."""
+    def _check_owner(self) -> None:
+        """Make the directory if need be; raise OSError when it is not this user's alone."""
         try:
             status = os.stat(self.directory)
         except FileNotFoundError:
             os.makedirs(self.directory, mode=0o700, exist_ok=True)
             status = os.stat(self.directory)
-        is_ours = status.st_uid == os.geteuid()
-        return is_ours and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+        mode = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+        if status.st_uid != os.geteuid() or mode:
+            raise PermissionError(
+                f"user {status.st_uid} has it, mode {stat.filemode(status.st_mode)}, and what lies "
+                "there is believed; name a directory that nobody else can write to"
+            )
 
     def _make_room(self, nbytes: int) -> bool:
         """Return whether there is room for an entry, after letting others go if need be."""

@@ -290,6 +290,23 @@ def test_files_that_can_not_be_read_are_errors(tmp_path, dst, content, message):
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
 
 
+def test_a_source_that_is_not_there_is_named(tmp_path, dst):
+    """It is no store without a document."""
+    result = run("convert", tmp_path / "x.npy", dst)
+    assert result.exit_code == 1
+    assert f"{tmp_path / 'x.npy'}: there is no such file or directory" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["out.npy", "out.NPZ", "out.h5"])
+def test_a_store_is_not_given_the_name_of_a_file(tmp_path, name):
+    """Who asks for that expects a file."""
+    np.save(tmp_path / "x.npy", DATA)
+    result = run("convert", tmp_path / "x.npy", tmp_path / name)
+    assert result.exit_code == 2
+    assert "becomes a Zarr store" in result.stderr
+    assert not (tmp_path / name).exists()
+
+
 def test_an_archive_of_other_things_is_refused(tmp_path, dst):
     """Members that are no arrays are not dropped silently."""
     import zipfile

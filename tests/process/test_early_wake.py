@@ -70,3 +70,38 @@ def test_a_row_that_was_asked_for_is_there_before_the_end_is_decoded(url):
     assert not x.residency().map[1]
     assert np.array_equal(row, DATA[1].reshape(4, -1)[0])  # it stays, though the chunk failed
     assert np.array_equal(x[3], DATA[0].reshape(4, -1)[3])
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """A store of two chunks of 64 MiB, which take a while."""
+    path = tmp_path_factory.mktemp("large") / "x.zarr"
+    data = np.zeros((16, 8 << 20), np.uint8)
+    data[:, ::1000] = np.arange(16)[:, None]
+    lazyarr.save(path, data, chunks=(8, 8 << 20), shards=data.shape)
+    return path
+
+
+def test_a_row_counts_as_its_whole_chunk(large):
+    """Who asks what is in memory sees what was just read, though the rest is on its way."""
+    x = lazyarr.open(large)
+    assert x[0, 2000] == 0
+    assert x.residency().map.tolist() == [True, False]
+    assert x[9, 2000] == 9
+    assert x.residency().resident_units == 2
+
+
+def test_evicting_is_evicting_what_is_on_its_way_too(large):
+    """Else it would come when nobody wants it any more."""
+    program = """
+    x = lazyarr.open(sys.argv[1])
+    for row in (0, 9, 3):
+        print(x[row, 2000])
+        x.evict()
+        stats = settled()
+        print(x.residency().resident_units, stats["resident_bytes"])
+        assert x[row, 2000] == row  # it is read again
+    """
+    ended = run_program(program, large)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.split() == ["0", "0", "0", "9", "0", "0", "3", "0", "0"]

@@ -17,7 +17,7 @@ NAMES = [f"{number:02x}{'0' * 62}" for number in range(40)]
 
 @pytest.fixture
 def disk(tmp_path):
-    return DiskCache(str(tmp_path / "cache"), 10_000)
+    return DiskCache(str(tmp_path / "cache"), 10_000, complain=pytest.fail)
 
 
 def age(disk, name, seconds):
@@ -58,7 +58,7 @@ def test_what_other_processes_write_counts(disk):
     """Each keeps to the limit, and to what all of them have written, within a part of it."""
     program = (
         "import sys; from lazyarr.store.cache import DiskCache\n"
-        "disk = DiskCache(sys.argv[1], 10_000)\n"
+        "disk = DiskCache(sys.argv[1], 10_000, complain=print)\n"
         "for name in sys.argv[2:]: assert disk.put(name, bytes(500), 'v')\n"
     )
     writers = [
@@ -93,7 +93,7 @@ def test_what_a_dead_writer_has_left_is_removed(disk):
         with open(os.path.join(parent, name), "wb") as file:
             file.write(bytes(100))
         os.utime(file.name, (time.time() - seconds,) * 2)
-    DiskCache(disk.directory, 10_000).put(NAMES[1], b"1", "v")
+    DiskCache(disk.directory, 10_000, complain=pytest.fail).put(NAMES[1], b"1", "v")
     assert "new-1-a" not in os.listdir(parent)
     assert "new-2-b" in os.listdir(parent)
 
@@ -112,11 +112,28 @@ def test_a_changed_byte_makes_it_no_entry(disk, place):
 
 
 def test_a_directory_that_can_not_be_made_keeps_nothing(tmp_path):
-    """What was fetched is there all the same."""
+    """What was fetched is there all the same; it is said once why."""
     (tmp_path / "file").write_bytes(b"")
-    disk = DiskCache(str(tmp_path / "file" / "cache"), 10_000)
-    assert not disk.put(NAMES[0], b"1", "v")
+    said = []
+    disk = DiskCache(str(tmp_path / "file" / "cache"), 10_000, complain=said.append)
+    for _ in range(2):
+        assert not disk.put(NAMES[0], b"1", "v")
     assert disk.get(NAMES[0]) is None
+    (line,) = said
+    assert f"cache_dir {str(tmp_path / 'file' / 'cache')!r}" in line
+    assert "Not a directory" in line
+
+
+def test_a_directory_that_others_may_write_to_keeps_nothing(tmp_path):
+    """What lies there would be believed."""
+    tmp_path.chmod(0o777)
+    said = []
+    disk = DiskCache(str(tmp_path), 10_000, complain=said.append)
+    assert not disk.put(NAMES[0], b"1", "v")
+    assert not list(tmp_path.iterdir())
+    (line,) = said
+    assert "drwxrwxrwx" in line
+    assert "nobody else can write to" in line
 
 
 def test_parts_are_those_of_the_version_that_the_object_has(disk):
