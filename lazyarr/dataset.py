@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from lazyarr.errors import FormatError
+from lazyarr.errors import FormatError, LazyarrError
 
 if TYPE_CHECKING:
     from lazyarr.client.lazyarray import LazyArray
@@ -252,11 +252,16 @@ def open(  # noqa: A001 - numpy, zarr and h5py users look for this name
 
 
 def _reopen(pager: str | None, url: str, mode: str, keywords: Mapping[str, Any]) -> Any:
-    """Return a group that was pickled, opened anew."""
+    """Return a group that was pickled, opened anew; see `reopen_view`."""
     from lazyarr.client.opening import come_to_pager
 
-    come_to_pager(pager)
-    return open(url, mode, **keywords)
+    try:
+        come_to_pager(pager)
+        return open(url, mode, **keywords)
+    except LazyarrError as error:
+        from lazyarr.client.unreachable import raise_later
+
+        return raise_later(error)
 
 
 def _open_node(opening: Opening, path: str) -> LazyArray | Dataset:

@@ -113,7 +113,23 @@ def come_to_pager(name: str | None) -> None:
         process.session_at(name)
 
 
-def reopen_view(
+def reopen_view(*reference: Any) -> Any:
+    """Return a view that was pickled as a reference (see `reduce_view`).
+
+    Raises
+    ------
+    LazyarrError
+        When it can not be had; in a worker process when it is used (see `raise_later`).
+    """
+    try:
+        return _reopen_view(*reference)
+    except LazyarrError as error:
+        from lazyarr.client.unreachable import raise_later
+
+        return raise_later(error)
+
+
+def _reopen_view(
     place: Place,
     start: int,
     dtype: np.dtype[Any],
@@ -121,7 +137,7 @@ def reopen_view(
     strides: tuple[int, ...],
     origin: Origin | None = None,
 ) -> LazyArray:
-    """Return a view that was pickled as a reference: on the same pages, or else opened anew.
+    """Return a view on the same pages, or else opened anew.
 
     Parameters
     ----------

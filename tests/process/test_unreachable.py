@@ -1,0 +1,71 @@
+"""A worker process that can not open an array says so to whoever waits for its result."""
+
+from __future__ import annotations
+
+import math
+import operator
+import pickle
+
+import numpy as np
+import pytest
+
+import lazyarr
+from lazyarr.client.unreachable import Unreachable
+from tests.process.running import run_program
+
+PROGRAM = """
+import concurrent.futures, multiprocessing
+path, method, what = sys.argv[1:]
+group = lazyarr.open(path, mode="c")
+given = group if what == "group" else group["a"]
+os.rename(path, path + ".elsewhere")
+def fails(function, *arguments):
+    try: function(*arguments)
+    except lazyarr.NodeNotFoundError as error: print("x.zarr" in str(error))
+context = multiprocessing.get_context(method)
+with context.Pool(2) as pool:
+    fails(pool.apply, len, (given,))
+    fails(pool.map, len, [given] * 3)
+with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
+    fails(pool.submit(len, given).result)
+"""
+
+
+@pytest.mark.parametrize("what", ["array", "group"])
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_nobody_waits_for_ever_for_what_a_worker_can_not_open(tmp_path, method, what):
+    """The error is that of the task, and the pool goes on."""
+    lazyarr.save(tmp_path / "x.zarr", {"a": np.arange(40.0)})
+    ended = run_program(PROGRAM, tmp_path / "x.zarr", method, what)
+    assert (ended.returncode, ended.stdout) == (0, "True\n" * 3), ended.stderr
+
+
+def test_elsewhere_it_is_an_error_at_once(tmp_path):
+    """Who unpickles it himself gets it there."""
+    lazyarr.save(tmp_path / "x.zarr", {"a": np.arange(40.0)})
+    group = lazyarr.open(tmp_path / "x.zarr", mode="c")
+    pickled = [pickle.dumps(each) for each in (group, group["a"])]
+    (tmp_path / "x.zarr").rename(tmp_path / "y.zarr")
+    for each in pickled:
+        with pytest.raises(lazyarr.NodeNotFoundError):
+            pickle.loads(each)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        len, iter, list, bool, float, int, complex, math.floor, pickle.dumps, np.asarray, np.sum,
+        np.sin, np.concatenate, operator.neg, operator.index,
+        lambda x: x.shape, lambda x: x[0], lambda x: x + 1, lambda x: 1 + x, lambda x: x == 1,
+        lambda x: 3 in x, lambda x: operator.setitem(x, 0, 1), lambda x: x.__enter__(),
+        lambda x: np.arange(3) @ x, lambda x: f"{x:.2f}",
+        lambda x: np.ones(3).__iadd__(x),
+    ],
+)  # fmt: skip
+def test_any_use_raises_why(use):
+    """Not something about the stand-in."""
+    error = lazyarr.StoreError("gone", url="u", key=None, transient=False)
+    with pytest.raises(lazyarr.StoreError) as caught:
+        use(Unreachable(error))
+    assert caught.value is error
+    assert "StoreError: gone" in repr(Unreachable(error))
