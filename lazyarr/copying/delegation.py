@@ -33,6 +33,7 @@ _CHANGING_FUNCTIONS = frozenset(
 )
 _CHANGING_METHODS = ("fill", "partition", "put", "sort")
 _VIEW_METHODS = ("diagonal", "squeeze", "swapaxes", "transpose")
+_ATTRIBUTES = ("real", "imag", "flat")
 _OTHER_METHODS = ("view", "getfield", "newbyteorder", "tostring", "__format__")
 
 
@@ -125,6 +126,15 @@ def add_methods(cls: type[CopyArray]) -> None:
     for name, way in ways.items():
         if name not in vars(cls) and hasattr(np.ndarray, name):
             setattr(cls, name, _method(name, way))
+    for name in _ATTRIBUTES:
+        setattr(cls, name, _attribute(name))
+
+
+def _attribute(name: str) -> property:
+    def read(self: CopyArray) -> Any:
+        return getattr(self._loaded(), name)
+
+    return property(read, doc=f"`numpy.ndarray.{name}` of a copy, which is read-only.")
 
 
 def _method(name: str, way: Callable[..., Any]) -> Callable[..., Any]:

@@ -195,6 +195,22 @@ def test_functions_take_it(x):
         lazyarr.prefetch(np.asarray(x))
 
 
+@pytest.mark.parametrize("data", [np.arange(12.0).reshape(3, 4), np.arange(6) + 2j])
+def test_parts_of_numbers_and_all_of_them_in_a_row(tmp_path, data):
+    """Copies that can not be written to, in mode "c" either: nothing is written in vain."""
+    lazyarr.save(tmp_path / "x.zarr", data)
+    x = lazyarr.open(tmp_path / "x.zarr", mode="c")
+    np.testing.assert_array_equal(x.real, data.real)
+    np.testing.assert_array_equal(x.imag, data.imag)
+    assert list(x.flat) == list(data.flat)
+    with pytest.raises(ValueError, match="read-only"):
+        x.flat[0] = 1
+    with pytest.raises(ValueError, match="read-only"):
+        x.real[...] = 1
+    with pytest.raises(AttributeError):
+        x.imag = 1
+
+
 def test_statistics_count(url):
     """Requests, units, bytes, and time by step, of this process."""
     before = lazyarr.stats()
