@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from lazyarr.errors import FormatError, LazyarrError
+from lazyarr.errors import FormatError
 
 if TYPE_CHECKING:
     from lazyarr.client.lazyarray import LazyArray
@@ -257,8 +257,12 @@ def _reopen(pager: str | None, url: str, mode: str, keywords: Mapping[str, Any])
 
     try:
         come_to_pager(pager)
-        return open(url, mode, **keywords)
-    except LazyarrError as error:
+        found = open(url, mode, **keywords)
+        if not isinstance(found, Dataset):
+            path = keywords["path"]
+            raise FormatError(f"expected a group at {path!r} of {url}, found an array", path=path)
+        return found
+    except Exception as error:  # noqa: BLE001 - what a missing driver raises, too
         from lazyarr.client.unreachable import raise_later
 
         return raise_later(error)

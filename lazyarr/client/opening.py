@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from lazyarr.client.lazyarray import LazyArray
     from lazyarr.client.node import ArrayNode
-    from lazyarr.client.origin import Origin, Place
+    from lazyarr.client.origin import Origin, Place, StoredRows
 
 __all__ = [
     "Opening",
@@ -123,7 +123,7 @@ def reopen_view(*reference: Any) -> Any:
     """
     try:
         return _reopen_view(*reference)
-    except LazyarrError as error:
+    except Exception as error:  # noqa: BLE001 - what a missing driver raises, too
         from lazyarr.client.unreachable import raise_later
 
         return raise_later(error)
@@ -135,6 +135,7 @@ def _reopen_view(
     dtype: np.dtype[Any],
     shape: tuple[int, ...],
     strides: tuple[int, ...],
+    rows: StoredRows,
     origin: Origin | None = None,
 ) -> LazyArray:
     """Return a view on the same pages, or else opened anew.
@@ -147,6 +148,8 @@ def _reopen_view(
         Where the view begins in the memory of the array, in bytes.
     dtype, shape, strides
         Of the view.
+    rows : StoredRows
+        Of the whole array.
     origin : Origin, optional
         Where the pages are.
 
@@ -170,8 +173,7 @@ def _reopen_view(
     metadata = opening.hierarchy.node(path)
     if not isinstance(metadata, ArrayMetadata):
         raise FormatError(f"expected an array at {path!r} of {url}, found a group", path=path)
-    if origin is not None:
-        require_same_rows(origin, metadata)
+    require_same_rows(rows, metadata, opening.hierarchy.store.url)
     array = open_array(opening, metadata)
     return find_making(opening.engine).restride(array, start, dtype, shape, strides)
 
@@ -185,8 +187,11 @@ def reduce_view(
     origin: Origin | None = None,
 ) -> tuple[Any, ...]:
     """Return how a view is pickled: of which stored array, and where in it; see `reopen_view`."""
+    from lazyarr.client.origin import stored_rows
+
     place = (node.url, node.storage_options, node.metadata.path, node.mode, node.memory)
-    return reopen_view, (place, start, dtype, shape, strides, origin)
+    rows = stored_rows(node.metadata)
+    return reopen_view, (place, start, dtype, shape, strides, rows, origin)
 
 
 def _check_mode(mode: str, memory: str | None) -> None:

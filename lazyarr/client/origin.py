@@ -14,9 +14,19 @@ from lazyarr.format import ArrayMetadata, parse_node, parse_v2_array
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import numpy as np
+
     from lazyarr.client.region import Region
 
-__all__ = ["Origin", "Place", "attach", "origin_of", "require_same_rows"]
+__all__ = [
+    "Origin",
+    "Place",
+    "StoredRows",
+    "attach",
+    "origin_of",
+    "require_same_rows",
+    "stored_rows",
+]
 
 Place: TypeAlias = "tuple[str, Mapping[str, Any] | None, str, str, str | None]"
 """URL, storage options, path, mode and kind of memory: what opens an array anew."""
@@ -47,6 +57,27 @@ class Origin(NamedTuple):
     zarr_format: int
     document: str
     attributes: dict[str, Any]
+
+
+class StoredRows(NamedTuple):
+    """Which element of an array lies where in its memory.
+
+    Attributes
+    ----------
+    axes : tuple of int
+        The array's axes in the order of memory.
+    lengths : tuple of int
+        Their lengths in that order.
+    dtype : dtype
+        Of the elements.
+    shape : tuple of int
+        The array's, for messages.
+    """
+
+    axes: tuple[int, ...]
+    lengths: tuple[int, ...]
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
 
 
 def origin_of(region: Region, node: ArrayNode) -> Origin | None:
@@ -91,7 +122,13 @@ def attach(place: Place, origin: Origin) -> tuple[ArrayNode, Memory] | None:
     return node, memory
 
 
-def require_same_rows(origin: Origin, now: ArrayMetadata) -> None:
+def stored_rows(metadata: ArrayMetadata) -> StoredRows:
+    """Return what of an array decides which element lies where in its memory."""
+    layout = metadata.layout()
+    return StoredRows(layout.axes, layout.shape, metadata.dtype.to_numpy(), metadata.shape)
+
+
+def require_same_rows(then: StoredRows, metadata: ArrayMetadata, url: str) -> None:
     """Raise unless a place in the memory of the array of then is the same place now.
 
     Rows may have been added.
@@ -101,16 +138,14 @@ def require_same_rows(origin: Origin, now: ArrayMetadata) -> None:
     FormatError
         When a view that was pickled would show other elements.
     """
-    then = _metadata(now.path, origin)
-    old, new = then.layout(), now.layout()
-    rows = [(how.axes, how.shape[1:]) for how in (old, new)]
-    is_same = rows[0] == rows[1] and then.dtype.to_numpy() == now.dtype.to_numpy()
-    if not is_same or old.shape[:1] > new.shape[:1]:
+    now = stored_rows(metadata)
+    is_same = (then.axes, then.lengths[1:], then.dtype) == (now.axes, now.lengths[1:], now.dtype)
+    if not is_same or then.lengths[:1] > now.lengths[:1]:
         raise FormatError(
-            f"cannot open what was pickled of array {now.path!r} in {origin.store_url}: it had "
-            f"shape {then.shape} and dtype {then.dtype.to_numpy()}, now {now.shape} and "
-            f"{now.dtype.to_numpy()}; open it and pickle it again",
-            path=now.path,
+            f"cannot open what was pickled of array {metadata.path!r} in {url}: it had shape "
+            f"{then.shape} and dtype {then.dtype}, now {now.shape} and {now.dtype}; open it and "
+            "pickle it again",
+            path=metadata.path,
         )
 
 

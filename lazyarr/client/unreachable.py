@@ -17,7 +17,9 @@ def raise_later(error: Exception) -> Unreachable:
     for its result waits for ever; an error of the task itself is sent back to him
     (Lib/multiprocessing/pool.py, `worker`).
     """
-    if multiprocessing.parent_process() is None:
+    # A child that was spawned knows of its parent only after it has unpickled what it is to do.
+    begins = getattr(multiprocessing.current_process(), "_inheriting", False)
+    if multiprocessing.parent_process() is None and not begins:
         raise error
     return Unreachable(error)
 

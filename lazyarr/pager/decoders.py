@@ -146,7 +146,7 @@ class Decoders:
         region = self._regions[command.region]
         state = self._machine.region(command.region)
         return (
-            not (command.mark or region.is_remote)
+            not (command.mark or command.replaces or region.is_remote)
             and region.unit_nbytes >= _LEAST_NBYTES
             and region.source.can_lend
             and state is not None

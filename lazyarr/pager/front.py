@@ -54,6 +54,11 @@ class Front:
     def __repr__(self) -> str:
         return f"<Front: [{self._first}, {self._next}) of {self._nbytes} bytes installed>"
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether anything was installed."""
+        return self._next > self._first
+
     def advance(self, nbytes: int) -> None:
         """Install what is decoded, if that is as far as the page that is waited for."""
         # A chunk may be longer than what the array has of it.

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from lazyarr.errors import ChunkError, LazyarrError, PagerError
-from lazyarr.kernel import PAGE_NBYTES, Stop
+from lazyarr.kernel import PAGE_NBYTES, Stop, punch_hole
 from lazyarr.pager import installer
 from lazyarr.pager.front import Front
 from lazyarr.pager.log import report
@@ -86,15 +86,19 @@ class Loader:
         begin = time.perf_counter()
         # Whole pages of whole units have a short way: the same, without the exceptions.
         front = has_bytes = None
-        if fetched is None and unit < state.n_plain_units:
+        has_begun = command.replaces
+        if fetched is None and unit < state.n_plain_units and not command.replaces:
             front = self._front(command, state, workspace)
             progress = front.advance if front and is_worth_parts(command, state) else None
             has_bytes = source.load_quickly(unit, workspace, may_wait=True, progress=progress)
+            has_begun = has_bytes is None and front is not None and front.has_begun
         if has_bytes is None:
             front, has_bytes = None, source.load(unit, workspace, fetched)
         decoded = time.perf_counter()
         if self._machine.is_dropped(region, unit):
             return m.Loaded(region, unit, client, ())
+        if has_begun:
+            self._take_out(region, state.geometry.body_pages(unit))
         if not (has_bytes and front and front.finish()):
             stop = self._install_body(command, state, workspace if has_bytes else None)
             if stop in GONE:
@@ -142,6 +146,13 @@ class Loader:
             if stop is not Stop.DONE:
                 return stop
         return Stop.DONE
+
+    def _take_out(self, region: int, pages: Span) -> None:
+        """Take out what may be of another version than what is installed next."""
+        backing = self._regions[region].backing
+        if backing is not None and pages.size:
+            start = backing.offset + pages.start * PAGE_NBYTES
+            punch_hole(backing.memfd, start, pages.size * PAGE_NBYTES)
 
     def _fill(self, region: int, body: Span, unit_start: int, workspace: Workspace | None) -> bool:
         """Bring a unit's pages into the memory object alone; return whether that was done."""

@@ -325,7 +325,9 @@ class Loads:
         if result.grown_nbytes:
             self._step([m.ScratchGrew(result.grown_nbytes)])
         if result.news is News.FAILED:
-            self._load_here(order)
+            # It may have installed a part.
+            again = order.command._replace(replaces=True)
+            self._load_here(order._replace(command=again))
         else:
             self._end_order(order, result)
 

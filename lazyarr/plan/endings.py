@@ -89,8 +89,11 @@ class Endings:
         self._memory.counters["errors"] += 1
         state, loading = self._memory.end(event.region, event.unit)
         self._memory.lookahead.remove((event.region, event.unit))
+        if loading.is_dropped:
+            self._start_over(event, state, loading)
+            return
         # Who was told that its pages are there has them, and may look at them any time.
-        self._memory.punch_body(event.region, state, event.unit, but=loading.told)
+        self._memory.leave(event.region, state, event.unit, loading.told)
         for client in sorted({client for client, _ in loading.faults}):
             pages = tuple(sorted(page for who, page in loading.faults if who == client))
             self._memory.commands.append(m.Poison(event.region, client, pages, event.failure))
@@ -105,11 +108,12 @@ class Endings:
         self._memory.lookahead.remove((event.region, event.unit))
         waiting = [*loading.faults, *loading.requests]
         clients = [c for c, _ in waiting if c != event.client and c in state.addresses]
-        if not clients:
-            self._memory.punch_body(event.region, state, event.unit)
+        self._memory.punch_body(event.region, state, event.unit)
         self._load_again(event, state, loading, clients)
 
-    def _start_over(self, event: m.Loaded, state: RegionState, loading: Loading) -> None:
+    def _start_over(
+        self, event: m.Loaded | m.LoadFailed, state: RegionState, loading: Loading
+    ) -> None:
         """Load a unit again that was evicted on its way, for those who came to wait since."""
         self._memory.punch_body(event.region, state, event.unit)
         waiting = [*loading.faults, *loading.requests]
@@ -118,7 +122,7 @@ class Endings:
 
     def _load_again(
         self,
-        event: m.Loaded | m.Stranded,
+        event: m.Loaded | m.LoadFailed | m.Stranded,
         state: RegionState,
         loading: Loading,
         clients: list[int],

@@ -250,6 +250,8 @@ class Machine:
             for unit in range(*(event.units & Span(0, state.geometry.n_units))):
                 if unit in state.resident and not state.is_awaited(unit):
                     self._memory.evict(event.region, state, unit)
+                elif unit not in state.loading and unit in state.left:
+                    self._memory.punch_body(event.region, state, unit)
                 elif unit in state.loading and state.loading[unit].is_for_nobody:
                     state.loading[unit].is_dropped = True
                     self._memory.lookahead.remove((event.region, unit))

@@ -90,8 +90,10 @@ class Memory:
             loading = Loading(client, is_urgent=urgent, is_marked=mark)
             loading.pick = pick
             state.loading[unit] = loading
-            is_pick = pick is not None
-            self.commands.append(m.Load(region, unit, client, urgent, awaited, is_pick, mark))
+            is_pick, replaces = pick is not None, unit in state.left
+            self.commands.append(
+                m.Load(region, unit, client, urgent, awaited, is_pick, mark, replaces)
+            )
         elif urgent and not loading.is_urgent:
             loading.is_urgent = True
             self.commands.append(m.Promote(region, unit))
@@ -147,6 +149,8 @@ class Memory:
         self.counters["units_loaded"] += 1
         self.counters["bytes_installed"] += nbytes
         state.resident.add(unit)
+        if state.left:
+            self._forget_left(state, unit)
         self.room.take(state, state.body_nbytes(unit))
         if state.shared:
             self._newest = (region, unit)
@@ -204,10 +208,24 @@ class Memory:
         region, unit = key
         return key == self._newest or self.regions[region].is_awaited(unit)
 
+    def leave(self, region: int, state: RegionState, unit: int, pages: Span) -> None:
+        """Take out what there is of a unit that failed, but for pages that somebody has."""
+        kept = state.left.get(unit, pages if state.shared and state.addresses else _NOTHING)
+        self.punch_body(region, state, unit, but=kept)
+        if kept.size and unit not in state.left:
+            state.left[unit] = kept
+            self.room.take(state, kept.size * state.geometry.page_nbytes)
+
+    def _forget_left(self, state: RegionState, unit: int) -> None:
+        pages = state.left.pop(unit, _NOTHING)
+        self.room.take(state, -pages.size * state.geometry.page_nbytes)
+
     def punch_body(
         self, region: int, state: RegionState, unit: int, *, but: Span = _NOTHING
     ) -> None:
         """Take out the pages that a unit fills alone, `but` for some of them."""
+        if not but.size:
+            self._forget_left(state, unit)
         body = state.geometry.body_pages(unit)
         rest = (Span(body.start, but.start), Span(but.stop, body.stop)) if but.size else (body,)
         for pages in rest:
@@ -223,6 +241,8 @@ class Memory:
         for unit in state.resident:
             self._policy.remove((region, unit))
             self.room.take(state, -state.body_nbytes(unit))
+        for unit in list(state.left):
+            self._forget_left(state, unit)
         self.room.take(state, -state.edges.held_nbytes)
         self.lookahead.forget(region)
         del self.regions[region]

@@ -243,7 +243,9 @@ class Load(NamedTuple):
 
     These are what a thread waits for in a fault, or in a request that is to be told of them
     (`Arrived`) if the load `is_pick`; None when all of the unit is wanted.  A unit with a
-    `mark` is brought into the memory object only, so that its first touch is a fault.
+    `mark` is brought into the memory object only, so that its first touch is a fault.  One that
+    `replaces` what a load has left that failed is installed when all of it is decoded, and after
+    that is out: the store may have another version now.
     """
 
     region: int
@@ -253,6 +255,7 @@ class Load(NamedTuple):
     awaited: Span | None = None
     is_pick: bool = False
     mark: bool = False
+    replaces: bool = False
 
 
 class Promote(NamedTuple):

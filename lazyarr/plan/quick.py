@@ -65,7 +65,7 @@ class ShortWay:
         nbytes = geometry.unit_nbytes
         if unit in state.resident or unit in state.loading or unit >= state.n_plain_units:
             return None
-        if nbytes > self._memory.room.free_nbytes:
+        if nbytes > self._memory.room.free_nbytes or unit in state.left:
             return None
         return Quick(client, region, unit, page, state.addresses[client] + unit * nbytes, nbytes)
 

@@ -81,6 +81,8 @@ class RegionState:
     pipe_units : int
         How many units should be on their way so that the network is never idle; 0 when it is
         not known.
+    left : dict of int to Span
+        By unit, the pages that stayed of one that failed, for somebody was told of them.
     is_pipe_full : bool
         Whether more of them would only wait for each other.
     """
@@ -89,6 +91,7 @@ class RegionState:
         self.geometry = geometry
         self.shared = shared
         self.remote = remote
+        self.left: dict[int, Span] = {}
         self.pipe_units = 0
         self.is_pipe_full = False
         # Units of whole pages and whole chunks; all but the last one, or none.

@@ -307,6 +307,10 @@ class World:
         present = command.client in state.addresses and command.client in self.alive
         load.end = "loaded" if present or command.mark else "stranded"
         memory = self.memories[command.region]
+        if command.replaces:
+            assert memory.shared
+            for page in range(*state.geometry.body_pages(command.unit)):
+                self.take_out(command.region, page)
         if command.mark:
             assert memory.shared
             for page in range(*state.geometry.body_pages(command.unit)):
@@ -321,7 +325,7 @@ class World:
         """Do what a load is to do first; and tell the machine if it wants to know."""
         command = load.command
         present = (command.client, command.region) in self.attached and command.client in self.alive
-        if command.awaited is None or not present:
+        if command.awaited is None or command.replaces or not present:
             return
         for page in range(*command.awaited):
             if page in self.state(command.region).geometry.body_pages(command.unit):
@@ -343,10 +347,6 @@ class World:
             self.do(m.Stranded(*where))
         else:
             self.do(m.LoadFailed(*where, FAILURE))
-            if command.is_pick and command.region in self.memories:
-                # What somebody was told of stays, and the record does not know it.
-                memory = self.memories[command.region]
-                memory.tampered |= set(range(*command.awaited)) & memory.memfd.keys()
 
     def finish(self, region: int, unit: int, *, fail: bool = False) -> None:
         """Carry a load out to its end."""

@@ -6,7 +6,7 @@ import pytest
 
 from lazyarr.plan import messages as m
 from lazyarr.units import Span
-from tests.plan.memory_model import FAILURE, World
+from tests.plan.memory_model import FAILURE, PAGE_NBYTES, World
 from tests.plan.worlds import HALVES, LONG, PAGES, commands, outcomes, settle, world_with
 
 # --- loading -------------------------------------------------------------------------
@@ -77,22 +77,63 @@ def test_pages_that_a_unit_does_not_fill_alone_are_not_answered_for_early():
         commands(world, m.Load)
 
 
-def test_what_fails_after_it_was_answered_is_no_answer_twice():
-    """The unit is out again but for what it was told is there: the next touch finds out why."""
+def world_with_a_row_left():
+    """Return a world in which a unit has failed after some of its pages were answered."""
     world, (client,), region = world_with(LONG)
     key = world.pick(client, region, 0, Span(0, 1))
     world.install_awaited(world.loads[region, 0])
     world.finish(region, 0, fail=True)
     assert world.answers == {key: ()}
     assert set(world.memories[region].memfd) == {0}
-    world.evict(client, region, Span(0, 1))
-    thread = world.touch(client, region, 0)
-    assert world.served == [(thread, "read")]
+    world.log.clear()
+    return world, client, region
+
+
+def test_what_fails_after_it_was_answered_is_no_answer_twice():
+    """The unit is out again but for what it was told is there: the next touch finds out why."""
+    world, client, region = world_with_a_row_left()
+    world.touch(client, region, 0)
+    assert [end for _, end in world.served] == ["read"]
+    world.touch(client, region, 1)
+    world.read_faults()
+    world.finish(region, 0, fail=True)
+    assert set(world.memories[region].memfd) == {0}, "what was answered stays"
+
+
+def test_what_is_left_of_a_unit_is_replaced_as_a_whole():
+    """The store may have another version of it by now, and pages of both would be torn."""
+    world, client, region = world_with_a_row_left()
     again = world.request(client, region, Span(0, 1))
+    assert commands(world, m.Load) == [m.Load(region, 0, client, urgent=True, replaces=True)]
     settle(world)
     assert world.answers[again] == ()
+    assert not world.state(region).left
     world.evict(client, region, Span(0, 1))
     assert not world.memories[region].memfd
+
+
+def test_what_is_left_of_a_unit_can_be_evicted():
+    """As if it were resident, which the record does not say."""
+    world, client, region = world_with_a_row_left()
+    room = world.machine._memory.room
+    assert room.shared_nbytes == PAGE_NBYTES
+    world.evict(client, region, Span(0, 1))
+    assert not world.memories[region].memfd
+    assert (room.shared_nbytes, world.state(region).left) == (0, {})
+
+
+def test_what_was_evicted_on_its_way_leaves_nothing_when_it_fails():
+    """Who has asked for it since gets what a new load says."""
+    world, (client,), region = world_with(LONG)
+    world.pick(client, region, 0, Span(0, 1))
+    world.install_awaited(world.loads[region, 0])
+    world.evict(client, region, Span(0, 1))
+    key = world.request(client, region, Span(0, 1))
+    world.finish(region, 0, fail=True)
+    assert not world.memories[region].memfd
+    assert key not in world.answers
+    settle(world)
+    assert world.answers[key] == ()
 
 
 def test_what_was_evicted_on_its_way_is_not_answered_early():

@@ -321,8 +321,19 @@ class MemoryMachine(RuleBasedStateMachine):
                 units = set(range(*memory.geometry.units_of_page(page)))
                 if units <= state.resident:
                     assert memory.holds(page)
+                is_left = any(page in pages for pages in state.left.values())
                 if memory.shared and not units & (state.resident | state.loading.keys()):
-                    assert page not in memory.memfd, f"page {page} was left behind"
+                    assert is_left or page not in memory.memfd, f"page {page} was left behind"
+
+    @invariant()
+    def what_is_left_is_of_units_that_are_absent(self) -> None:
+        """And that somebody was told of; it goes with the next load that succeeds."""
+        for region, memory in self.world.memories.items():
+            state = self.world.state(region)
+            assert not state.left or memory.shared
+            assert not state.left.keys() & state.resident
+            for (of, unit), load in self.world.loads.items():
+                assert of != region or load.command.replaces == (unit in state.left)
 
     @invariant()
     def the_residency_map_says_what_is_resident(self) -> None:

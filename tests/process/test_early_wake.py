@@ -72,6 +72,34 @@ def test_a_row_that_was_asked_for_is_there_before_the_end_is_decoded(url):
     assert np.array_equal(x[3], DATA[0].reshape(4, -1)[3])
 
 
+@pytest.mark.parametrize("url", [4], indirect=True)
+@pytest.mark.parametrize("threads", [2, 12])
+def test_what_was_left_of_a_chunk_that_failed_goes_with_the_next(url, threads):
+    """Chunks are of one version: the store has another one by now, and that is whole."""
+    program = """
+    path = sys.argv[1] + "/c/0/0"
+    lazyarr.configure(threads=int(sys.argv[2]))
+    x = lazyarr.open(sys.argv[1])
+    while int(sys.argv[2]) > 4 and not lazyarr.stats()["decoders"]: x[:4].prefetch(); x.evict()
+    row = x[4]
+    old = row.copy()
+    try: x[7]
+    except lazyarr.ChunkError: print("error")
+    print(np.array_equal(row, old), settled()["resident_bytes"])
+    os.rename(sys.argv[3], path)
+    x[7]
+    print([np.array_equal(x[i], np.full_like(old, i)) for i in range(4, 8)], (row == 4).all())
+    x.evict()
+    print(settled()["resident_bytes"], (np.asarray(x)[4:] == np.arange(4, 8)[:, None]).all())
+    """
+    other = url.with_name("other.zarr")
+    data = np.broadcast_to(np.arange(8, dtype="u2")[:, None], lazyarr.open(url).shape)
+    lazyarr.save(other, data, chunks=(4, data.shape[1]), shards=data.shape)
+    ended = run_program(program, url, threads, other / "c/0/0")
+    said = ["error", "True 0", "[True, True, True, True] True", "0 True"]
+    assert (ended.returncode, ended.stdout.splitlines()) == (0, said), ended.stderr
+
+
 @pytest.fixture(scope="module")
 def large(tmp_path_factory):
     """A store of two chunks of 64 MiB, which take a while."""

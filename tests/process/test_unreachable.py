@@ -40,6 +40,53 @@ def test_nobody_waits_for_ever_for_what_a_worker_can_not_open(tmp_path, method, 
     assert (ended.returncode, ended.stdout) == (0, "True\n" * 3), ended.stderr
 
 
+INITIALIZED = """
+import multiprocessing, os
+path, method = sys.argv[1:]
+given = lazyarr.open(path, mode="c")["a"]
+os.rename(path, path + ".elsewhere")
+with multiprocessing.get_context(method).Pool(1, id, (given,)) as pool:
+    print(pool.apply(abs, (-3,)))
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_a_pool_begins_with_what_it_can_not_open(tmp_path, method):
+    """A worker that died of it would be replaced by the next one, for ever."""
+    lazyarr.save(tmp_path / "x.zarr", {"a": np.arange(40.0)})
+    ended = run_program(INITIALIZED, tmp_path / "x.zarr", method)
+    assert (ended.returncode, ended.stdout) == (0, "3\n"), ended.stderr
+
+
+@pytest.mark.parametrize("options", [{"mode": "c"}, {"memory": "private"}])
+@pytest.mark.parametrize("what", ["shape", "dtype", "order", "group"])
+def test_an_array_of_other_rows_is_not_taken_for_the_one_that_was_pickled(tmp_path, options, what):
+    """Where it is as large its elements would be other ones."""
+    data = np.arange(40.0).reshape(10, 4)
+    lazyarr.save(tmp_path / "x.zarr", data)
+    pickled = pickle.dumps(lazyarr.open(tmp_path / "x.zarr", **options)[2:])
+    again = {
+        "shape": data.reshape(4, 10),
+        "dtype": data.view("i8"),
+        "order": np.asfortranarray(data.T),
+        "group": {"a": data},
+    }[what]
+    lazyarr.save(tmp_path / "x.zarr", again, overwrite=True)
+    with pytest.raises(lazyarr.FormatError):
+        pickle.loads(pickled)
+    lazyarr.save(tmp_path / "x.zarr", np.concatenate([data, data]), overwrite=True)
+    np.testing.assert_array_equal(pickle.loads(pickled), data[2:])
+
+
+def test_a_group_that_is_an_array_now_is_no_group(tmp_path):
+    """Who unpickles it expects names in it."""
+    lazyarr.save(tmp_path / "x.zarr", {"a": np.arange(4)})
+    pickled = pickle.dumps(lazyarr.open(tmp_path / "x.zarr"))
+    lazyarr.save(tmp_path / "x.zarr", np.arange(4), overwrite=True)
+    with pytest.raises(lazyarr.FormatError, match="expected a group"):
+        pickle.loads(pickled)
+
+
 def test_elsewhere_it_is_an_error_at_once(tmp_path):
     """Who unpickles it himself gets it there."""
     lazyarr.save(tmp_path / "x.zarr", {"a": np.arange(40.0)})
