@@ -176,8 +176,9 @@ def test_one_that_is_killed_is_replaced_with_its_worker(url, copy):
     [t.start() for t in threads]
     for _ in range(8):
         ready()
-        print(lazyarr.stats()["pid"], flush=True)
-        lost = lazyarr.stats()["workers_lost"]
+        stats = lazyarr.stats()
+        lost = stats["workers_lost"]
+        print(stats["pid"], flush=True)
         sys.stdin.readline()
         while lazyarr.stats()["workers_lost"] == lost: pass
     stop.append(1); [t.join() for t in threads]
