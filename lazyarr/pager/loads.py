@@ -212,10 +212,7 @@ class Loads:
         nbytes = sum(len(data) for data in fetched if data is not None)
         if nbytes:  # else there is no such unit, which says nothing of the others
             link.add_unit(nbytes)
-        if state is None or (
-            link.is_full == state.is_pipe_full
-            and abs(link.pipe_units - state.pipe_units) <= state.pipe_units // 4
-        ):
+        if state is None or not link.differs(state.pipe_units, is_full=state.is_pipe_full):
             return []
         return [m.LinkMeasured(command.region, link.pipe_units, link.is_full)]
 

@@ -65,6 +65,10 @@ class Link:
         pipe_nbytes = self.bandwidth * (2 * self.latency_seconds + _SLACK_SECONDS)
         return math.ceil(pipe_nbytes / self._unit_nbytes)
 
+    def differs(self, n_units: int, *, is_full: bool) -> bool:
+        """Return whether what is known is another thing, by more than a quarter, than that."""
+        return self.is_full != is_full or abs(self.pipe_units - n_units) > n_units // 4
+
     def begin(self, now: float) -> tuple[float, int]:
         """Take down that a read begins, at a time in seconds; return what `end` wants."""
         return now, self._arrived_nbytes

@@ -13,7 +13,7 @@ __all__ = ["Lookahead"]
 
 # What may be asked for at once, however small the units are: each costs the pager a moment.
 _MAX_UNITS = 128
-# Nor does a disk need more than this part of what may be read ahead.
+# A disk needs no more than this part of what may be read ahead.
 _USUAL_PART = 4
 # The part of the window that the first batch over a network has.
 _REMOTE_PART = 4

@@ -81,19 +81,19 @@ class RegionState:
     pipe_units : int
         How many units should be on their way so that the network is never idle; 0 when it is
         not known.
-    left : dict of int to Span
-        By unit, the pages that stayed of one that failed, for somebody was told of them.
     is_pipe_full : bool
         Whether more of them would only wait for each other.
+    left : dict of int to Span
+        By unit, the pages that stayed of one that failed, for somebody was told of them.
     """
 
     def __init__(self, geometry: Geometry, *, shared: bool, remote: bool = False) -> None:
         self.geometry = geometry
         self.shared = shared
         self.remote = remote
-        self.left: dict[int, Span] = {}
         self.pipe_units = 0
         self.is_pipe_full = False
+        self.left: dict[int, Span] = {}
         # Units of whole pages and whole chunks; all but the last one, or none.
         self.n_plain_units = geometry.nbytes // geometry.unit_nbytes if geometry.unit_pages else 0
         self.edges = EdgePages(geometry)

@@ -123,6 +123,18 @@ def test_nothing_is_known_before_anything_was_read():
     assert link.pipe_units == 3  # 1000 bytes a second, twice a second and a little
 
 
+def test_small_changes_are_not_worth_telling():
+    """Up to a quarter; that the link is full now is."""
+    link = Link()
+    link.end(link.begin(0.0), 100_000, 1.0)
+    link.add_unit(1000)
+    assert link.pipe_units == 205
+    assert [link.differs(n, is_full=False) for n in (0, 160, 170, 250, 290)] == [
+        True, True, False, False, True,
+    ]  # fmt: skip
+    assert link.differs(205, is_full=True)
+
+
 def test_reads_side_by_side_make_the_bandwidth():
     """Each sees what came of the others while it was under way."""
     link = Link()
