@@ -97,7 +97,7 @@ def test_array_without_axes_is_read():
         np.array(["a", "bc"], np.dtypes.StringDType()),
         Sliceable(np.array(["a", None], object)),
     ],
-    ids=str,
+    ids=["array", "list", "structured", "strings", "array-like"],
 )
 def test_objects_are_refused(data):
     """Elements of no fixed size raise TypeError with the array's name and a remedy."""
