@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lazyarr.client import picking
+from lazyarr import settings
+from lazyarr.client import picking, walks
 from lazyarr.client.attributes import StoredAttributes
 from lazyarr.client.numpy_names import FREE_FUNCTIONS, READING_METHODS
 from lazyarr.client.residency import Residency, await_arriving, residency_of
@@ -207,16 +208,24 @@ class LazyArray(StoredAttributes, np.ndarray[Any, Any]):
             return short_way.units_of(rows)
         return picking.units_of_index(region, np.asarray(self), key)
 
-    def _loaded(self) -> np.ndarray[Any, Any]:
-        """Return the plain array after asking for all of it, if it is not too much at once."""
+    def _loaded(self, walk: walks.Walk = None) -> np.ndarray[Any, Any]:
+        """Return the plain array after asking for all of it, if it is not too much at once.
+
+        If it is, and the walk would have chunks loaded again and again, a copy is returned
+        that was made in the order of the memory.
+        """
         region = self._region
+        plain = self.view(np.ndarray)
+        if region is None:
+            return plain
         rows = self._short_way()
-        if region is not None and rows is not None:
-            picking.request(region, [rows.units(0, rows.n_rows)])
-            return rows.plain
-        if region is not None:
-            picking.request(region, self._units())
-        return self.view(np.ndarray)
+        units = self._units() if rows is None else [rows.units(0, rows.n_rows)]
+        if not picking.request(region, units) and not plain.flags.writeable:
+            room_nbytes = settings.current().memory_limit
+            if walks.comes_back(plain.shape, plain.strides, walk, room_nbytes):
+                plain = plain.copy("K")
+                plain.flags.writeable = False
+        return plain
 
     # --- picking ------------------------------------------------------------------------
 
@@ -275,14 +284,16 @@ class LazyArray(StoredAttributes, np.ndarray[Any, Any]):
         outputs = kwargs.get("out")
         if outputs:
             kwargs["out"] = tuple(_plain(out) for out in outputs)
-        result = getattr(ufunc, method)(*(_read(value) for value in inputs), **kwargs)
+        walk = walks.of_ufunc(ufunc, method, inputs, kwargs)
+        result = getattr(ufunc, method)(*_read(inputs, walk), **kwargs)
         return outputs[0] if outputs and len(outputs) == 1 else result
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         """Ask for the operands, then call the function on the plain arrays."""
         if func in FREE_FUNCTIONS:
             return super().__array_function__(func, types, args, kwargs)
-        return func(*_read(args), **_read(kwargs))
+        walk = walks.of_function(func, args, kwargs)
+        return func(*_read(args, walk), **_read(kwargs, walk))
 
     def __array_wrap__(
         self,
@@ -298,13 +309,13 @@ class LazyArray(StoredAttributes, np.ndarray[Any, Any]):
         """Return a lazy view of another shape where there is one, else a plain copy."""
         if self.flags.c_contiguous and kwargs.get("order", "C") in "CK":
             return super().reshape(*shape, **kwargs)
-        return self._loaded().reshape(*shape, **kwargs)
+        return self._loaded(walks.of_method("ravel", (), kwargs)).reshape(*shape, **kwargs)
 
     def ravel(self, order: Any = "C") -> Any:
         """Return a lazy flat view where there is one, else a plain copy."""
         if self.flags.c_contiguous and order in "CKA":
             return super().ravel(order)
-        return self._loaded().ravel(order)
+        return self._loaded(walks.of_method("ravel", (order,), {})).ravel(order)
 
     def __buffer__(self, flags: int, /) -> memoryview:
         """Give the bytes to C code after asking for them: a system call may not wait for them.
@@ -342,14 +353,14 @@ def _plain(value: Any) -> Any:
     return value.view(np.ndarray) if isinstance(value, LazyArray) else value
 
 
-def _read(value: Any) -> Any:
+def _read(value: Any, walk: walks.Walk) -> Any:
     """Return a value with the lazy arrays in it replaced by plain ones that are loaded."""
     if isinstance(value, LazyArray):
-        return value._loaded()
+        return value._loaded(walk)
     if type(value) in (list, tuple):
-        return type(value)(_read(item) for item in value)
+        return type(value)(_read(item, walk) for item in value)
     if type(value) is dict:
-        return {key: _read(item) for key, item in value.items()}
+        return {key: _read(item, walk) for key, item in value.items()}
     return value
 
 
@@ -357,7 +368,7 @@ def _reading_method(name: str) -> Callable[..., Any]:
     plain = getattr(np.ndarray, name)
 
     def method(self: LazyArray, *args: Any, **kwargs: Any) -> Any:
-        return plain(self._loaded(), *args, **kwargs)
+        return plain(self._loaded(walks.of_method(name, args, kwargs)), *args, **kwargs)
 
     method.__name__ = name
     method.__qualname__ = f"LazyArray.{name}"
