@@ -3,6 +3,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+# How many files of tests run side by side (tests/conftest.py says which may not).
+WORKERS ?= auto
+PYTEST = -m pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist loadgroup
 FUZZ_SECONDS ?= 120
 FUZZ_TARGETS = document_v3 document_v2 chunk shard_index shard message channel ledger reference answer
 
@@ -12,7 +15,7 @@ demo: $(VENV)/.use
 	$(BIN)/lazyarr demo
 
 test: $(VENV)/.develop
-	$(BIN)/python -m pytest
+	$(BIN)/python $(PYTEST)
 
 # Ten minutes of readers while workers are killed and chunks are damaged.
 soak: $(VENV)/.develop
@@ -20,7 +23,7 @@ soak: $(VENV)/.develop
 
 # What depends on rights, as nobody when this is root.
 test-unprivileged: $(VENV)/.develop
-	.ci/unprivileged $(BIN)/python
+	.ci/unprivileged $(BIN)/python $(PYTEST)
 
 lint: $(VENV)/.develop
 	$(BIN)/ruff check .
