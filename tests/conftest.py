@@ -21,6 +21,7 @@ _ONE_AFTER_THE_OTHER = (
 )
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep each file's tests together, for their fixtures, when several processes run them."""
     for item in items:

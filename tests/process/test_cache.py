@@ -34,10 +34,13 @@ def shards(request):
     return (16, 5000) if request.param == "shards" else None
 
 
-@pytest.fixture(params=["userfaultfd", "copy"], autouse=True)
+@pytest.fixture(autouse=True)
 def engine_of_processes(request, monkeypatch):
-    """Have each engine in turn in the processes that are started."""
-    monkeypatch.setenv("LAZYARR_ENGINE", request.param)
+    """Have an engine in the processes that are started; the cache is the same for both."""
+    monkeypatch.setenv("LAZYARR_ENGINE", getattr(request, "param", "userfaultfd"))
+
+
+each_engine = pytest.mark.parametrize("engine_of_processes", ["userfaultfd", "copy"], indirect=True)
 
 
 @pytest.fixture
@@ -73,6 +76,7 @@ def files(directory):
     return [path for path in Path(directory).rglob("*") if path.is_file()]
 
 
+@each_engine
 def test_a_second_run_fetches_no_chunk(http_server, run, shards):
     """It asks for shard indexes, or whether whole objects have changed, and for nothing else."""
     data = numbers(1)
@@ -106,6 +110,7 @@ def test_what_has_changed_is_fetched_again(http_server, run, shards):
     assert keeps_all(run, numbers(2))
 
 
+@each_engine
 def test_nothing_is_kept_where_no_directory_is_named_or_no_version(http_server, run, tmp_path):
     """A server that does not say which version an object is can not be asked about it."""
     data = numbers(1)
@@ -156,6 +161,7 @@ def test_a_directory_that_others_may_write_to_is_not_used(http_server, run, tmp_
     assert files(tmp_path / "cache") == []
 
 
+@each_engine
 def test_s3_tells_versions_too(s3_server, tmp_path):
     """Of whole objects and of shards."""
     url, options = f"s3://{s3_server.make_bucket()}/a.zarr", s3_server.storage_options
