@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 # How many files of tests run side by side (tests/conftest.py says which may not); they wait a lot.
 WORKERS ?= $(shell echo $$(($$(nproc) + 1)))
-PYTEST = -m pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist loadgroup
+PYTEST = -m pytest --numprocesses $(WORKERS) --maxprocesses 8 --no-loadscope-reorder
 FUZZ_SECONDS ?= 120
 FUZZ_TARGETS = document_v3 document_v2 chunk shard_index shard message channel ledger reference answer
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,19 +11,26 @@ from tests.servers import http_server, s3_bucket, s3_server
 
 __all__ = ["engine", "http_server", "s3_bucket", "s3_server"]
 
-_TESTS = Path(__file__).parent
 # They change what holds for the machine (huge pages), or measure what depends on it.
 _ONE_AFTER_THE_OTHER = (
-    _TESTS / "kernel",
-    _TESTS / "process" / "test_leaks.py",
-    _TESTS / "process" / "test_memory_limit.py",
-    _TESTS / "process" / "test_silent_zeros.py",
+    "tests/kernel/",
+    "tests/process/test_leaks.py",
+    "tests/process/test_memory_limit.py",
+    "tests/process/test_silent_zeros.py",
 )
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in the same hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep each file's tests together, for their fixtures, when several processes run them."""
-    for item in items:
-        is_alone = not any(item.path.is_relative_to(path) for path in _ONE_AFTER_THE_OTHER)
-        item.add_marker(pytest.mark.xdist_group(str(item.path) if is_alone else "machine"))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Have several processes take a file at a time, for its fixtures' sake."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return (
+                "one after the other"
+                if nodeid.startswith(_ONE_AFTER_THE_OTHER)
+                else nodeid.split("::")[0]
+            )
+
+    return ByFile(config, log)

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Residency", "await_arriving", "residency_of"]
 
-# Decoding a large chunk takes that long; what fails, or is evicted meanwhile, never comes.
-_ARRIVAL_SECONDS = 0.1
+# Decoding a large chunk may take that long on a busy machine.  What fails, or is evicted
+# meanwhile, never comes.
+_ARRIVAL_SECONDS = 1.0
 _LOOK_SECONDS = 0.0002
 
 
