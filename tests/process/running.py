@@ -34,6 +34,10 @@ def read_all(array):
     "Return the bytes through a raw pointer, with no lazyarr in the way."
     raw = np.asarray(array)
     return ctypes.string_at(raw.ctypes.data, raw.nbytes)
+def stop(pid):
+    "Stop a process, and wait until all of its threads stand still: they go on for a moment."
+    from tests.process.running import stop
+    stop(pid)
 def settled():
     "Return the statistics once nothing is on its way: a page is there before it is counted."
     while (stats := lazyarr.stats())["units_loading"]:

@@ -430,7 +430,7 @@ def test_the_worker_dies_while_a_process_comes(url, copy, reader):
     assert x[9].any()
     pickled = pickle.dumps(x)
     worker = lazyarr.stats()["pid"]
-    os.kill(worker, signal.SIGSTOP)
+    stop(worker)
     child = send(start(sys.argv[3]), pickled)
     # One line for the socket that listens, one for each that has come to it.
     name = x._region.owner.name

@@ -29,7 +29,7 @@ from hypothesis.stateful import (
 
 import lazyarr
 from tests.process.actor import Actor, Ended, compute
-from tests.process.running import wait_until
+from tests.process.running import stop, wait_until
 from tests.process.stored import LAYOUTS, Damage, StoredArray, write_arrays
 
 KILLED = "lazyarr: the pager's worker died of SIGKILL; another takes over"
@@ -253,7 +253,7 @@ class Machine(RuleBasedStateMachine):
             return
         nbytes = array.stored.row_nbytes
         worker = self.actor.do("statistics")["pid"]
-        os.kill(worker, signal.SIGSTOP)
+        stop(worker)
         if is_raw:
             self.actor.begin("touch", array.number, rows.start * nbytes, rows.stop * nbytes)
         else:

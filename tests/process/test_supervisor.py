@@ -83,7 +83,7 @@ def test_how_long_a_worker_may_be_stopped_is_a_setting(url, copy, says):
     if sys.argv[3] == "configure": x[0]; lazyarr.configure(stop_timeout=1.0)
     for n_lost in (1, 2):
         x.evict()
-        os.kill(lazyarr.stats()["pid"], signal.SIGSTOP)
+        stop(lazyarr.stats()["pid"])
         begin = time.monotonic()
         assert read_all(x) == data.tobytes()
         seconds = time.monotonic() - begin
@@ -148,7 +148,7 @@ def test_a_worker_that_is_stopped_is_replaced(url, copy):
     """A worker that does not answer for ten seconds is killed, and another takes over."""
     program = """
     x, data = lazyarr.open(sys.argv[1]), np.load(sys.argv[2])
-    os.kill(lazyarr.stats()["pid"], signal.SIGSTOP)
+    stop(lazyarr.stats()["pid"])
     assert read_all(x) == data.tobytes()
     print(lazyarr.stats()["workers_lost"])
     """
