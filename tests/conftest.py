@@ -5,11 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from tests.engines import engine
 from tests.servers import http_server, s3_bucket, s3_server
 
 __all__ = ["engine", "http_server", "s3_bucket", "s3_server"]
+
+# How long an example takes is the machine's affair.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 # They change what holds for the machine (huge pages), or measure what depends on it.
 _ONE_AFTER_THE_OTHER = (

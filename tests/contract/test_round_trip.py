@@ -135,7 +135,6 @@ WRITERS = [write_with_zarr, write_with_tensorstore, write_with_lazyarr]
 @given(draw=st.data(), data=arrays())
 @settings(
     max_examples=60,
-    deadline=None,
     # The engine is the same for all examples of a test.
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
     derandomize=False,

@@ -152,7 +152,7 @@ def outcome(call: Any) -> Any:
         return error
 
 
-GIVEN = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+GIVEN = settings(max_examples=60, suppress_health_check=list(HealthCheck))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -125,7 +125,7 @@ def encode(places, index, chain, key, entries):
         encode(places, stored[cut], chain.sharding.inner, key, (*entries, entry))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(chains())
 def test_every_element_is_where_the_specification_says(drawn):
     """Key, entries and place in the chunk agree with a model, for every element."""

@@ -254,7 +254,7 @@ def test_documents_are_as_expected(tmp_path):
     assert members["fill_value"] == 0
 
 
-@settings(deadline=None, suppress_health_check=list(HealthCheck))
+@settings(suppress_health_check=list(HealthCheck))
 @given(array_metadata())
 def test_every_document_that_zarr_python_makes(metadata):
     """Documents drawn by zarr-python's own strategies are read, with equal contents."""

@@ -210,7 +210,9 @@ def test_a_unit_that_is_hastened_goes_first(http_server, make_asker, kind):
     # The first was under way already; in shards only its index was.
     assert list(found).index(20) <= 1
     assert asker.is_right(found)
-    assert len(http_server.requests()) == (4 if kind is OBJECTS else 6)
+    # The index of the shard after these is read ahead, some time.
+    requests = [r for r in http_server.requests() if "/c/2/" not in r.path]
+    assert len(requests) == (4 if kind is OBJECTS else 6)
 
 
 def test_an_index_that_is_waited_for_overtakes_what_is_read_ahead(http_server, make_asker):

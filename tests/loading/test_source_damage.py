@@ -15,9 +15,7 @@ from lazyarr.format.checksum import crc32c
 from lazyarr.loading.workspace import Workspace
 from tests.loading.arrays import CHECKED, KINDS, Stored, fetch, load, store_array
 
-DAMAGE = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+DAMAGE = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def loaded(stored: Stored, *, is_remote: bool = False) -> list[bytes | None]:

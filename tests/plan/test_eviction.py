@@ -150,7 +150,7 @@ def test_what_was_taken_out_on_request_is_not_remembered():
         max_size=200,
     )
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_policy_holds_what_was_added_and_not_removed(steps):
     """A victim is always one of those and may go, and there is one whenever one may go."""
     policy = TwoQueues()
@@ -178,7 +178,7 @@ def test_policy_holds_what_was_added_and_not_removed(steps):
 
 
 @given(st.lists(st.integers(0, 400), max_size=2000), st.integers(1, 50))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_memory_of_what_has_gone_is_bounded(units, n_room):
     """It never has more units than there is room for, counted in bytes as that is."""
     policy = TwoQueues()

@@ -47,7 +47,7 @@ def elements(geometry: Geometry, unit: int) -> range:
 
 
 @given(geometries())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_units_follow_one_another_and_fill_the_array(geometry):
     """Every byte belongs to exactly one unit, in order."""
     stop = 0
@@ -61,7 +61,7 @@ def test_units_follow_one_another_and_fill_the_array(geometry):
 
 
 @given(geometries())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_unit_is_what_its_chunks_put_together_give(geometry):
     """The pieces of a unit tile its box with the right elements, and no chunk is in two units."""
     chunks = grid(geometry)
@@ -79,7 +79,7 @@ def test_unit_is_what_its_chunks_put_together_give(geometry):
 
 
 @given(geometries())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_contiguous_unit_is_how_its_one_chunk_begins(geometry):
     """A decoded chunk can then be used in place."""
     chunks = grid(geometry)
@@ -93,7 +93,7 @@ def test_contiguous_unit_is_how_its_one_chunk_begins(geometry):
 
 
 @given(geometries())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_full_unit_can_not_be_divided(geometry):
     """Inside of it there is no place where one chunk ends before another begins."""
     ends = []
@@ -108,7 +108,7 @@ def test_full_unit_can_not_be_divided(geometry):
 
 
 @given(geometries())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_every_page_is_a_body_page_of_one_unit_or_an_edge_page_of_several(geometry):
     """A unit's pages are its body and its edges, and padding belongs to the last unit."""
     owners: dict[int, list[tuple[str, int]]] = {page: [] for page in range(geometry.n_pages)}
@@ -128,7 +128,7 @@ def test_every_page_is_a_body_page_of_one_unit_or_an_edge_page_of_several(geomet
 
 
 @given(geometries(), st.integers(-5, 400), st.integers(0, 400))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_units_to_load_fill_every_page_of_a_range(geometry, start, size):
     """A range of bytes needs the units of its pages, which are more than its own."""
     span = Span(start, start + size) & Span(0, geometry.nbytes)
@@ -166,7 +166,6 @@ def test_one_byte_fills_a_page_with_its_padding():
 
 
 @given(st.integers(0, TERABYTE - 1))
-@settings(deadline=None)
 def test_terabyte_costs_no_more_than_a_byte(offset):
     """Units are arithmetic, so that their number does not matter."""
     geometry = Geometry((1 << 20, 1 << 19), (1, (1 << 18) + 1), 2, 4096)

@@ -425,4 +425,4 @@ class MemoryMachine(RuleBasedStateMachine):
 
 
 TestMemory = MemoryMachine.TestCase
-TestMemory.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
+TestMemory.settings = settings(max_examples=200, stateful_step_count=50)

@@ -315,7 +315,7 @@ def walks(data: st.DataObject) -> Iterator[Span]:
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_only_absent_units_of_the_array_are_asked_for_and_once(data):
     """Whatever is touched, and whatever is absent; never more than there is room for."""
     policy = Readahead(60)

@@ -15,7 +15,7 @@ PAGE_NBYTES = 16
     st.lists(st.tuples(st.integers(0, 20), st.integers(1, 60), st.booleans()), max_size=8),
     st.lists(st.integers(-20, 2000), max_size=30),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_address_is_found_in_the_region_that_covers_it(regions, addresses):
     """Page by page, also behind the end of the array; not in regions that were taken out."""
     table = AddressTable()

@@ -49,7 +49,7 @@ def touched(view: np.ndarray, start: int) -> set[int]:
 
 
 @given(views(), st.integers(0, 20), st.sampled_from((1, 2, 5, 4096)))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_runs_hold_every_byte_of_a_view(pair, gap_nbytes, max_runs):
     """In order, apart from one another, few, and inside of what the view spans."""
     base, view = pair
@@ -69,7 +69,7 @@ def test_runs_hold_every_byte_of_a_view(pair, gap_nbytes, max_runs):
 
 
 @given(views())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_runs_hold_nothing_else_where_no_gap_is_allowed(pair):
     """A row of a matrix does not bring the rows beside it, a column does not bring the matrix."""
     base, view = pair
@@ -92,7 +92,7 @@ def test_too_many_runs_become_fewer_by_holding_more():
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(-2, 8))))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_merged_spans_are_the_union(pairs):
     """Sorted, disjoint, never empty, no two of them neighbours."""
     spans = [Span(start, start + size) for start, size in pairs]

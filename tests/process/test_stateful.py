@@ -334,7 +334,6 @@ TestArrays = Machine.TestCase
 TestArrays.settings = settings(
     max_examples=5,
     stateful_step_count=50,
-    deadline=None,
     # Each example starts processes: to make it shorter takes longer than to read it.
     phases=[Phase.generate],
     suppress_health_check=list(HealthCheck),

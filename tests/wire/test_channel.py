@@ -47,7 +47,7 @@ def same_file(a: int, b: int) -> bool:
 
 
 @given(st.lists(messages, max_size=4))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_messages_arrive_whole_and_in_order(sent):
     """Several packets in the socket stay several."""
     here, there = channel_pair()
@@ -197,9 +197,7 @@ class TestSpilled:
 
 
 @given(st.binary(max_size=30))
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_random_packets_do_not_break_a_channel(channels, packet):
     """The next message arrives all the same."""
     here, there = channels

@@ -20,7 +20,7 @@ def test_every_message_comes_back_as_it_was(kind):
     """Each kind, with anything in its fields."""
 
     @given(messages_of(kind))
-    @settings(max_examples=15, deadline=None)
+    @settings(max_examples=15)
     def check(message):
         again = decode(encode(message))
         assert (type(again), again) == (kind, message)
@@ -60,7 +60,7 @@ def check_packet(packet: bytes) -> None:
 
 
 @given(st.binary(max_size=60))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_random_bytes_are_no_message(packet):
     """Whoever sends them gets an answer of a kind, and the reader lives."""
     with pytest.raises(PagerError):
@@ -68,7 +68,7 @@ def test_random_bytes_are_no_message(packet):
 
 
 @given(st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_damaged_packet_is_a_message_or_an_error(data):
     """Bytes changed, cut off, put in twice."""
     packet = bytearray(encode(data.draw(messages)))
@@ -78,7 +78,7 @@ def test_damaged_packet_is_a_message_or_an_error(data):
 
 
 @given(st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_message_with_other_fields_is_a_message_or_an_error(data):
     """A field of another type, one too many, one too few, another name."""
     document = json.loads(encode(data.draw(messages)))

@@ -61,7 +61,7 @@ def _grids(draw, shape):
     return {"chunks": chunks, "shards": draw(st.sampled_from(["auto", None, shards]))}
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(st.data(), arrays())
 def test_every_library_reads_what_save_wrote(data, array):
     """zarr-python, zarrs and TensorStore agree with the array that was saved, and its type."""
@@ -77,7 +77,7 @@ def test_every_library_reads_what_save_wrote(data, array):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:zarr")
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data(), arrays(OTHERS, min_dims=1))
 def test_zarr_python_reads_its_own_types(data, array):
     """Dates, durations and text are read the same by zarr-python."""
