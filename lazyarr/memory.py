@@ -53,6 +53,8 @@ def prefetch(array: np.ndarray[Any, Any], *, wait: bool = True, progress: bool =
         return
     region, units = _find(array, to_load=True)
     prefetch_units(region, units, wait=wait, progress=progress)
+    if wait:
+        region.owner.map_here(region, units)
 
 
 def evict(array: np.ndarray[Any, Any]) -> None:

@@ -142,6 +142,8 @@ class LazyArray(StoredAttributes, np.ndarray[Any, Any]):
         if self._region is not None:
             units = picking.units_of_index(self._region, np.asarray(self), index)
             prefetch_units(self._region, units, wait=wait, progress=progress)
+            if wait:
+                self._region.owner.map_here(self._region, units)
 
     def evict(self) -> None:
         """Have this array, or the chunks of this view, taken out of memory.
@@ -212,7 +214,8 @@ class LazyArray(StoredAttributes, np.ndarray[Any, Any]):
         """Return the plain array after asking for all of it, if it is not too much at once.
 
         If it is, and the walk would have chunks loaded again and again, a copy is returned
-        that was made in the order of the memory.
+        that was made in the order of the memory; and for a system call that does not wait for
+        pages, for what is resident need not be mapped in this process.
         """
         region = self._region
         plain = self.view(np.ndarray)
@@ -220,11 +223,13 @@ class LazyArray(StoredAttributes, np.ndarray[Any, Any]):
             return plain
         rows = self._short_way()
         units = self._units() if rows is None else [rows.units(0, rows.n_rows)]
+        needs_copy = walk == "kernel" and region.owner.is_user_mode_only
         if not picking.request(region, units) and not plain.flags.writeable:
             room_nbytes = settings.current().memory_limit
-            if walks.comes_back(plain.shape, plain.strides, walk, room_nbytes):
-                plain = plain.copy("K")
-                plain.flags.writeable = False
+            needs_copy |= walks.comes_back(plain.shape, plain.strides, walk, room_nbytes)
+        if needs_copy:
+            plain = plain.copy("K")
+            plain.flags.writeable = False
         return plain
 
     # --- picking ------------------------------------------------------------------------
@@ -322,7 +327,10 @@ class LazyArray(StoredAttributes, np.ndarray[Any, Any]):
 
         Called by Python 3.12 and later (PEP 688).
         """
-        return np.ndarray.__buffer__(self._loaded(), flags)  # type: ignore[attr-defined,no-any-return,unused-ignore]
+        plain = self._loaded()
+        if self._region is not None and not picking.is_too_much(self._region, self._units()):
+            self._region.owner.map_here(self._region, self._units())
+        return np.ndarray.__buffer__(plain, flags)  # type: ignore[attr-defined,no-any-return,unused-ignore]
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Pickle as a reference: store, array and selection, never the data."""

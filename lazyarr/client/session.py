@@ -29,10 +29,12 @@ from lazyarr.client.region import (
 )
 from lazyarr.errors import LazyarrError, PagerError
 from lazyarr.kernel import (
+    PAGE_NBYTES,
     Features,
     Userfaultfd,
     allow_holding,
     arm_lifeline,
+    memory_view,
     must_allow_holding,
     probe,
     unmap,
@@ -317,6 +319,23 @@ class Session:
             ticket = self.questions.new_ticket()
             request = w.Request(ticket, region.number, ranges, list(pages or ()))
             raise_first(self.questions.ask(request, w.Done).failures)
+
+    @property
+    def is_user_mode_only(self) -> bool:
+        """Whether system calls do not wait for pages, and fail."""
+        return self._uffd.user_mode_only
+
+    def map_here(self, region: Region, units: Sequence[Span]) -> None:
+        """Have resident units mapped in this process, where system calls do not wait for pages.
+
+        Readahead may have brought them, or another process.
+        """
+        if not self._uffd.user_mode_only:
+            return
+        for span in units:
+            start = region.geometry.unit_bytes(span.start).start // PAGE_NBYTES * PAGE_NBYTES
+            nbytes = region.geometry.unit_bytes(span.stop - 1).stop - start
+            memory_view(region.address + start, nbytes, writable=False)[::PAGE_NBYTES].tobytes()
 
     def evict(self, region: Region, units: Span) -> None:
         """Have units taken out of memory."""

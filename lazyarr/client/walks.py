@@ -31,8 +31,9 @@ _ALONG_AXIS_FUNCTIONS = frozenset(
     {*_ALONG_AXIS, "apply_along_axis", "cumulative_prod", "cumulative_sum", "lexsort", "unique"}
 )
 # An axis along which a walk goes fastest, while the others follow from the last to the first;
-# "F" for all from the first to the last; None for whatever order the memory has.
-Walk = int | Literal["F"] | None
+# "F" for all from the first to the last; None for whatever order the memory has, and "kernel"
+# for that when a system call goes through it.
+Walk = int | Literal["F", "kernel"] | None
 _C_ORDER = -1
 
 
@@ -41,6 +42,8 @@ def of_method(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Walk
     if name in _ALONG_AXIS:
         place = _ALONG_AXIS[name]
         return _axis(kwargs.get("axis", args[place] if len(args) > place else None))
+    if name == "tofile":
+        return "kernel"
     takes_order = name in ("copy", "flatten", "ravel", "tobytes")
     order = kwargs.get("order", args[0] if takes_order and args else "C")
     if takes_order and order in ("K", "A"):
@@ -55,6 +58,8 @@ def of_function(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[s
     name = func.__name__
     if name in _BY_MEMORY:
         return None
+    if func is np.save:
+        return "kernel"
     if name not in _ALONG_AXIS_FUNCTIONS and not func.__module__.startswith("numpy.fft"):
         return _C_ORDER
     try:
@@ -87,7 +92,7 @@ def comes_back(shape: Sequence[int], strides: Sequence[int], walk: Walk, room_nb
         Of the array.
     strides : sequence of int
         In bytes.
-    walk : int, "F" or None
+    walk : int, "F", "kernel" or None
         The order of the axes.
     room_nbytes : int
         How much memory stays when the walk has left it.
@@ -104,7 +109,7 @@ def comes_back(shape: Sequence[int], strides: Sequence[int], walk: Walk, room_nb
     axes = list(range(len(shape)))
     if walk == "F":
         axes.reverse()
-    elif walk is None or not -len(shape) <= walk < len(shape):
+    elif not isinstance(walk, int) or not -len(shape) <= walk < len(shape):
         return False  # what NumPy refuses goes nowhere
     else:
         axes.append(axes.pop(walk))

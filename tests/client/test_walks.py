@@ -15,6 +15,7 @@ X = np.broadcast_to(np.uint16(0), SHAPE)
     ("walk", "room_nbytes", "expected"),
     [
         (None, 0, False),
+        ("kernel", 0, False),
         (-1, 0, False),
         (2, 0, False),
         (1, 64 << 10, False),  # each line along it lies within 64 KiB
@@ -67,6 +68,7 @@ def test_views_of_all_kinds():
         ("flatten", ("F",), {}, "F"),
         ("tobytes", (), {"order": "F"}, "F"),
         ("tolist", (), {}, -1),
+        ("tofile", ("x",), {}, "kernel"),
         ("sort", (), {}, None),  # in place, and never of a copy
     ],
 )
@@ -90,6 +92,7 @@ def test_methods(name, args, kwargs, expected):
         (np.fft.fft2, (X,), {}, -1),
         (np.lexsort, ((X, X),), {"axis": 0}, 0),
         (np.argmax, (X,), {"nonsense": 0}, -1),
+        (np.save, ("x.npy", X), {}, "kernel"),
     ],
 )
 def test_functions(func, args, kwargs, expected):

@@ -41,6 +41,40 @@ def copy(tmp_path_factory, url):
 
 
 @needs_root
+@pytest.mark.parametrize("brought", ["another process", "readahead"])
+def test_system_calls_find_what_others_have_brought(url, copy, brought):
+    """In user-mode-only, where a page that is not mapped here would be refused."""
+    program = """
+    import tempfile
+    x, data = lazyarr.open(sys.argv[1]), np.load(sys.argv[2])
+    assert not lazyarr.doctor().full_rights
+    def bring():
+        x.evict()
+        if sys.argv[3] == "another process":
+            assert in_child(lambda: None if read_all(x) == data.tobytes() else sys.exit(1)) == 0
+        else:
+            for row in range(20): assert int(np.asarray(x)[row, 1, 2]) == data[row, 1, 2]
+        settled()
+    def write(write):
+        bring()
+        with tempfile.TemporaryFile(buffering=0) as file:
+            write(file)
+            file.seek(0)
+            return file.read()
+    def write_prefetched(file):
+        x.prefetch()
+        os.write(file.fileno(), np.asarray(x))
+    assert write(x.tofile) == data.tobytes()
+    assert write(lambda file: np.save(file, x))[128:] == data.tobytes()
+    assert write(write_prefetched) == data.tobytes()
+    if sys.version_info >= (3, 12):
+        assert write(lambda file: os.write(file.fileno(), x)) == data.tobytes()
+    """
+    ended = run_program(program, url, copy, brought, wrapper=AS_NOBODY)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+@needs_root
 def test_a_user_without_rights_reads_everything(url, copy):
     """In user-mode-only picks, raw touches, children and writing to files work."""
     program = """

@@ -204,13 +204,14 @@ def test_views_and_what_they_say_of_themselves(tmp_path, copy):
             attributes, names, chunks, path, url, info, view = model
             assert y.attrs == attributes, y.attrs
             assert (y.dimension_names, y.chunks, y.path, y.url) == (names, chunks, path, url)
-            assert len(y.info) == info and (np.asarray(y) == view).all()
+            assert y.info.partition("memory")[0] == info
+            assert (np.asarray(y) == view).all()
         import lazyarr
         print(lazyarr.stats()["regions"], lazyarr.stats()["clients"])
     '''
     views = [v for x in arrays for v in (x, x[3:50:2], x.T[5:9], x[::-1, 3], x.view("u1"))]
-    models = [(v.attrs, v.dimension_names, v.chunks, v.path, v.url, len(v.info), np.array(v))
-              for v in views]
+    models = [(v.attrs, v.dimension_names, v.chunks, v.path, v.url, v.info.partition("memory")[0],
+               np.array(v)) for v in views]
     arrays[0].evict(), arrays[1].evict()
     found = subprocess.run([sys.executable, "-c", code], capture_output=True,
                            input=pickle.dumps(list(zip(views, models))))
