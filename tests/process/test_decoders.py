@@ -265,6 +265,13 @@ def slow(tmp_path_factory):
     return path, int(data[1, 5])
 
 
+def wait_for_opener(find, path):
+    """Return the first process that is found to have a file open, at one look."""
+    openers = []
+    assert wait_until(lambda: openers.extend(p for p in find() if opens(p, path)) or openers, 30)
+    return openers[0]
+
+
 @pytest.mark.parametrize("way", ["request", "touch"])
 def test_a_unit_that_kills_them_is_given_up(slow, way):
     """Whether a decoder crashes at it or the worker."""
@@ -283,12 +290,10 @@ def test_a_unit_that_kills_them_is_given_up(slow, way):
     try:
         worker = int(process.stdout.readline())
         shard, first = path / "c/0/0", decoders(worker)
-        assert wait_until(lambda: any(opens(pid, shard) for pid in first), 30)
-        os.kill(next(pid for pid in first if opens(pid, shard)), signal.SIGSEGV)
+        os.kill(wait_for_opener(lambda: first, shard), signal.SIGSEGV)
         killed = {worker, *first}
         for _ in range(DEADLY - 1):
-            assert wait_until(lambda: any(opens(p, shard) for p in set(pagers(mark)) - killed), 30)
-            pid = next(p for p in set(pagers(mark)) - killed if opens(p, shard))
+            pid = wait_for_opener(lambda: set(pagers(mark)) - killed, shard)
             os.kill(pid, signal.SIGSEGV)
             killed.add(pid)
         stdout, stderr = process.communicate(timeout=60)
