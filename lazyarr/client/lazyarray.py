@@ -327,9 +327,9 @@ class LazyArray(StoredAttributes, np.ndarray[Any, Any]):
 
         Called by Python 3.12 and later (PEP 688).
         """
-        plain = self._loaded()
-        if self._region is not None and not picking.is_too_much(self._region, self._units()):
-            self._region.owner.map_here(self._region, self._units())
+        plain, units = self._loaded(), self._units()
+        if self._region is not None and not picking.is_too_much(self._region, units):
+            self._region.owner.map_here(self._region, units)
         return np.ndarray.__buffer__(plain, flags)  # type: ignore[attr-defined,no-any-return,unused-ignore]
 
     def __reduce_ex__(self, protocol: Any) -> Any:

@@ -31,8 +31,8 @@ _ALONG_AXIS_FUNCTIONS = frozenset(
     {*_ALONG_AXIS, "apply_along_axis", "cumulative_prod", "cumulative_sum", "lexsort", "unique"}
 )
 # An axis along which a walk goes fastest, while the others follow from the last to the first;
-# "F" for all from the first to the last; None for whatever order the memory has, and "kernel"
-# for that when a system call goes through it.
+# "F" for all from the first to the last; None for whatever order the memory has.  "kernel" is
+# from the last to the first, by a system call.
 Walk = int | Literal["F", "kernel"] | None
 _C_ORDER = -1
 
@@ -109,9 +109,11 @@ def comes_back(shape: Sequence[int], strides: Sequence[int], walk: Walk, room_nb
     axes = list(range(len(shape)))
     if walk == "F":
         axes.reverse()
-    elif not isinstance(walk, int) or not -len(shape) <= walk < len(shape):
-        return False  # what NumPy refuses goes nowhere
-    else:
+    elif walk is None:
+        return False
+    elif walk != "kernel":
+        if not -len(shape) <= walk < len(shape):
+            return False  # NumPy refuses it
         axes.append(axes.pop(walk))
     # An axis that repeats the same memory goes through it again, whoever walks.
     steps = [(abs(strides[i]), shape[i]) for i in axes if shape[i] > 1 and strides[i]]

@@ -43,6 +43,7 @@ def test_views_of_all_kinds():
     assert comes_back(x.T)
     assert comes_back(x.T, 0)  # not as it lies: the frames before the rows
     assert not comes_back(x.T, "F")
+    assert comes_back(x.T, "kernel")
     assert comes_back(x[:, :, :1], 0)
     assert not comes_back(x[:8, :, :1], 0)
     assert not comes_back(x[::-1, ::-1, ::-1])

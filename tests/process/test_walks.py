@@ -49,6 +49,19 @@ def test_chunks_are_loaded_a_few_times(stored, expression):
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
+def test_views_are_written_to_files_so_too(stored, tmp_path):
+    """They are written element by element."""
+    program = """
+    before = lazyarr.stats()["units_loaded"]
+    np.moveaxis(x, 0, 1).tofile(sys.argv[3])
+    n_loaded = lazyarr.stats()["units_loaded"] - before
+    assert n_loaded <= 3 * 32, n_loaded
+    assert (np.fromfile(sys.argv[3], data.dtype) == np.moveaxis(data, 0, 1).ravel()).all()
+    """
+    ended = run_program(PROGRAM + program, *stored, tmp_path / "x.bin")
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
 def test_what_goes_in_order_copies_nothing(stored):
     """The array is gone through where it lies, at the cost of the limit alone."""
     program = """
