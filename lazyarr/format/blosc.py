@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+import itertools
+import struct
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lazyarr.format.buffers import Buffer, as_view
 from lazyarr.format.codec import BytesCodec, check_length
 from lazyarr.format.errors import DamagedChunkError
 from lazyarr.values import Value
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 __all__ = ["Blosc"]
 
-_BLOSC_HEADER_NBYTES = 16
+# c-blosc README_CHUNK_FORMAT: two versions, flags, size of an element; sizes of the content,
+# of a block of it, and of the buffer.  Where each block begins follows, then the blocks.
+_HEADER = struct.Struct("<BBBBiii")
+_BLOSC_HEADER_NBYTES = _HEADER.size
+_START_NBYTES = 4
+_IS_COPIED = 0x2  # in the flags: nothing is compressed, and there are no blocks
+
+# As much as is decoded between two looks at who waits: as zstd's own blocks, at least.
+_PART_NBYTES = 128 * 1024
 
 
 class Blosc(Value, BytesCodec):
@@ -48,6 +61,33 @@ class Blosc(Value, BytesCodec):
                 f"blosc content expected to have {len(out)} bytes, found {nbytes}"
             )
         _blosc_decompress(data, out)
+
+    def decode_in_parts(self, data: Buffer, out: memoryview, first: int) -> Iterator[int]:
+        """Fill `out` as `decode_into` does, from the block that holds the byte `first` on.
+
+        Yields
+        ------
+        int
+            How far `out` is filled from there on, now and then.  What lies before comes last.
+        """
+        view = as_view(data)
+        blocks = _find_blocks(view, len(out))
+        if blocks is None:
+            self.decode_into(view, out)
+            return
+        at = begin = first // blocks.nbytes
+        n_at_once = max(1, _PART_NBYTES // blocks.nbytes)
+        while at < len(blocks.starts):
+            stop = min(at + n_at_once, len(blocks.starts))
+            # The last block may be short, which the library takes for no block.
+            stop = stop if stop < len(blocks.starts) - 1 else len(blocks.starts)
+            _decode_blocks(view, out, blocks, at, stop)
+            at = stop
+            if stop < len(blocks.starts):
+                yield stop * blocks.nbytes
+        if begin:
+            yield len(out)
+            _decode_blocks(view, out, blocks, 0, begin)
 
     def encode(self, data: Buffer) -> Buffer:
         """Return one buffer."""
@@ -87,3 +127,46 @@ def _blosc_decompress(data: Buffer, out: bytearray | memoryview) -> None:
         _library().decompress(data, out)  # straight into `out`, without the GIL
     except (RuntimeError, ValueError) as error:
         raise DamagedChunkError(f"blosc buffer is damaged: {error}") from error
+
+
+class _Blocks(NamedTuple):
+    """Where the blocks of a buffer are: how long each is when decoded, and where each begins."""
+
+    nbytes: int
+    starts: tuple[int, ...]
+
+
+def _find_blocks(data: memoryview, out_nbytes: int) -> _Blocks | None:
+    """Return the blocks of a buffer that can be decoded by themselves; None where none can.
+
+    Several are needed, one behind the other in the order of the content, as writers with one
+    thread leave them.  What else is wrong with a buffer is left to the library.
+    """
+    if _blosc_content_nbytes(data, out_nbytes) != out_nbytes:
+        return None
+    _, _, flags, _, nbytes, block_nbytes, _ = _HEADER.unpack_from(data)
+    if flags & _IS_COPIED or not 0 < block_nbytes < nbytes:
+        return None
+    n_blocks = -(-nbytes // block_nbytes)
+    data_start = _BLOSC_HEADER_NBYTES + n_blocks * _START_NBYTES
+    if data_start > len(data):
+        return None
+    starts = struct.unpack_from(f"<{n_blocks}i", data, _BLOSC_HEADER_NBYTES)
+    bounds = (data_start, *starts, len(data))
+    if any(start > stop for start, stop in itertools.pairwise(bounds)):
+        return None
+    return _Blocks(block_nbytes, starts)
+
+
+def _decode_blocks(
+    data: memoryview, out: memoryview, blocks: _Blocks, start: int, stop: int
+) -> None:
+    """Decode the blocks ``[start, stop)`` into their place: from a buffer of these alone."""
+    begin = blocks.starts[start]
+    end = blocks.starts[stop] if stop < len(blocks.starts) else len(data)
+    content = out[start * blocks.nbytes : stop * blocks.nbytes]
+    shift = begin - _BLOSC_HEADER_NBYTES - (stop - start) * _START_NBYTES
+    header = _HEADER.pack(*data[:4], len(content), blocks.nbytes, end - shift)
+    starts = (place - shift for place in blocks.starts[start:stop])
+    part = b"".join((header, struct.pack(f"<{stop - start}i", *starts), data[begin:end]))
+    _blosc_decompress(part, content)

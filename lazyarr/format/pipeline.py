@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lazyarr.format.blosc import Blosc
 from lazyarr.format.buffers import Buffer, as_view
 from lazyarr.format.checksum import Crc32c
 from lazyarr.format.codec import BytesCodec, copy_into
@@ -74,18 +75,34 @@ class Pipeline(Value):
         """
         return (
             len(self.codecs) == 2
-            and isinstance(self.codecs[0], Zstd)
+            and isinstance(self.codecs[0], Zstd | Blosc)
             and isinstance(self.codecs[1], Crc32c)
         )
 
-    def decode_in_parts(self, data: Buffer, out: memoryview) -> Iterator[int]:
-        """Decode a chunk as `decode` does; yield now and then how much of it is there.
+    def decode_in_parts(self, data: Buffer, out: memoryview, first: int = 0) -> Iterator[int]:
+        """Decode a chunk as `decode` does; yield now and then how far it is there.
 
         Only where `checks_first`.
+
+        Parameters
+        ----------
+        data, out
+            As for `decode`.
+        first : int
+            From which byte on it is wanted.  Where the compressor has blocks that stand by
+            themselves, what lies before that is decoded last.
+
+        Yields
+        ------
+        int
+            All bytes from `first` up to this one are there.
         """
         compressor, checksum = self.codecs
+        content = checksum.decode(data, self.limit_nbytes)
+        if isinstance(compressor, Blosc):
+            return compressor.decode_in_parts(content, out, first)
         assert isinstance(compressor, Zstd)
-        return compressor.decode_in_parts(checksum.decode(data, self.limit_nbytes), out)
+        return compressor.decode_in_parts(content, out)
 
     def encode(self, data: Buffer) -> bytes:
         """Return a chunk as it is stored.

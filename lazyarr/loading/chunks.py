@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from lazyarr.format import Layout
     from lazyarr.loading.workspace import Workspace
     from lazyarr.store import OpenFile
 
-__all__ = ["ChunkReader"]
+__all__ = ["ChunkReader", "Progress"]
+
+
+class Progress(Protocol):
+    """Whoever uses a chunk while it is decoded."""
+
+    @property
+    def first(self) -> int:
+        """From which byte on it is wanted."""
+        ...
+
+    def advance(self, nbytes: int, /) -> None:
+        """Hear that all is decoded from `first` up to a byte, and certainly right."""
+        ...
 
 
 class ChunkReader:
@@ -42,7 +53,7 @@ class ChunkReader:
         workspace: Workspace,
         *,
         may_wait: bool,
-        progress: Callable[[int], None] | None = None,
+        progress: Progress | None = None,
     ) -> bool:
         """Decode a chunk into ``workspace.unit``; return whether that was done.
 
@@ -62,8 +73,9 @@ class ChunkReader:
             if progress is None or not self._checks_first:
                 self._layout.decode(encoded, out)
             else:
-                for decoded_nbytes in self._layout.pipeline.decode_in_parts(encoded, out):
-                    progress(decoded_nbytes)
+                parts = self._layout.pipeline.decode_in_parts(encoded, out, progress.first)
+                for decoded_nbytes in parts:
+                    progress.advance(decoded_nbytes)
         except Exception:  # noqa: BLE001 - the long way comes upon it again, and tells
             return False
         return True

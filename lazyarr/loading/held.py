@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lazyarr.format import Layout, ShardIndex
+    from lazyarr.loading.chunks import Progress
     from lazyarr.loading.workspace import Workspace
     from lazyarr.plan.geometry import Geometry
     from lazyarr.store import BorrowedFile
@@ -70,7 +71,7 @@ class HeldShards:
         workspace: Workspace,
         *,
         may_wait: bool,
-        progress: Callable[[int], None] | None = None,
+        progress: Progress | None = None,
     ) -> int | None:
         """Decode a unit; return how many bytes were read for it, None when it was not done.
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lazyarr.format import Layout
+    from lazyarr.loading.chunks import Progress
     from lazyarr.loading.rotation import Rotation
     from lazyarr.loading.workspace import Workspace
     from lazyarr.plan.geometry import Geometry
@@ -204,7 +205,7 @@ class Source:
         workspace: Workspace,
         *,
         may_wait: bool,
-        progress: Callable[[int], None] | None = None,
+        progress: Progress | None = None,
     ) -> bool | None:
         """Decode a unit as `load` does, if it is one chunk of a shard; else None.
 

@@ -134,7 +134,7 @@ class _Decoder:
         try:
             front = self._front(job, client, workspace)
             reader = _reader(job.document, job.zarr_format)
-            progress = front.advance if job.in_parts else None
+            progress = front if job.in_parts else None
             is_decoded = reader.load(
                 file, job.start, job.nbytes, workspace, may_wait=True, progress=progress
             )

@@ -34,6 +34,11 @@ class Front:
         The bytes of the pages that are waited for, if some are.
     arrived : callable, optional
         Told when these are in, if that is before the others.
+
+    Attributes
+    ----------
+    first : int
+        The byte that begins: where what is waited for does.
     """
 
     def __init__(
@@ -47,31 +52,34 @@ class Front:
         self._nbytes = nbytes
         self._is_awaited = awaited is not None and nbytes > 2 * _FIRST_NBYTES
         self._awaited = awaited or Span(0, 0)
-        self._first = self._next = self._awaited.start
+        self.first = self._next = self._awaited.start
         self._arrived = arrived if self._is_awaited else None
         self._is_right = True
 
     def __repr__(self) -> str:
-        return f"<Front: [{self._first}, {self._next}) of {self._nbytes} bytes installed>"
+        return f"<Front: [{self.first}, {self._next}) of {self._nbytes} bytes installed>"
 
     @property
     def has_begun(self) -> bool:
         """Whether anything was installed."""
-        return self._next > self._first
+        return self._next > self.first
 
     def advance(self, nbytes: int) -> None:
-        """Install what is decoded, if that is as far as the page that is waited for."""
+        """Install what is decoded from `first` on, if that is as far as a whole page."""
         # A chunk may be longer than what the array has of it.
-        self._install(self._next, min(nbytes & -PAGE_NBYTES, self._nbytes))
+        stop = min(nbytes & -PAGE_NBYTES, self._nbytes)
+        if self._is_awaited and self._next == self.first:
+            ahead = max(self.first + _FIRST_NBYTES, self._awaited.stop)
+            if ahead + _FIRST_NBYTES < stop:
+                self._install(self.first, ahead)
+        self._install(self._next, stop)
 
     def finish(self) -> bool:
         """Install all the rest; return whether everything is in, False if in doubt."""
-        if self._is_awaited and self._next == self._first:
-            self.advance(max(self._first + _FIRST_NBYTES, self._awaited.stop))
         self.advance(self._nbytes)
-        if self._first:
+        if self.first:
             self._next = 0
-            self._install(0, self._first)
+            self._install(0, self.first)
         return self._is_right
 
     def _install(self, start: int, stop: int) -> None:

@@ -89,7 +89,7 @@ class Loader:
         has_begun = command.replaces
         if fetched is None and unit < state.n_plain_units and not command.replaces:
             front = self._front(command, state, workspace)
-            progress = front.advance if front and is_worth_parts(command, state) else None
+            progress = front if is_worth_parts(command, state) else None
             has_bytes = source.load_quickly(unit, workspace, may_wait=True, progress=progress)
             has_begun = has_bytes is None and front is not None and front.has_begun
         if has_bytes is None:

@@ -10,6 +10,8 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lazyarr.format.blosc import Blosc
 from lazyarr.format.errors import DamagedChunkError
@@ -91,4 +93,59 @@ def test_damaged_headers_are_refused_or_bounded(at):
         stored[at] = value
         with contextlib.suppress(DamagedChunkError):
             CODEC.decode_into(bytes(stored), memoryview(memory)[32:-32])
+        assert memory[:32] == memory[-32:] == b"\xa5" * 32
+
+
+@given(st.data())
+def test_parts_are_right_as_soon_as_they_are_told_of(data):
+    """From the byte that is wanted first up to the one that is told; all of it at the end."""
+    n_items = data.draw(st.integers(1, 2**18))
+    typesize = data.draw(st.sampled_from([1, 2, 4, 8]))
+    block_nbytes = data.draw(st.sampled_from([0, 1 << 12, 1 << 16, 3 << 15, 1 << 18]))
+    shuffle = data.draw(st.sampled_from([0, 1, 2]))
+    content = np.arange(n_items, dtype=f"u{typesize}").tobytes()
+    codec = Blosc("zstd", 1, shuffle, block_nbytes, typesize)
+    first = data.draw(st.integers(0, len(content) - 1))
+    out = memoryview(bytearray(len(content)))
+    told = [first]
+    for stop in codec.decode_in_parts(codec.encode(content), out, first):
+        assert out[first:stop] == content[first:stop]
+        told.append(stop)
+    assert out == content
+    assert told == sorted(told)
+
+
+def test_the_part_that_is_wanted_comes_first():
+    """Blocks before it are decoded when all that follow are."""
+    out = memoryview(bytearray(len(CONTENT)))
+    parts = CODEC.decode_in_parts(CODEC.encode(CONTENT), out, 2**21 + 5)
+    assert next(parts) == 2**21 + 2**18
+    assert not any(out[: 2**21])
+    assert not any(out[2**21 + 2**18 :])
+    assert list(parts)[-1] == len(CONTENT)
+    assert out == CONTENT
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [Blosc("zstd", 0, 0, 0, 4).encode(CONTENT), Blosc("zstd", 1, 1, 1 << 22, 4).encode(CONTENT)],
+    ids=["copied", "one block"],
+)
+def test_what_has_no_blocks_is_decoded_at_once(stored):
+    """Nothing is told of it before the end."""
+    out = memoryview(bytearray(len(CONTENT)))
+    assert list(CODEC.decode_in_parts(stored, out, 2**20)) == []
+    assert out == CONTENT
+
+
+@pytest.mark.parametrize("at", range(40))
+def test_damaged_headers_are_refused_or_bounded_in_parts_too(at):
+    """Any byte of the header and the places of blocks may be anything."""
+    stored = bytearray(Blosc("zstd", 1, 1, 1 << 14, 4).encode(CONTENT[: 2**16 + 4096]))
+    memory = bytearray(b"\xa5" * (2**16 + 4096 + 64))
+    for value in range(256):
+        stored[at] = value
+        with contextlib.suppress(DamagedChunkError):
+            for _ in CODEC.decode_in_parts(bytes(stored), memoryview(memory)[32:-32], 2**15):
+                pass
         assert memory[:32] == memory[-32:] == b"\xa5" * 32

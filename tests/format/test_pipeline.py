@@ -7,11 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lazyarr.format.blosc import Blosc
 from lazyarr.format.checksum import Crc32c
 from lazyarr.format.compress import Deflate
 from lazyarr.format.errors import DamagedChunkError
 from lazyarr.format.pipeline import Pipeline
 from lazyarr.format.zstd import Zstd
+
+BLOSC = Blosc("zstd", 1, 1, 1 << 17, 4)
 
 CHAINS = [
     (),
@@ -21,7 +24,10 @@ CHAINS = [
     (Crc32c(), Zstd(checksum=True)),
     (Deflate("gzip"), Zstd(), Crc32c()),
     (Zstd(), Deflate("zlib"), Crc32c()),
+    (BLOSC,),
+    (BLOSC, Crc32c()),
 ]
+CHECKED_FIRST = [(Zstd(), Crc32c()), (BLOSC, Crc32c())]
 
 
 def decode(pipeline, data):
@@ -105,10 +111,11 @@ def test_decoding_releases_the_gil():
         assert any(ran_meanwhile(pipeline, stored) for _ in range(10)) is expected
 
 
-def test_parts_are_told_of_only_when_all_was_checked():
+@pytest.mark.parametrize("codecs", CHECKED_FIRST, ids=str)
+def test_parts_are_told_of_only_when_all_was_checked(codecs):
     """A wrong checksum is found before anything is decompressed."""
     content = bytes(range(256)) * 2000
-    pipeline = Pipeline(len(content), (Zstd(), Crc32c()))
+    pipeline = Pipeline(len(content), codecs)
     assert pipeline.checks_first
     stored = pipeline.encode(content)
     out = bytearray(len(content))
@@ -121,7 +128,7 @@ def test_parts_are_told_of_only_when_all_was_checked():
     assert not any(out)
 
 
-@pytest.mark.parametrize("codecs", [c for c in CHAINS if c != (Zstd(), Crc32c())], ids=str)
+@pytest.mark.parametrize("codecs", [c for c in CHAINS if c not in CHECKED_FIRST], ids=str)
 def test_other_chains_are_not_checked_first(codecs):
     """Nothing may be used of them before all of it is decoded."""
     assert not Pipeline(1000, codecs).checks_first

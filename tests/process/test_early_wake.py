@@ -72,6 +72,46 @@ def test_a_row_that_was_asked_for_is_there_before_the_end_is_decoded(url):
     assert np.array_equal(x[3], DATA[0].reshape(4, -1)[3])
 
 
+@pytest.fixture
+def blosc_url(tmp_path):
+    """A store of one chunk in blosc, four rows and eight blocks, of which the second is damaged."""
+    path = tmp_path / "blosc.zarr"
+    data = DATA.reshape(8, -1)[:, : 1 << 19].astype("u2")
+    lazyarr.save(path, data, chunks=data.shape, shards=data.shape, compressor="blosc")
+    shard = path / "c/0/0"
+    stored = bytearray(shard.read_bytes())
+    (nbytes,) = struct.unpack_from("<Q", stored, len(stored) - 12)
+    starts = struct.unpack_from("<16i", stored, 16)  # c-blosc, README_CHUNK_FORMAT
+    stored[starts[1] + 4 : starts[2]] = bytes(starts[2] - starts[1] - 4)
+    struct.pack_into("<I", stored, nbytes - 4, google_crc32c.value(bytes(stored[: nbytes - 4])))
+    shard.write_bytes(stored)
+    return path, data
+
+
+@pytest.mark.parametrize("row", [1, 5, 7])
+def test_a_row_of_blosc_needs_its_own_blocks_alone(blosc_url, row):
+    """Who asks for a row beyond the damaged block gets it; who asks for the first, an exception."""
+    url, data = blosc_url
+    x = lazyarr.open(url)
+    found = x[row]
+    with pytest.raises(lazyarr.ChunkError, match="blosc"):
+        x[0]
+    assert not x.residency().map[0]
+    assert np.array_equal(found, data[row])
+
+
+def test_a_thread_that_touches_blosc_needs_its_block_alone(blosc_url):
+    """It has what was decoded; who touches the damaged block dies of it."""
+    url, data = blosc_url
+    program = """
+    raw = np.asarray(lazyarr.open(sys.argv[1])).reshape(-1)
+    print(raw[-1], flush=True)
+    print(raw[1 << 18])
+    """
+    ended = run_program(program, url)
+    assert (ended_by(ended), ended.stdout) == ("SIGBUS", f"{data[-1, -1]}\n")
+
+
 @pytest.mark.parametrize("url", [4], indirect=True)
 @pytest.mark.parametrize("threads", [2, 12])
 def test_what_was_left_of_a_chunk_that_failed_goes_with_the_next(url, threads):
