@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar
 
 from lazyarr.format.buffers import Buffer, as_view
 from lazyarr.format.errors import DamagedChunkError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["BytesCodec", "check_length", "copy_into"]
 
 
 class BytesCodec(ABC):
-    """A codec from bytes to bytes.  All are safe to use from several threads at once."""
+    """A codec from bytes to bytes.  All are safe to use from several threads at once.
+
+    Attributes
+    ----------
+    has_parts : bool
+        Whether `decode_in_parts` tells of any part before the end.
+    """
 
     __slots__ = ()
+
+    has_parts: ClassVar[bool] = False
 
     @abstractmethod
     def decode(self, data: Buffer, limit_nbytes: int) -> Buffer:
@@ -35,6 +47,24 @@ class BytesCodec(ABC):
     def decode_into(self, data: Buffer, out: memoryview) -> None:
         """Fill `out` with what `encode` was given, which must be just as long."""
         copy_into(self.decode(data, len(out)), out)
+
+    def decode_in_parts(self, data: Buffer, out: memoryview, first: int) -> Iterator[int]:  # noqa: ARG002
+        """Fill `out` as `decode_into` does; yield now and then how far it is filled.
+
+        Parameters
+        ----------
+        data, out
+            As for `decode_into`.
+        first : int
+            From which byte on it is wanted: what lies before may come last.
+
+        Yields
+        ------
+        int
+            All bytes from `first` up to this one are there, as far as the data can be believed.
+        """
+        self.decode_into(data, out)
+        return iter(())
 
     @abstractmethod
     def encode(self, data: Buffer) -> Buffer:

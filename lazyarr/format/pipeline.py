@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lazyarr.format.blosc import Blosc
 from lazyarr.format.buffers import Buffer, as_view
 from lazyarr.format.checksum import Crc32c
 from lazyarr.format.codec import BytesCodec, copy_into
-from lazyarr.format.zstd import Zstd
 from lazyarr.values import Value
 
 if TYPE_CHECKING:
@@ -75,7 +73,7 @@ class Pipeline(Value):
         """
         return (
             len(self.codecs) == 2
-            and isinstance(self.codecs[0], Zstd | Blosc)
+            and self.codecs[0].has_parts
             and isinstance(self.codecs[1], Crc32c)
         )
 
@@ -98,11 +96,7 @@ class Pipeline(Value):
             All bytes from `first` up to this one are there.
         """
         compressor, checksum = self.codecs
-        content = checksum.decode(data, self.limit_nbytes)
-        if isinstance(compressor, Blosc):
-            return compressor.decode_in_parts(content, out, first)
-        assert isinstance(compressor, Zstd)
-        return compressor.decode_in_parts(content, out)
+        return compressor.decode_in_parts(checksum.decode(data, self.limit_nbytes), out, first)
 
     def encode(self, data: Buffer) -> bytes:
         """Return a chunk as it is stored.

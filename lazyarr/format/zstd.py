@@ -173,6 +173,8 @@ class Zstd(Value, BytesCodec):
     level: int = 3
     checksum: bool = False
 
+    has_parts = True
+
     def decode(self, data: Buffer, limit_nbytes: int) -> Buffer:
         """Return what some frames hold, up to a number of bytes."""
         from zstandard import ZstdError
@@ -191,7 +193,7 @@ class Zstd(Value, BytesCodec):
         for _ in self._fill(data, out, len(out), len(out)):
             pass
 
-    def decode_in_parts(self, data: Buffer, out: memoryview) -> Iterator[int]:
+    def decode_in_parts(self, data: Buffer, out: memoryview, first: int = 0) -> Iterator[int]:  # noqa: ARG002
         """Fill `out` as `decode_into` does; yield now and then how much of it is there.
 
         What is there is what the frames say, which only the end proves to be right.

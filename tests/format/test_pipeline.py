@@ -128,6 +128,15 @@ def test_parts_are_told_of_only_when_all_was_checked(codecs):
     assert not any(out)
 
 
+def test_codecs_without_parts_tell_of_none():
+    """All of a chunk is there at the end."""
+    codec = Deflate("gzip")
+    out = memoryview(bytearray(1000))
+    assert not codec.has_parts
+    assert list(codec.decode_in_parts(codec.encode(bytes(range(250)) * 4), out, 500)) == []
+    assert out == bytes(range(250)) * 4
+
+
 @pytest.mark.parametrize("codecs", [c for c in CHAINS if c not in CHECKED_FIRST], ids=str)
 def test_other_chains_are_not_checked_first(codecs):
     """Nothing may be used of them before all of it is decoded."""

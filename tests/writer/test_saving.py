@@ -194,8 +194,9 @@ def test_failure_in_the_middle_leaves_the_old_store(tmp_path):
 
 
 INTERRUPTED = """
-import os, sys
+import os, signal, sys
 import numpy, lazyarr
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, where a shell's job says so
 class Endless:
     shape, dtype = (10**9, 1000), numpy.dtype("u1")
     def __getitem__(self, index):
