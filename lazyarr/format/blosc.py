@@ -77,15 +77,17 @@ class Blosc(Value, BytesCodec):
         if blocks is None:
             self.decode_into(view, out)
             return
-        at = begin = first // blocks.nbytes
+        n_blocks = len(blocks.starts)
         n_at_once = max(1, _PART_NBYTES // blocks.nbytes)
-        while at < len(blocks.starts):
-            stop = min(at + n_at_once, len(blocks.starts))
-            # The last block may be short, which the library takes for no block.
-            stop = stop if stop < len(blocks.starts) - 1 else len(blocks.starts)
+        # The last block may be short, and a buffer of that alone is none for the library, so
+        # it is decoded with the one before it.
+        at = begin = min(first // blocks.nbytes, n_blocks - 2)
+        while at < n_blocks:
+            stop = at + n_at_once
+            stop = stop if stop < n_blocks - 1 else n_blocks
             _decode_blocks(view, out, blocks, at, stop)
             at = stop
-            if stop < len(blocks.starts):
+            if stop < n_blocks:
                 yield stop * blocks.nbytes
         if begin:
             yield len(out)

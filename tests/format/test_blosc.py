@@ -96,6 +96,17 @@ def test_damaged_headers_are_refused_or_bounded(at):
         assert memory[:32] == memory[-32:] == b"\xa5" * 32
 
 
+@pytest.mark.parametrize("first", [0, 2**14 - 1, 2**14, 2**15, 2**15 + 1])
+def test_a_last_block_of_two_bytes_can_be_what_is_wanted(first):
+    """It comes together with the one before it."""
+    content = CONTENT[: 2**15 + 2]
+    codec = Blosc("zstd", 1, 1, 2**14, 2)
+    out = memoryview(bytearray(len(content)))
+    for stop in codec.decode_in_parts(codec.encode(content), out, first):
+        assert out[first:stop] == content[first:stop]
+    assert out == content
+
+
 @given(st.data())
 def test_parts_are_right_as_soon_as_they_are_told_of(data):
     """From the byte that is wanted first up to the one that is told; all of it at the end."""
