@@ -6,13 +6,41 @@ import os
 import signal
 import socket
 import sys
+import threading
+from contextlib import suppress
 from typing import NamedTuple
 
 from lazyarr.errors import PagerError
 
-__all__ = ["Launched", "launch_pager"]
+__all__ = ["Launched", "Starter", "launch_pager"]
 
 _CHANNEL_IN_PAGER = 3
+
+
+class Starter:
+    """The child that starts the pager and ends: waited for once, by whoever is first.
+
+    Only once, for its number may soon be that of another child.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._parent_pid = os.getpid()
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"<Starter: process {self._pid or 'that has ended'}>"
+
+    def wait(self) -> None:
+        """Wait until it has ended and is forgotten by the kernel."""
+        if os.getpid() != self._parent_pid:
+            return  # a fork of its parent has no such child, and perhaps a lock that nobody opens
+        with self._lock:
+            pid, self._pid = self._pid, 0
+            # Somebody's os.wait() may have been faster.
+            with suppress(ChildProcessError):
+                if pid:
+                    os.waitpid(pid, 0)
 
 
 class Launched(NamedTuple):
@@ -22,13 +50,13 @@ class Launched(NamedTuple):
     ----------
     descriptor : int
         A channel to it; what is sent there is read when it is up.
-    starter_pid : int
+    starter : Starter
         A child that ends at once, and must be waited for; the pager is its
         child, and nobody's after that.
     """
 
     descriptor: int
-    starter_pid: int
+    starter: Starter
 
 
 def launch_pager() -> Launched:
@@ -66,4 +94,4 @@ def launch_pager() -> Launched:
         raise PagerError(f"cannot start the pager: {error}; check {sys.executable}") from error
     finally:
         theirs.close()
-    return Launched(ours.detach(), pid)
+    return Launched(ours.detach(), Starter(pid))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from lazyarr import settings
@@ -47,7 +46,7 @@ def abandon() -> None:
         launched, _launched = _launched, None
     if launched is not None:
         os.close(launched.descriptor)
-        janitor.defer(lambda: _wait_for(launched.starter_pid))
+        janitor.defer(launched.starter.wait)
 
 
 def session() -> Session:
@@ -78,7 +77,8 @@ def session() -> Session:
             assert launched is not None
             control = Channel.from_descriptor(launched.descriptor)
             _session = Session(control, new_name(), is_alone=True)
-            janitor.defer(lambda: _wait_for(launched.starter_pid))
+            janitor.defer(launched.starter.wait)
+            _session.starter = launched.starter
             _install_hooks()
         found = _session
     found.renew()
@@ -116,12 +116,6 @@ def _join(name: str) -> Session | None:
         return Session(joined.control, name, is_alone=False)
     except (LazyarrError, ValueError):
         return None
-
-
-def _wait_for(pid: int) -> None:
-    # Somebody's os.wait() may have been faster.
-    with suppress(ChildProcessError):
-        os.waitpid(pid, 0)
 
 
 def current_session() -> Session | None:

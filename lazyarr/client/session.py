@@ -46,6 +46,7 @@ from lazyarr.wire.meeting import listen
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from lazyarr.client.launch import Starter
     from lazyarr.plan.geometry import Geometry
     from lazyarr.units import Span
 
@@ -71,11 +72,17 @@ class Session:
         The pager's, by which processes that were not forked can find it.
     is_alone : bool
         Whether no other process can have regions in the pager.
+
+    Attributes
+    ----------
+    starter : Starter or None
+        The child that has started the pager, until it is known to have ended.
     """
 
     def __init__(self, control: Channel, name: str, *, is_alone: bool) -> None:
         self.name = name
         self.is_alone = is_alone
+        self.starter: Starter | None = None
         self._is_listening = False
         self._sharing = threading.Lock()
         self._control = control
@@ -318,7 +325,18 @@ class Session:
             ranges = [list(span) for span in units[start : start + _MAX_RANGES]]
             ticket = self.questions.new_ticket()
             request = w.Request(ticket, region.number, ranges, list(pages or ()))
-            raise_first(self.questions.ask(request, w.Done).failures)
+            failures = self.questions.ask(request, w.Done).failures
+            self._forget_starter()
+            raise_first(failures)
+
+    def _forget_starter(self) -> None:
+        """See to it that nobody's os.wait() finds who has started the pager, which is up now.
+
+        The janitor does that too, but may not have had its turn.
+        """
+        starter, self.starter = self.starter, None
+        if starter is not None:
+            starter.wait()
 
     @property
     def is_user_mode_only(self) -> bool:
