@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import compileall
 import json
-import shlex
 import sys
 import tempfile
 from pathlib import Path
@@ -50,10 +49,18 @@ def _parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def _command(options: argparse.Namespace) -> str:
+    """Return how to measure the same: not where data and results were kept."""
+    only = f" --only {','.join(options.only)}" if options.only else ""
+    repeats = f" --repeats {options.repeats}" if options.repeats else ""
+    flags = "".join(f" --{name}" for name in ("quick", "resume") if getattr(options, name))
+    return f"python -m benchmarks{only}{repeats}{flags}"
+
+
 def main() -> None:
     """Run what the command line asks for; exit with 1 if a part failed."""
     options = _parse()
-    header = render_header(shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]]))
+    header = render_header(_command(options))
     if options.data is not None or not options.quick:
         succeeded = _measure(options, (options.data or _HERE / "data").resolve(), header)
     else:

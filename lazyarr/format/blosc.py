@@ -47,8 +47,6 @@ class Blosc(Value, BytesCodec):
     blocksize: int
     typesize: int
 
-    has_parts = True
-
     def decode(self, data: Buffer, limit_nbytes: int) -> Buffer:
         """Return what a buffer holds, up to a number of bytes."""
         out = bytearray(_blosc_content_nbytes(as_view(data), limit_nbytes))

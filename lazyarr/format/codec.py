@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from lazyarr.format.buffers import Buffer, as_view
 from lazyarr.format.errors import DamagedChunkError
@@ -15,17 +15,9 @@ __all__ = ["BytesCodec", "check_length", "copy_into"]
 
 
 class BytesCodec(ABC):
-    """A codec from bytes to bytes.  All are safe to use from several threads at once.
-
-    Attributes
-    ----------
-    has_parts : bool
-        Whether `decode_in_parts` tells of any part before the end.
-    """
+    """A codec from bytes to bytes.  All are safe to use from several threads at once."""
 
     __slots__ = ()
-
-    has_parts: ClassVar[bool] = False
 
     @abstractmethod
     def decode(self, data: Buffer, limit_nbytes: int) -> Buffer:
@@ -49,7 +41,7 @@ class BytesCodec(ABC):
         copy_into(self.decode(data, len(out)), out)
 
     def decode_in_parts(self, data: Buffer, out: memoryview, first: int) -> Iterator[int]:  # noqa: ARG002
-        """Fill `out` as `decode_into` does; yield now and then how far it is filled.
+        """Fill `out` as `decode_into` does; those that can, yield now and then how far it is.
 
         Parameters
         ----------

@@ -71,11 +71,7 @@ class Pipeline(Value):
 
         What has been decompressed can be used then while the rest is not.
         """
-        return (
-            len(self.codecs) == 2
-            and self.codecs[0].has_parts
-            and isinstance(self.codecs[1], Crc32c)
-        )
+        return len(self.codecs) == 2 and isinstance(self.codecs[1], Crc32c)
 
     def decode_in_parts(self, data: Buffer, out: memoryview, first: int = 0) -> Iterator[int]:
         """Decode a chunk as `decode` does; yield now and then how far it is there.

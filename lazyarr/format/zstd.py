@@ -173,8 +173,6 @@ class Zstd(Value, BytesCodec):
     level: int = 3
     checksum: bool = False
 
-    has_parts = True
-
     def decode(self, data: Buffer, limit_nbytes: int) -> Buffer:
         """Return what some frames hold, up to a number of bytes."""
         from zstandard import ZstdError

@@ -38,7 +38,7 @@ class Front:
     Attributes
     ----------
     first : int
-        The byte that begins: where what is waited for does.
+        Where what is waited for begins, in bytes from the unit's start.
     """
 
     def __init__(
