@@ -16,6 +16,7 @@ __all__ = [
     "PRELUDE",
     "children",
     "decoders",
+    "end_program",
     "ended_by",
     "family",
     "pagers",
@@ -78,6 +79,13 @@ def start_program(
     return process, mark
 
 
+def end_program(process: subprocess.Popen[str]) -> None:
+    """End a program, however far it is: nothing of it is left for the tests that follow."""
+    process.kill()
+    with process:  # waits, and closes its pipes
+        pass
+
+
 def stop(*pids: int) -> None:
     """Stop processes, and wait until all of their threads stand still."""
     for pid in pids:
@@ -96,8 +104,7 @@ def run_program(
     try:
         stdout, stderr = process.communicate(timeout=seconds)
     finally:
-        process.kill()
-        process.wait()
+        end_program(process)
     assert wait_until(lambda: not pagers(mark), 1.0), f"pagers left behind: {pagers(mark)}"
     return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 

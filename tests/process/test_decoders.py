@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 import textwrap
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from lazyarr.pager.supervisor import DEADLY
 from tests.process.running import (
     children,
     decoders,
+    end_program,
     ended_by,
     pagers,
     run_program,
@@ -187,14 +189,16 @@ def test_one_that_is_killed_is_replaced_with_its_worker(url, copy):
     process, mark = start_program(program(text), url, copy)
     try:
         for _ in range(8):
-            # The first of them is certainly at work, and the others may be about to.
+            # The first of them is certainly at work, and the others may be about to, or
+            # have been ended by the supervisor meanwhile.
             for pid in sorted(decoders(int(process.stdout.readline()))):
-                os.kill(pid, signal.SIGKILL)
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             process.stdin.write("\n")
             process.stdin.flush()
         stdout, stderr = process.communicate(timeout=60)
     finally:
-        process.kill()
+        end_program(process)
     assert (stdout, process.returncode) == ("[]\n", 0), stderr
     lines = [line for line in stderr.splitlines() if "was to decode" not in line]
     line = "lazyarr: a process that decodes for the pager died of SIGKILL; another takes over"
@@ -219,7 +223,7 @@ def test_without_descriptors_to_spare_the_worker_loads(url, copy):
             resource.prlimit(pid, resource.RLIMIT_NOFILE, (n_open, n_open))
         stdout, stderr = process.communicate("\n", timeout=60)
     finally:
-        process.kill()
+        end_program(process)
     assert (stdout, stderr, process.returncode) == ("0\n", "", 0)
     assert wait_until(lambda: not pagers(mark), 1.0)
 
@@ -243,7 +247,7 @@ def test_one_that_is_stopped_is_replaced(url, copy):
         stop(*decoders(int(process.stdout.readline())))
         stdout, stderr = process.communicate("\n", timeout=60)
     finally:
-        process.kill()
+        end_program(process)
     assert (stdout, process.returncode) == ("1\n", 0), stderr
     assert wait_until(lambda: not pagers(mark), 1.0)
 
@@ -298,7 +302,7 @@ def test_a_unit_that_kills_them_is_given_up(slow, way):
             killed.add(pid)
         stdout, stderr = process.communicate(timeout=60)
     finally:
-        process.kill()
+        end_program(process)
     if way == "request":
         assert stdout == f"ChunkError (1, 0) {REASON}\n{expected}\n", stderr
     else:
@@ -324,7 +328,7 @@ def test_none_outlives_the_pager(url):
             os.kill(pid, signal.SIGKILL)
         process.communicate("\n", timeout=30)
     finally:
-        process.kill()
+        end_program(process)
     assert process.returncode == -signal.SIGBUS
     assert wait_until(lambda: not pagers(mark), 1.0)
 
@@ -347,7 +351,7 @@ def test_without_a_supervisor_they_work_on(url, copy):
         os.kill(supervisor, signal.SIGKILL)
         stdout, stderr = process.communicate("\n", timeout=30)
     finally:
-        process.kill()
+        end_program(process)
     assert (stdout, process.returncode) == ("True\n", 0), stderr
     assert wait_until(lambda: not pagers(mark), 1.0)
 

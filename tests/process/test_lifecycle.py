@@ -13,7 +13,14 @@ import pytest
 import lazyarr
 from lazyarr.testing import Behaviour
 from tests.engines import ARRAYS
-from tests.process.running import ended_by, pagers, run_program, start_program, wait_until
+from tests.process.running import (
+    end_program,
+    ended_by,
+    pagers,
+    run_program,
+    start_program,
+    wait_until,
+)
 from tests.stores import images, write_zarr
 
 DATA = images()
@@ -288,7 +295,7 @@ def test_interrupting_a_request(url):
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pager, signal.SIGCONT)
-        process.kill()
+        end_program(process)
     said = " ".join(str(DATA[i, 0, 1]) for i in (5, 44, 20))
     assert (stdout, stderr, process.returncode) == (f"{said}\n", "", 0)
 

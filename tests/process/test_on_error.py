@@ -16,7 +16,14 @@ import numpy as np
 import pytest
 
 from lazyarr.testing import Behaviour
-from tests.process.running import ended_by, pagers, run_program, start_program, wait_until
+from tests.process.running import (
+    end_program,
+    ended_by,
+    pagers,
+    run_program,
+    start_program,
+    wait_until,
+)
 from tests.process.test_rights import AS_NOBODY
 from tests.stores import images, write_zarr
 
@@ -84,7 +91,7 @@ assert read_all(x) == data.tobytes()
             chunk.write_bytes((directory / f"{i}.whole").read_bytes())
         stdout, stderr = process.communicate("go\n", timeout=30)
     finally:
-        process.kill()
+        end_program(process)
     assert (stdout, stderr, process.returncode) == ("", "", 0)
 
 
@@ -299,7 +306,7 @@ def test_a_store_that_stalls(http_server, tmp_path):
         process.send_signal(signal.SIGINT)
         stdout, stderr = process.communicate(timeout=60)
     finally:
-        process.kill()
+        end_program(process)
     lines = stdout.splitlines()
     assert len(lines) > 1, stderr
     assert set(lines[:-1]) <= {"interrupted", "ChunkError (1, 0, 0)"}

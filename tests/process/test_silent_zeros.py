@@ -14,6 +14,7 @@ import pytest
 
 import lazyarr
 from tests.process.running import (
+    end_program,
     ended_by,
     family,
     pagers,
@@ -65,7 +66,7 @@ def test_1_the_pager_dies_while_a_thread_waits(url, survivors):
             os.kill(pid, signal.SIGKILL)
         stdout, stderr = process.communicate(timeout=20)
     finally:
-        process.kill()
+        end_program(process)
     assert stdout == ""
     assert process.returncode == -signal.SIGBUS
     assert "Fatal Python error: Bus error" in stderr

@@ -9,7 +9,7 @@ import pytest
 
 from lazyarr.kernel import probe
 from lazyarr.testing import Behaviour
-from tests.process.running import pagers, start_program, wait_until
+from tests.process.running import end_program, pagers, start_program, wait_until
 from tests.process.stored import Damage, write_arrays
 from tests.stores import images, write_zarr
 
@@ -69,7 +69,7 @@ def test_a_stalled_read_blocks_no_other(http_server, url):
         assert wait_until(is_asked)
         stdout, stderr = process.communicate("go\n", timeout=30)
     finally:
-        process.kill()
+        end_program(process)
     assert (stdout, stderr) == ("read\n", "")
     assert wait_until(lambda: not pagers(mark), 2.0)
 
@@ -99,7 +99,7 @@ def test_what_failed_is_tried_again(http_server, url):
             assert process.stdout.readline() == "True\n"
         assert process.communicate(timeout=30) == ("", "")
     finally:
-        process.kill()
+        end_program(process)
 
 
 def test_a_refused_system_call_is_right_after_a_request(tmp_path):
@@ -132,6 +132,6 @@ def test_a_refused_system_call_is_right_after_a_request(tmp_path):
         arrays["pages"].mend(in_place=False)
         stdout, stderr = process.communicate("go\ngo\n", timeout=30)
     finally:
-        process.kill()
+        end_program(process)
     assert stdout == "Bad address\nTrue True\n"
     assert stderr.count("SIGBUS") == 1

@@ -13,6 +13,7 @@ import zarr
 
 from lazyarr.pager.supervisor import DEADLY
 from tests.process.running import (
+    end_program,
     ended_by,
     family,
     pagers,
@@ -176,7 +177,7 @@ def test_a_client_that_ends_while_there_is_no_worker(url):
         assert wait_until(lambda: not pagers(mark), 2.0)
     finally:
         with process:
-            process.kill()
+            end_program(process)
 
 
 def test_a_worker_dies_before_a_child_has_come(url, copy):
@@ -265,7 +266,7 @@ def test_a_unit_that_kills_workers_is_given_up(slow, way):
             killed.add(worker)
         stdout, stderr = process.communicate(timeout=60)
     finally:
-        process.kill()
+        end_program(process)
     if way == "request":
         assert stdout == f"ChunkError (1, 0) {REASON}\n{expected}\n"
     else:
@@ -299,7 +300,7 @@ def test_all_is_killed_while_a_request_waits(url):
             os.kill(pid, signal.SIGKILL)
         stdout, stderr = process.communicate(timeout=20)
     finally:
-        process.kill()
+        end_program(process)
     assert stdout == f"PagerError\n{DATA[5, 0, 1]} {DATA[40, 0, 1]}\n", stderr
     assert process.returncode == 0
     assert wait_until(lambda: not pagers(mark), 1.0)
@@ -324,7 +325,7 @@ def test_all_is_killed_while_nobody_waits(url):
         assert wait_until(lambda: len(pagers(mark)) == 1)
         stdout, stderr = process.communicate("go\n", timeout=20)
     finally:
-        process.kill()
+        end_program(process)
     assert stdout == f"{DATA[5, 0, 1]}\n"
     assert process.returncode == -signal.SIGBUS
     assert "Fatal Python error: Bus error" in stderr
