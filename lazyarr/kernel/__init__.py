@@ -34,7 +34,13 @@ if TYPE_CHECKING:
     from lazyarr.kernel.probing import KernelSupport, probe
     from lazyarr.kernel.rename import exchange_paths, rename_noreplace
     from lazyarr.kernel.status import Stamp, current_stamp, stamp_of
-    from lazyarr.kernel.threads import arm_once, is_armed, read_turns, signal_main_thread
+    from lazyarr.kernel.threads import (
+        arm_once,
+        has_handler,
+        is_armed,
+        read_turns,
+        signal_main_thread,
+    )
     from lazyarr.kernel.uapi import Features, InstallMode, Ioctls, RegisterMode, WriteProtectMode
 
 __all__ = [
@@ -75,6 +81,7 @@ __all__ = [
     "hold_still",
     "must_allow_holding",
     "arm_once",
+    "has_handler",
     "is_armed",
     "read_turns",
     "signal_main_thread",
@@ -100,7 +107,7 @@ __getattr__ = import_on_use(
         "probing": "KernelSupport probe",
         "rename": "exchange_paths rename_noreplace",
         "status": "Stamp current_stamp stamp_of",
-        "threads": "arm_once is_armed read_turns signal_main_thread",
+        "threads": "arm_once has_handler is_armed read_turns signal_main_thread",
         "uapi": "Features InstallMode Ioctls RegisterMode WriteProtectMode",
     },
 )

@@ -7,7 +7,7 @@ import os
 
 from lazyarr.kernel.libc import call, checked_call, syscall_number
 
-__all__ = ["arm_once", "is_armed", "read_turns", "signal_main_thread"]
+__all__ = ["arm_once", "has_handler", "is_armed", "read_turns", "signal_main_thread"]
 
 # struct sigaction of glibc and musl on 64 bits: handler, a mask of 128 bytes, flags, restorer.
 _SIGACTION_NBYTES = 256
@@ -27,18 +27,38 @@ def read_turns(pid: int, thread_id: int) -> int:
         return int(file.read().split()[2])
 
 
-def is_armed(pid: int, signal: int) -> bool:
-    """Return whether a process has a handler for a signal that its main thread lets through.
+def has_handler(pid: int, signal: int) -> bool:
+    """Return whether a process has a handler for a signal, blocked or not.
 
     Raises
     ------
     OSError
         The process is gone, or there is no /proc.
     """
+    return _read_signal(pid, signal)[0]
+
+
+def is_armed(pid: int, signal: int) -> bool:
+    """Return whether a process has a handler for a signal that its main thread lets through.
+
+    It does not while that handler runs, either: the kernel blocks the signal meanwhile
+    (sigaction(2)), so this is no proof that a handler is gone.
+
+    Raises
+    ------
+    OSError
+        The process is gone, or there is no /proc.
+    """
+    is_caught, is_blocked = _read_signal(pid, signal)
+    return is_caught and not is_blocked
+
+
+def _read_signal(pid: int, signal: int) -> tuple[bool, bool]:
+    """Return whether a process has a handler for a signal, and if its main thread blocks it."""
     with open(f"/proc/{pid}/task/{pid}/status", encoding="ascii", errors="replace") as file:
         status = dict(line.split(":", 1) for line in file)
     bit = 1 << (signal - 1)
-    return bool(int(status["SigCgt"], 16) & bit) and not int(status["SigBlk"], 16) & bit
+    return bool(int(status["SigCgt"], 16) & bit), bool(int(status["SigBlk"], 16) & bit)
 
 
 def signal_main_thread(pid: int, signal: int) -> None:

@@ -28,6 +28,7 @@ from lazyarr.kernel import (
     PAGE_NBYTES,
     InstallMode,
     Stop,
+    has_handler,
     hold_still,
     is_armed,
     punch_hole,
@@ -269,7 +270,8 @@ def _send_signal(client: Client) -> bool:
     """Make it certain that the main thread will raise; return whether that could be done.
 
     The handler serves for one signal, so the kernel tells that the one that came was
-    handled as it must be: the handler is gone then, and one of somebody else's is not.
+    handled as it must be: the handler is gone then, and one of somebody else's is not,
+    though the signal is blocked while it runs.
     """
     number = client.main.signal
     with suppress(OSError):
@@ -277,7 +279,7 @@ def _send_signal(client: Client) -> bool:
             # To a process it may go to another thread, of which Python's main loop would
             # hear only when it next waits for the GIL.
             signal_main_thread(client.pid, number)
-            return _wait_for(lambda: not is_armed(client.pid, number), _SIGNAL_SECONDS)
+            return _wait_for(lambda: not has_handler(client.pid, number), _SIGNAL_SECONDS)
     return False
 
 

@@ -14,7 +14,7 @@ SIGNAL = signal.SIGRTMIN + 9
 
 SERVE_ONCE = """
 import os, signal, sys
-from lazyarr.kernel import arm_once, is_armed
+from lazyarr.kernel import arm_once, has_handler, is_armed
 number, way = int(sys.argv[1]), sys.argv[2]
 pid = os.getpid()
 print(is_armed(pid, number))
@@ -23,7 +23,7 @@ arm_once(number)
 print(is_armed(pid, number))
 if way == "blocked":
     signal.pthread_sigmask(signal.SIG_BLOCK, [number])
-    print(is_armed(pid, number), flush=True)
+    print(is_armed(pid, number), has_handler(pid, number), flush=True)
     os._exit(0)
 if way == "replaced":
     signal.signal(number, lambda *_: print("replaced"))
@@ -39,7 +39,7 @@ print("lived")
     [
         ("", ["False", "True", "handled", "False"], -SIGNAL),
         ("replaced", ["False", "True", "replaced", "True", "replaced", "lived"], 0),
-        ("blocked", ["False", "True", "False"], 0),
+        ("blocked", ["False", "True", "False", "True"], 0),
     ],
 )
 def test_a_handler_serves_once(run_python, way, lines, code):

@@ -107,6 +107,14 @@ REFUSALS = {
         for number in range(signal.SIGRTMIN, signal.SIGRTMAX):
             signal.signal(number, lambda *_: None)
         print(raw[13].sum())""",
+    "handled by somebody else, slowly": """
+        libc, sleep = ctypes.CDLL(None), ctypes.cast(ctypes.CDLL(None).sleep, ctypes.c_void_p)
+        libc.signal.argtypes = ctypes.c_int, ctypes.c_void_p
+        for number in range(signal.SIGRTMIN, signal.SIGRTMAX):
+            libc.signal(number, sleep)  # for so many seconds as its number, or until the alarm
+        signal.signal(signal.SIGALRM, lambda *_: None)
+        signal.setitimer(signal.ITIMER_REAL, 2)
+        print(raw[13].sum())""",
     "ignored": """
         for number in range(signal.SIGRTMIN, signal.SIGRTMAX):
             signal.signal(number, signal.SIG_IGN)
