@@ -3,19 +3,25 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-# How many files of tests run side by side (tests/conftest.py says which may not); they wait a lot.
+# How many tests run side by side (tests/conftest.py says which may not); they wait a lot.
 WORKERS ?= $(shell echo $$(($$(nproc) + 1)))
 PYTEST = -m pytest --numprocesses $(WORKERS) --maxprocesses 8 --no-loadscope-reorder
+# Which of them; all that there are, unless set.
+TESTS ?=
+# Else each program that the tests start, a thousand of them, compiles all of lazyarr anew.
+unexport PYTHONDONTWRITEBYTECODE
 FUZZ_SECONDS ?= 120
-FUZZ_TARGETS = document_v3 document_v2 chunk shard_index shard message channel ledger reference answer
+FUZZ_TARGETS = document_v3 document_v2 layout npy chunk shard_index shard message channel ledger reference answer
 
-.PHONY: demo test test-unprivileged soak lint bench fuzz clean
+.PHONY: demo environment test test-unprivileged soak lint bench fuzz clean
 
 demo: $(VENV)/.use
 	$(BIN)/lazyarr demo
 
+environment: $(VENV)/.develop
+
 test: $(VENV)/.develop
-	$(BIN)/python $(PYTEST)
+	$(BIN)/python $(PYTEST) $(TESTS)
 
 # Ten minutes of readers while workers are killed and chunks are damaged.
 soak: $(VENV)/.develop
@@ -40,7 +46,7 @@ fuzz: $(VENV)/.fuzz
 	done
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .venv-* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -52,6 +58,8 @@ $(VENV)/.use: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.develop: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --editable . --group dev
+	$(BIN)/python -m pip install --quiet --no-binary uwsgi --group compiled || \
+		echo "uWSGI could not be compiled: its tests are skipped" >&2
 	touch $@
 
 $(VENV)/.fuzz: pyproject.toml | $(VENV)/bin/python

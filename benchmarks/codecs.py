@@ -105,7 +105,7 @@ def _encode_all(encode: Callable[[Any], bytes], raw: Sequence[Any]) -> tuple[lis
 
 
 def _lazyarr(name: str, chunks: Array) -> _Contestant:
-    from lazyarr.format import array_document, data_type_from_numpy, parse_node
+    from lazyarr.formats.zarr import array_document, data_type_from_numpy, parse_node
 
     document = array_document(
         shape=chunks.shape,

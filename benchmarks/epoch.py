@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.images import Images, ImageSize, prepare_images, warm
-from benchmarks.readers import READERS, checksum, installed_readers
+from benchmarks.readers import MANY, READERS, checksum, installed_readers
 from benchmarks.report import Section, table
 from benchmarks.running import Run, in_turn, run_job, tell
 
@@ -36,15 +36,16 @@ spawned and open the store themselves before that.  Nothing has been read when t
 
 @dataclass(frozen=True, slots=True)
 class EpochPlan:
-    """How much is measured: the images, how many workers share them, and how often."""
+    """How much is measured: the images, how many workers share them, how often, without whom."""
 
     size: ImageSize
     workers: tuple[int, ...]
     repeats: int
+    without: tuple[str, ...] = ()
 
 
 _FULL = EpochPlan(ImageSize(2048, 384, 384), (2, 4), repeats=3)
-_QUICK = EpochPlan(ImageSize(256, 32, 32, shard_rows=128), (2,), repeats=1)
+_QUICK = EpochPlan(ImageSize(256, 32, 32, shard_rows=128), (2,), repeats=1, without=MANY)
 
 
 class Epoch(NamedTuple):
@@ -75,7 +76,9 @@ def measure_epochs(images: Images, plan: EpochPlan) -> Iterator[Epoch]:
     """Give the results of all contestants, for one number of workers after the other."""
     warm(images.directory)
     for n_workers in plan.workers:
-        runs: dict[str, list[dict[str, Any]]] = {name: [] for name in installed_readers()}
+        runs: dict[str, list[dict[str, Any]]] = {
+            name: [] for name in installed_readers(plan.without)
+        }
         for number in range(plan.repeats):
             for name in in_turn([*runs], number):
                 job = {**images.job(), "contestant": name, "workers": n_workers}

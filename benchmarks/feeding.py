@@ -35,7 +35,7 @@ with it; those that move a chunk (pread, UFFDIO_COPY) are made without it, and t
 of *system*, which is not counted.  Calls of a decompressor and a checksum, which release the lock
 while they work, are in the first rows alone, with chunks so small that the work itself is little.
 The kernel tells user from system by sampling, so figures are good for a tenth or so.  What it costs
-when many threads want the lock at once, two cores can not show.
+when many threads want the lock at once, two cores cannot show.
 
 With more than four *threads* (`lazyarr.configure(threads=)`) chunks are read, decoded and
 installed by processes beside the pager's worker, of which *user* is then the time; those have

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from benchmarks.images import Images, ImageSize, prepare_images, stored_nbytes
 from benchmarks.peers import PeerPlan, measure_peers
-from benchmarks.readers import READERS
+from benchmarks.readers import MANY, READERS
 from benchmarks.report import Section, seconds_and_ratio, table
 from benchmarks.running import Run
 
@@ -29,14 +29,15 @@ above; the limit says nothing of blosc, whose chunks are others.
 
 @dataclass(frozen=True, slots=True)
 class _KindPlan:
-    """How much is measured: `sizes`, one for each kind of data, and how often."""
+    """How much is measured: `sizes`, one for each kind of data, how often, and without whom."""
 
     sizes: tuple[ImageSize, ...]
     repeats: int
     is_fresh: bool = True
+    without: tuple[str, ...] = _WITHOUT
 
     def peers(self, size: ImageSize) -> PeerPlan:
-        return PeerPlan(size, self.repeats, self.is_fresh, _SCENARIOS, _WITHOUT)
+        return PeerPlan(size, self.repeats, self.is_fresh, _SCENARIOS, self.without)
 
 
 _FULL = _KindPlan(
@@ -55,6 +56,7 @@ _QUICK = _KindPlan(
     ),
     repeats=1,
     is_fresh=False,
+    without=(*_WITHOUT, *MANY),
 )
 
 

@@ -7,12 +7,12 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.images import Images, ImageSize, prepare_images, warm
-from benchmarks.readers import READERS, checksum, installed_readers
+from benchmarks.readers import MANY, READERS, checksum, installed_readers
 from benchmarks.report import Section, table
 from benchmarks.running import Run, tell
 
@@ -51,7 +51,8 @@ class Peak(NamedTuple):
 def measure(data: Path, run: Run) -> Section:
     """Measure all contestants once: how much memory is taken differs little from run to run."""
     found = []
-    for peak in measure_peaks(prepare_images(data, _QUICK if run.is_quick else _FULL)):
+    size, without = (_QUICK, MANY) if run.is_quick else (_FULL, ())
+    for peak in measure_peaks(prepare_images(data, size), without):
         tell(*peak)
         found.append(peak)
     rows = [(p.contestant, p.nbytes >> 20, p.before_nbytes >> 20) for p in found]
@@ -59,10 +60,10 @@ def measure(data: Path, run: Run) -> Section:
     return Section("Memory", [p._asdict() for p in found], [_LEGEND, *lines])
 
 
-def measure_peaks(images: Images) -> Iterator[Peak]:
-    """Give the memory of all contestants, in a scan by 64 rows."""
+def measure_peaks(images: Images, without: Sequence[str]) -> Iterator[Peak]:
+    """Give the memory of all contestants but some, in a scan by 64 rows."""
     warm(images.directory)
-    for name in (*installed_readers(), _LIMITED):
+    for name in (*installed_readers(without), _LIMITED):
         yield _watch(images, name)
 
 

@@ -27,7 +27,7 @@ def chunk_places(store: Path, *, trailer_nbytes: int = 0) -> list[ChunkPlace]:
         How much at the end of each chunk is to be left out, as a checksum.
     """
     # Not at the top: contestants are timed from before they import their library.
-    from lazyarr.format import ArrayMetadata, parse_node
+    from lazyarr.formats.zarr import ArrayMetadata, parse_node
 
     node = parse_node((store / "zarr.json").read_bytes(), path="")
     assert isinstance(node, ArrayMetadata)

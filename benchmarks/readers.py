@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.images import Images
 
-__all__ = ["READERS", "Reader", "checksum", "installed_readers"]
+__all__ = ["MANY", "READERS", "Reader", "checksum", "installed_readers"]
 
 _CACHE_NBYTES = 4 << 30
 
@@ -193,6 +193,13 @@ READERS: dict[str, type[Reader]] = {
 }
 
 
-def installed_readers() -> list[str]:
-    """Return the names of those whose library is installed."""
-    return [name for name, reader in READERS.items() if find_spec(reader.needs)]
+_FEW = ("lazyarr", "lazyarr, plain ndarray", "lazyarr, blosc", "zarr-python", "TensorStore")
+
+MANY = tuple(name for name in READERS if name not in _FEW)
+"""Who need not take part where a run shows only that a part works, after all have in another."""
+
+
+def installed_readers(without: Sequence[str] = ()) -> list[str]:
+    """Return the names of those whose library is installed, but for some."""
+    names = [name for name, reader in READERS.items() if find_spec(reader.needs)]
+    return [name for name in names if name not in without]

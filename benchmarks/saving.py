@@ -32,7 +32,7 @@ _PAIR_LEGEND = """\
 Compression alone is the same chunks, the same compressor and as many threads as there are
 processors, and what it makes is thrown away; for "none" it is a copy.  The two take turns on the
 same data in one process; a ratio is the median of those of each pair (compression alone / save: 1
-would be a save that costs nothing more).  Processor time counts what the wall clock can not tell
+would be a save that costs nothing more).  Processor time counts what the wall clock cannot tell
 apart on a machine with other work to do; writing the bytes is part of it.  Seconds.
 """
 _PEER_LEGEND = """\

@@ -12,14 +12,13 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from benchmarks.images import Images, ImageSize, warm
-from benchmarks.readers import READERS, checksum
+from benchmarks.readers import MANY, READERS, checksum, installed_readers
 from benchmarks.report import Section, table
 from benchmarks.running import Run, in_turn, run_job, tell
 from benchmarks.samples import make_images
@@ -52,10 +51,11 @@ class SlabPlan:
     side: int
     chunk: int
     repeats: int
+    without: tuple[str, ...] = ()
 
 
 _FULL = SlabPlan(384, 64, repeats=3)
-_QUICK = SlabPlan(48, 16, repeats=1)
+_QUICK = SlabPlan(48, 16, repeats=1, without=MANY)
 
 
 class Slabs(NamedTuple):
@@ -83,7 +83,7 @@ def measure_slabs(data: Path, plan: SlabPlan) -> Iterator[Slabs]:
     """Give the results of all contestants."""
     directory, other = (_prepare(data, side, plan.chunk) for side in (plan.side, plan.chunk))
     warm(directory)
-    names = [name for name in _CONTESTANTS if find_spec(READERS[name].needs)]
+    names = [name for name in installed_readers(plan.without) if name in _CONTESTANTS]
     runs: dict[tuple[int, str], list[dict[str, Any]]]
     runs = {(n, name): [] for n in SLABS for name in names}
     for number in range(plan.repeats):

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterator
 
-__all__ = ["memory_nbytes"]
+__all__ = ["is_in_group", "limiting_group", "memory_nbytes"]
 
 # cgroup v1: Documentation/admin-guide/cgroup-v1/memory.rst; no limit is a huge number.
 # cgroup v2: Documentation/admin-guide/cgroup-v2.rst; no limit is "max".  Above `high`
@@ -28,25 +28,54 @@ def memory_nbytes(root: str = "") -> int:
     """
     if not hasattr(os, "sysconf"):
         return _ASSUMED_NBYTES
-    machine_nbytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return min([machine_nbytes, *_limits(root)])
+    return min([_machine_nbytes(), *(nbytes for nbytes, _ in _limits(root))])
 
 
-def _limits(root: str) -> Iterator[int]:
-    """Yield the limits of this process's cgroup and of those that it lies in."""
-    groups, mounts = _read(f"{root}/proc/self/cgroup"), _read(f"{root}/proc/self/mountinfo")
+def limiting_group(root: str = "") -> str:
+    """Return the cgroup that sets the limit, as /proc/PID/cgroup names it; "" for the machine.
+
+    Also where that file cannot tell what lies in it, as in a container without a cgroup namespace:
+    there all that can be seen does.
+    """
+    nbytes, group = min(_limits(root), default=(_machine_nbytes(), ""))
+    return group if nbytes < _machine_nbytes() else ""
+
+
+def is_in_group(groups: str, group: str) -> bool:
+    """Return whether a process lies in a cgroup, by what its /proc/PID/cgroup says."""
+    return any(
+        path == group or path.startswith(f"{group.rstrip('/')}/")
+        for _, path, _ in _memory_groups(groups)
+    )
+
+
+def _machine_nbytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _memory_groups(groups: str) -> Iterator[tuple[bool, str, tuple[str, ...]]]:
+    """Yield whether a hierarchy that limits memory is of version 2, the path in it, the files."""
     for line in groups.splitlines():
         # hierarchy:controllers:path (cgroups(7)); version 2 has number 0 and no names.
         number, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if number == "0" and not controllers:
-            places, names = _mounts_of(mounts, "cgroup2"), _V2_FILES
+            yield True, path, _V2_FILES
         elif "memory" in controllers.split(","):
-            places, names = _mounts_of(mounts, "cgroup", "memory"), _V1_FILES
-        else:
-            continue
-        for group, place in places:
-            yield from _limits_along(root + place, _below(group, path), names)
+            yield False, path, _V1_FILES
+
+
+def _limits(root: str) -> Iterator[tuple[int, str]]:
+    """Yield the limits of this process's cgroup and of those that it lies in, and which it is."""
+    groups, mounts = _read(f"{root}/proc/self/cgroup"), _read(f"{root}/proc/self/mountinfo")
+    for is_v2, path, files in _memory_groups(groups):
+        kind, option = ("cgroup2", "") if is_v2 else ("cgroup", "memory")
+        for group, place in _mounts_of(mounts, kind, option):
+            below = _below(group, path)
+            is_inside = bool(below) or _names(group) == _names(path)
+            for depth, nbytes in _limits_along(root + place, below, files):
+                names = _names(path)[: depth - len(below) or None]
+                yield nbytes, "/" + "/".join(names) if is_inside else ""
 
 
 def _mounts_of(mounts: str, kind: str, option: str = "") -> Iterator[tuple[str, str]]:
@@ -69,23 +98,28 @@ def _below(group: str, path: str) -> list[str]:
     A process that lies outside of what is mounted, as in a container without a cgroup
     namespace, is given what is mounted: that is the container's.
     """
-    outer = [name for name in group.split("/") if name]
-    names = [name for name in path.split("/") if name]
+    outer, names = _names(group), _names(path)
     is_inside = names[: len(outer)] == outer and ".." not in names
     return names[len(outer) :] if is_inside else []
 
 
-def _limits_along(place: str, below: list[str], files: tuple[str, ...]) -> Iterator[int]:
-    """Yield the limits from the cgroup that is mounted down to this process's."""
+def _names(path: str) -> list[str]:
+    return [name for name in path.split("/") if name]
+
+
+def _limits_along(
+    place: str, below: list[str], files: tuple[str, ...]
+) -> Iterator[tuple[int, int]]:
+    """Yield how deep, from the cgroup that is mounted down to this process's, and the limit."""
     for depth in range(len(below) + 1):
         for file in files:
             text = _read("/".join((place, *below[:depth], file))).strip()
             if text.isascii() and text.isdigit():
-                yield int(text)
+                yield depth, int(text)
 
 
 def _read(path: str) -> str:
-    """Return what a file holds; nothing when it can not be read."""
+    """Return what a file holds; nothing when it cannot be read."""
     try:
         with open(path) as file:
             return file.read()

@@ -1,4 +1,4 @@
-"""Every exception that lazyarr raises, and the warning that it gives.
+"""Every exception that lazyarr raises, and the warnings that it gives.
 
 All of them are picklable and keep their fields, so that an error in a worker
 process arrives whole.  Messages read *what failed: what was found; what to do*.
@@ -16,8 +16,11 @@ __all__ = [
     "KernelUnsupportedError",
     "LazyarrError",
     "NodeNotFoundError",
+    "NotStoredError",
     "PagerError",
+    "PerformanceWarning",
     "StoreError",
+    "StoreWarning",
 ]
 
 
@@ -41,6 +44,10 @@ class LazyarrError(Exception):
         return (_rebuild, (type(self), self.message, fields))
 
 
+class NotStoredError(LazyarrError, AttributeError):
+    """An array has no stored array behind it that would have what it was asked for."""
+
+
 def _rebuild(cls: type[LazyarrError], message: str, fields: dict[str, Any]) -> LazyarrError:
     error = cls.__new__(cls, message)
     _set_fields(error, fields)
@@ -55,7 +62,7 @@ def _set_fields(error: LazyarrError, fields: dict[str, Any]) -> None:
 
 
 class StoreError(LazyarrError, OSError):
-    """A store can not be reached, listed or written.
+    """A store cannot be reached, listed or written.
 
     Attributes
     ----------
@@ -86,7 +93,7 @@ class NodeNotFoundError(StoreError, FileNotFoundError, KeyError):
 
 
 class FormatError(LazyarrError, ValueError):
-    """Metadata, a shard index or a chunk is not what Zarr allows, or not what lazyarr can map.
+    """Metadata, a shard index or a chunk is not what its format allows, or not what lazyarr maps.
 
     Attributes
     ----------
@@ -98,7 +105,7 @@ class FormatError(LazyarrError, ValueError):
 
 
 class ChunkError(LazyarrError, OSError):
-    """A chunk can not be had, so its elements can not be given.
+    """A chunk cannot be had, so its elements cannot be given.
 
     Attributes
     ----------
@@ -135,7 +142,7 @@ class KernelError(LazyarrError, OSError):
 
 
 class KernelUnsupportedError(KernelError):
-    """This kernel, or this user on it, can not use userfaultfd as lazyarr needs it.
+    """This kernel, or this user on it, cannot use userfaultfd as lazyarr needs it.
 
     Attributes
     ----------
@@ -164,5 +171,20 @@ class PagerError(LazyarrError, ConnectionError):
 class EngineWarning(UserWarning):
     """Arrays are not memory here: each read makes a copy.
 
-    Given once per process, where userfaultfd can not be had and no engine was chosen.
+    Given once per process, where userfaultfd cannot be had and no engine was chosen.
+    """
+
+
+class PerformanceWarning(UserWarning):
+    """The chunks of an array are loaded again and again, as there is no room to keep them.
+
+    Given once for each array.  ``lazyarr.stats()["arrays"]`` has how often.
+    """
+
+
+class StoreWarning(UserWarning):
+    """A store was read, and something in it is odd: what is read may not be what was meant.
+
+    Consolidated metadata that its nodes do not agree with, an array of which no chunk is
+    stored though other objects lie beside its document, attributes that the store refused.
     """

@@ -7,7 +7,8 @@ import threading
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from lazyarr import settings
-from lazyarr.client import engines, process
+from lazyarr.client.session import process
+from lazyarr.opening import engines
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -15,13 +16,22 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from lazyarr.client.region import Region
-    from lazyarr.client.residency import Residency
+    from lazyarr.client.arrays.residency import Residency
+    from lazyarr.client.session.region import Region
     from lazyarr.copying.array import CopyArray
     from lazyarr.kernel import KernelSupport
     from lazyarr.units import Span
 
-__all__ = ["config", "configure", "doctor", "evict", "prefetch", "residency", "stats"]
+__all__ = [
+    "config",
+    "configure",
+    "doctor",
+    "evict",
+    "prefetch",
+    "residency",
+    "shutdown",
+    "stats",
+]
 
 
 def prefetch(array: np.ndarray[Any, Any], *, wait: bool = True, progress: bool = False) -> None:
@@ -42,11 +52,11 @@ def prefetch(array: np.ndarray[Any, Any], *, wait: bool = True, progress: bool =
     TypeError
         When the array does not lie in lazyarr's memory.
     ChunkError
-        When a chunk can not be had, and `wait` is true.
+        When a chunk cannot be had, and `wait` is true.
     ValueError
         When it is larger than the memory limit.
     """
-    from lazyarr.client.prefetch import prefetch_units
+    from lazyarr.client.arrays.prefetch import prefetch_units
 
     if _is_copying(array):
         array.prefetch(wait=wait, progress=progress)
@@ -81,7 +91,7 @@ def residency(array: np.ndarray[Any, Any]) -> Residency:
     TypeError
         When the array does not lie in lazyarr's memory.
     """
-    from lazyarr.client.residency import residency_of
+    from lazyarr.client.arrays.residency import residency_of
 
     if _is_copying(array):
         return array.residency()
@@ -98,7 +108,7 @@ def _is_copying(array: object) -> TypeGuard[CopyArray]:
 def _find(array: np.ndarray[Any, Any], *, to_load: bool = False) -> tuple[Region, list[Span]]:
     import numpy as np
 
-    from lazyarr.client.picking import units_of_view
+    from lazyarr.client.arrays.indexing import units_of_view
 
     live = process.current_session()
     if isinstance(array, np.ndarray) and live is not None:
@@ -106,7 +116,10 @@ def _find(array: np.ndarray[Any, Any], *, to_load: bool = False) -> tuple[Region
         if region is not None:
             return region, units_of_view(region, array, to_load=to_load)
     found = f"{type(array).__module__}.{type(array).__qualname__}"
-    raise TypeError(f"expected an array in memory that lazyarr fills, found {found} elsewhere")
+    raise TypeError(
+        f"expected an array in memory that lazyarr fills, found {found} elsewhere; give one from "
+        "lazyarr.open, or a view of it"
+    )
 
 
 def stats() -> dict[str, Any]:
@@ -120,7 +133,12 @@ def stats() -> dict[str, Any]:
         ``private_bytes`` (of mode ``"c"``) and ``memory_limit``; ``units_loading``, which
         are on their way at the moment: a page is there a moment before it is counted;
         ``units_ahead``, ``ahead_read`` and ``ahead_evicted``: what was read ahead, and what
-        is known of its use; and under ``steps`` for each step of a load how often it was
+        is known of its use; ``units_reloaded``, how many of ``units_loaded`` had been there
+        before and went for want of room; under ``arrays``, for each array that anything was
+        loaded of, its ``url``, ``array`` (path), ``units``, ``units_resident``,
+        ``units_loaded``, ``units_reloaded`` and ``loads_per_unit``, and its number in the
+        pager, ``region``; and
+        under ``steps`` for each step of a load how often it was
         taken and how many seconds it took.  Of the pager: ``pid`` of its worker,
         ``workers_lost`` and ``uptime_seconds``, ``clients`` and ``regions`` (arrays) that it
         serves, ``decoders`` (processes beside the worker) and ``units_by_decoders``.
@@ -133,6 +151,30 @@ def stats() -> dict[str, Any]:
         return loader.statistics()
     live = process.current_session()
     return {} if live is None else live.statistics()
+
+
+def shutdown() -> None:
+    """Let go of the pager and end lazyarr's threads; what is opened next begins anew.
+
+    A program need not call it: the pager ends with the process, and the thread that releases
+    arrays ends by itself soon after the last of them.  It is for programs that check for
+    threads and processes left behind, and for a fork whose child should have no part of lazyarr.
+
+    Raises
+    ------
+    LazyarrError
+        When arrays are still referenced, by datasets that were not closed too: their memory
+        would fill no more.  Arrays of the engine that copies may be.
+
+    Examples
+    --------
+    >>> import lazyarr
+    >>> lazyarr.shutdown()
+    """
+    process.shutdown()
+    copying = sys.modules.get("lazyarr.copying.loader")
+    if copying is not None:
+        copying.loader.shutdown()
 
 
 def doctor() -> KernelSupport:
@@ -159,7 +201,7 @@ class _Config:
         return repr(settings.current())
 
     def __dir__(self) -> list[str]:
-        return list(settings.Settings._fields)
+        return [name for name in settings.Settings._fields if not name.startswith("_")]
 
 
 config = _Config()
@@ -170,7 +212,8 @@ class _Restore:
     """Puts settings back at the end of a ``with`` block."""
 
     def __init__(self, before: settings.Settings, changed: tuple[str, ...]) -> None:
-        self._values = {name: getattr(before, name) for name in changed}
+        self._before = before
+        self._changed = changed
 
     def __enter__(self) -> None:
         """Do nothing: the settings hold already."""
@@ -181,7 +224,7 @@ class _Restore:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        settings.replace(**self._values)
+        settings.put_back(self._before, self._changed)
 
 
 def configure(**changes: Any) -> _Restore:
@@ -190,8 +233,10 @@ def configure(**changes: Any) -> _Restore:
     Parameters
     ----------
     memory_limit : int or str
-        How many bytes may be resident, over all arrays, as ``"4 GiB"``.  What chunks are
-        decoded in counts, and so does memory of mode ``"c"``.  That can not be taken
+        How many bytes may be resident, over all arrays, as ``"4 GiB"``.  Half of the memory
+        unless set, of which other pagers of this user that were not told otherwise, as those of
+        the workers of a cluster, have their part: `stats` says how much is left.  What chunks are
+        decoded in counts, and so does memory of mode ``"c"``.  That cannot be taken
         out again: other arrays give way to it, down to half of the limit, and beyond
         that the limit does not hold.
     threads : int
@@ -213,14 +258,18 @@ def configure(**changes: Any) -> _Restore:
     cache_limit : int or str
         How many bytes they may take there, as ``"10 GiB"``; for arrays opened later.
     on_error : {"sigbus", "raise"}
-        What a thread gets that touches, past lazyarr's own methods, a page which can
-        not be had: SIGBUS, or `ChunkError` in the main thread; see the notes.
+        What a thread gets that touches, past lazyarr's own methods, a page which
+        cannot be had: SIGBUS, or `ChunkError` in the main thread; see the notes.
         ``"raise"`` is the default in interactive sessions.
     stop_timeout : float
         Seconds after which a process of the pager's that does not answer, stopped or
         stuck, is replaced; 10 unless set.
     engine : {"auto", "userfaultfd", "copy"}
         How arrays that are opened later are filled; see `lazyarr.open`.
+    python : str or os.PathLike or None
+        The Python interpreter that becomes the pager, where it cannot be found: in programs
+        that have Python inside, and in frozen ones.  It must be of this one's version.  For
+        the next pager that is started.
 
     Returns
     -------
@@ -232,7 +281,7 @@ def configure(**changes: Any) -> _Restore:
     TypeError
         For a name that is no setting.
     ValueError
-        For a value that a setting can not take; for ``on_error="raise"`` outside of the
+        For a value that a setting cannot take; for ``on_error="raise"`` outside of the
         main thread.
 
     Notes

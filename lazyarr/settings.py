@@ -7,18 +7,20 @@ import operator
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from lazyarr.cgroups import memory_nbytes
 from lazyarr.values import Value
 
-__all__ = ["Settings", "adopt", "current", "parse_nbytes", "replace", "subscribe"]
+__all__ = ["Settings", "adopt", "current", "parse_nbytes", "put_back", "replace", "subscribe"]
 
 _UNITS = {
     "": 1, "b": 1,
     "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12,
+    "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12,
     "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
+    "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40,
 }  # fmt: skip
 # A healthy worker may well be silent for less than that on a busy machine.
 _LEAST_STOP_SECONDS = 0.5
@@ -35,7 +37,7 @@ def parse_nbytes(size: int | str) -> int:
     ----------
     size : int or str
         Bytes, or a number with a unit: B, kB, MB, GB, TB (powers of 1000), KiB, MiB,
-        GiB, TiB (powers of 1024).
+        GiB, TiB (powers of 1024); the B of these may be left out, as in 1G and 1Gi.
 
     Raises
     ------
@@ -44,8 +46,8 @@ def parse_nbytes(size: int | str) -> int:
 
     Examples
     --------
-    >>> parse_nbytes("4 GiB")
-    4294967296
+    >>> parse_nbytes("4 GiB"), parse_nbytes("512M")
+    (4294967296, 512000000)
     """
     try:
         nbytes = _read_size(size) if isinstance(size, str) else operator.index(size)
@@ -110,9 +112,28 @@ def _check_cache_dir(value: Any) -> str | None:
     except TypeError:
         path = ""
     if not path or "\0" in path:
-        raise ValueError(f"cache_dir={value!r:.80} names no directory")
+        raise ValueError(
+            f"cache_dir={value!r:.80} names no directory; give the path of one, or None"
+        )
     # The pager has a working directory of its own.
     return os.path.abspath(os.path.expanduser(path))
+
+
+def _check_python(value: Any) -> str | None:
+    """Return the path of a program; one without a directory is looked for as the shell does."""
+    if value is None:
+        return None
+    try:
+        name = os.path.expanduser(os.fsdecode(value))
+    except TypeError:
+        name = ""
+    places = os.get_exec_path() if name and os.path.dirname(name) == "" else [""]
+    for path in (os.path.abspath(os.path.join(place, name)) for place in places):
+        if "\0" not in path and os.path.isfile(path):
+            return path
+    raise ValueError(
+        f"python={value!r:.80} names no program; give the path of an interpreter, or None"
+    )
 
 
 def _check_readahead(value: int | str) -> int:
@@ -163,11 +184,12 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "cache_limit": _size("cache_limit"),
     "engine": _check_engine,
     "readahead": _check_readahead,
+    "python": _check_python,
 }
 
 
 # What each process decides for itself; the pager goes by the rest, for all its clients.
-_OWN = ("on_error", "engine")
+_OWN = ("on_error", "engine", "python")
 
 
 class Settings(Value):
@@ -177,7 +199,8 @@ class Settings(Value):
     ----------
     memory_limit : int
         Bytes of array memory that may be resident at once; half of what the machine
-        has, or the smallest cgroup around this process, unless set.
+        has, or the smallest cgroup around this process, unless set.  That half is for all pagers
+        of this user together that were not told otherwise.
     threads : int
         Threads that decompress; one for each processor, unless set.  More than four are spread
         over processes.
@@ -186,7 +209,7 @@ class Settings(Value):
     retries : int
         How often a read that failed in transport is tried again.
     on_error : str
-        What a thread gets that touches a page which can not be had: ``"sigbus"``, or
+        What a thread gets that touches a page which cannot be had: ``"sigbus"``, or
         with ``"raise"`` the main thread an exception where possible.  That is the
         default in interactive sessions.
     stop_timeout : float
@@ -204,6 +227,8 @@ class Settings(Value):
         The directory in which fetched chunks are kept from one run to the next, if any.
     cache_limit : int
         How many bytes they may take there.
+    python : str or None
+        The interpreter that becomes the pager; one like this process's, unless set.
     """
 
     memory_limit: int
@@ -217,6 +242,9 @@ class Settings(Value):
     readahead: int = 128 << 20
     cache_dir: str | None = None
     cache_limit: int = 10 << 30
+    python: str | None = None
+    # Whether the memory limit is the default.
+    _shares_limit: bool = False
 
     def document(self) -> dict[str, Any]:
         """Return the settings as an object that JSON can hold."""
@@ -226,6 +254,7 @@ class Settings(Value):
 def _from_environment() -> Settings:
     """Return the defaults, overridden by ``LAZYARR_MEMORY_LIMIT`` and its like."""
     values: dict[str, Any] = {"memory_limit": memory_nbytes() // 2, "threads": _n_cpus()}
+    values["_shares_limit"] = not os.environ.get("LAZYARR_MEMORY_LIMIT")
     if _is_interactive():
         values["on_error"] = "raise"
     for name, check in _CHECKS.items():
@@ -258,18 +287,30 @@ def replace(**changes: Any) -> Settings:
     TypeError
         For a name that is no setting.
     ValueError
-        For a value that the setting can not take; nothing is changed then.
+        For a value that the setting cannot take; nothing is changed then.
     """
-    global _current
     unknown = sorted(changes.keys() - _CHECKS.keys())
     if unknown:
         raise TypeError(f"no such setting: {', '.join(unknown)}; there are {', '.join(_CHECKS)}")
     before = current()
     checked = {name: _CHECKS[name](value) for name, value in changes.items()}
-    _current = before._replace(**checked)
+    if "memory_limit" in checked:
+        checked["_shares_limit"] = False
+    _change(checked)
+    return before
+
+
+def put_back(before: Settings, names: Collection[str]) -> None:
+    """Let some settings hold again that held before, and tell the listeners."""
+    names = {*names, *(("_shares_limit",) if "memory_limit" in names else ())}
+    _change({name: getattr(before, name) for name in names})
+
+
+def _change(values: dict[str, Any]) -> None:
+    global _current
+    _current = current()._replace(**values)
     for listener in _listeners:
         listener(_current)
-    return before
 
 
 def adopt(document: dict[str, Any]) -> None:
@@ -280,11 +321,12 @@ def adopt(document: dict[str, Any]) -> None:
     Raises
     ------
     ValueError
-        For a value that a setting can not take.
+        For a value that a setting cannot take.
     """
     global _current
     names = (_CHECKS.keys() & document.keys()) - set(_OWN)
     values = {name: _CHECKS[name](document[name]) for name in names}
+    values["_shares_limit"] = document.get("_shares_limit") is True
     _current = current()._replace(**values)
 
 

@@ -31,7 +31,7 @@ class _Fields:
         found = {**self._defaults, **given, **named}
         if len(given) < len(values) or given.keys() & named or found.keys() != set(self._fields):
             raise TypeError(
-                f"{type(self).__name__} has the fields {', '.join(self._fields)}; found"
+                f"{type(self).__name__} has the fields {', '.join(self._fields)}, and was given"
                 f" {len(values)} by place and {', '.join(named) or 'none'} by name"
             )
         self.__dict__.update(found)

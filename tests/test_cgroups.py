@@ -91,7 +91,7 @@ def test_cgroup_mounted_in_an_unusual_place(tmp_path):
 
 @pytest.mark.parametrize("limit", [UNLIMITED, "max", "", "-1", "\u0662"])
 def test_no_limit_is_the_memory_of_the_machine(tmp_path, limit):
-    """Nor is what can not be read one."""
+    """Nor is what cannot be read one."""
     limits = {"sys/fs/cgroup/x/memory.max": limit}
     root = system(tmp_path, V2_MOUNTS, V2_GROUPS.format(path="/x"), limits)
     assert cgroups.memory_nbytes(root) == MACHINE_NBYTES
@@ -103,3 +103,33 @@ def test_half_of_it_is_the_default(monkeypatch):
     monkeypatch.delenv("LAZYARR_MEMORY_LIMIT", raising=False)
     monkeypatch.setattr(settings, "_current", None)
     assert settings.current().memory_limit == cgroups.memory_nbytes() // 2
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        ({"a/memory.max": 9, "a/b/memory.max": 5}, "/a/b"),
+        ({"a/memory.max": 5, "a/b/memory.max": 9}, "/a"),
+        ({"memory.max": 5}, "/"),
+        ({"a/b/memory.max": "max"}, ""),
+    ],
+)
+def test_the_group_that_limits_is_named(tmp_path, limits, expected):
+    """As processes in it are said to be in it."""
+    files = {
+        f"sys/fs/cgroup/{name}": f"{n * MIB if n != 'max' else n}" for name, n in limits.items()
+    }
+    root = system(tmp_path, V2_MOUNTS, V2_GROUPS.format(path="/a/b"), files)
+    assert cgroups.limiting_group(root) == expected
+    groups = V2_GROUPS.format(path=f"{expected.rstrip('/')}/c")
+    assert cgroups.is_in_group(groups, expected)
+    assert expected in {"", "/"} or not cgroups.is_in_group(V2_GROUPS.format(path="/ab"), expected)
+
+
+def test_a_group_without_a_name_here_is_all_that_is_seen(tmp_path):
+    """A container without a cgroup namespace, whose group is called otherwise outside."""
+    mounts = "36 31 0:33 /docker/abc /sys/fs/cgroup/memory ro - cgroup cgroup ro,memory\n"
+    limits = {"sys/fs/cgroup/memory/memory.limit_in_bytes": str(40 * MIB)}
+    for path, expected in (("/docker/abc", "/docker/abc"), ("/other", "")):
+        root = system(tmp_path, mounts, V1_GROUPS.format(path=path), limits)
+        assert cgroups.limiting_group(root) == expected

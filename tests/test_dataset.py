@@ -7,9 +7,11 @@ import pickle
 
 import numpy as np
 import pytest
+import zarr
 
 import lazyarr
 from tests.process.running import run_program
+from tests.programs import dataset as programs
 
 
 @pytest.fixture
@@ -24,7 +26,7 @@ def group(tmp_path):
 
 
 def test_a_name_is_in_a_group_without_being_opened(group):
-    """What can not be mapped is there too; what is no str is not, as in any mapping."""
+    """What cannot be mapped is there too; what is no str is not, as in any mapping."""
     assert [name in group for name in ("a", "s", "s/b", "text", "/a/")] == [True] * 5
     assert [name in group for name in ("b", "s/a", "a/b", 3, None, ("a", "s"))] == [False] * 6
     assert not group._opened
@@ -33,9 +35,9 @@ def test_a_name_is_in_a_group_without_being_opened(group):
 @pytest.mark.parametrize("name", [3, None, ("a", "s"), b"a"])
 def test_a_name_is_a_str(group, name):
     """The error says so, for groups and for the path to open."""
-    with pytest.raises(TypeError, match="named by str; found"):
+    with pytest.raises(TypeError, match="names no array or group; give a str"):
         group[name]
-    with pytest.raises(TypeError, match="named by str; found"):
+    with pytest.raises(TypeError, match="names no array or group; give a str"):
         lazyarr.open(group.url, path=name or 3)
 
 
@@ -50,7 +52,7 @@ def test_what_is_no_name_names_nothing(group, name):
 
 def test_options_are_a_mapping(group):
     """A str would be taken apart into letters."""
-    with pytest.raises(TypeError, match="storage_options are a mapping"):
+    with pytest.raises(TypeError, match=r"storage_options=.* is no mapping; give one"):
         lazyarr.open(group.url, storage_options="anon")
 
 
@@ -84,20 +86,64 @@ def test_a_group_pickles_as_a_reference(tmp_path, engine, mode):
 def test_who_unpickles_a_group_shares_its_pages(tmp_path):
     """Workers that were spawned load nothing again that is loaded."""
     lazyarr.save(tmp_path / "g.zarr", {"s/b": np.arange(10**6).reshape(1000, 1000)})
-    (tmp_path / "worker.py").write_text(
-        "import lazyarr\ndef read(group, i): return int(group['b'][i, 3]), lazyarr.stats()['pid']\n"
-    )
-    program = """
-    import multiprocessing
-    sys.path.insert(0, sys.argv[1])
-    import worker
-    group = lazyarr.open(sys.argv[1] + "/g.zarr")["s"]
-    group["b"].prefetch()
-    stats = lazyarr.stats()
-    with multiprocessing.get_context("spawn").Pool(2) as pool:
-        found = pool.starmap(worker.read, [(group, i) for i in range(1000)], chunksize=10)
-    assert found == [(1000 * i + 3, stats["pid"]) for i in range(1000)], found
-    print(lazyarr.stats()["units_loaded"] - stats["units_loaded"], stats["units_loaded"] > 9)
-    """
-    ended = run_program(program, tmp_path)
+    ended = run_program(programs.who_unpickles_a_group_shares_its_pages, tmp_path / "g.zarr")
     assert (ended.stderr, ended.stdout) == ("", "0 True\n")
+
+
+def test_one_that_cannot_be_mapped_keeps_nobody_from_the_others(group):
+    """values() and items() have all of them, in order; the one raises when it is used."""
+    assert [name for name, _ in group.items()] == list(group) == ["a", "s", "text"]
+    a, s, text = group.values()
+    assert (a is group["a"], s is group["s"], a.sum()) == (True, True, 10)
+    assert dict(group.items()).keys() == group.keys()
+    assert len(group.values()) == len(group.items()) == 3
+    for use in (len, np.asarray, lambda x: x[0], lambda x: x.shape, lambda x: x + 1, np.sum):
+        with pytest.raises(lazyarr.FormatError, match="text"):
+            use(text)
+    assert "string" in repr(text)
+    with pytest.raises(lazyarr.FormatError, match="text"):
+        group["text"]
+
+
+def test_values_are_found_by_identity(group):
+    """To compare them would read them."""
+    assert group["a"] in group.values()
+    assert ("a", group["a"]) in group.items()
+    assert group["a"] not in group["s"].values()
+    assert ("b", group["a"]) not in group.items()
+    assert 3 not in group.items()
+
+
+@pytest.mark.filterwarnings("ignore:Consolidated metadata is currently not part")
+@pytest.mark.parametrize("consolidated", [True, False])
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("aa", "'/' has 'a', 's'"),
+        ("s/c", "'s' has 'b'"),
+        ("s/t/b", "'s' has 'b'"),
+        ("t/b", "'/' has 'a', 's'"),
+    ],
+)
+def test_what_is_not_there_is_answered_with_what_is(tmp_path, consolidated, name, said):
+    """In the group that was asked, or the nearest above it; in whatever way it is asked."""
+    with lazyarr.create(tmp_path / "g.zarr") as writer:
+        for path in ("a", "s/b"):
+            writer.create_array(path, shape=(3,), dtype="u1")
+    if consolidated:
+        zarr.consolidate_metadata(str(tmp_path / "g.zarr"))
+    ds = lazyarr.open(tmp_path / "g.zarr", consolidated=consolidated)
+    for ask in (lambda: ds[name], lambda: lazyarr.open(tmp_path / "g.zarr", path=name)):
+        with pytest.raises(lazyarr.NodeNotFoundError, match=r"; choose one of these$") as raised:
+            ask()
+        assert f"'{name}' in {ds.url}: {said}" in str(raised.value)
+        assert (raised.value.path, raised.value.url) == (name, ds.url)
+    assert ds.get(name) is None
+    assert ds.get(name, 3) == 3
+
+
+def test_of_many_names_the_most_alike_are_said(tmp_path):
+    """And how many more there are."""
+    lazyarr.save(tmp_path / "g.zarr", {f"array {i}": np.zeros(1) for i in range(30)})
+    with pytest.raises(KeyError, match=r"has 'array 17', .* and 22 more; choose"):
+        lazyarr.open(tmp_path / "g.zarr")["array17"]

@@ -16,6 +16,7 @@ from lazyarr.errors import (
     KernelUnsupportedError,
     LazyarrError,
     NodeNotFoundError,
+    NotStoredError,
     PagerError,
     StoreError,
 )
@@ -26,7 +27,7 @@ EXAMPLES = [
     NodeNotFoundError("no array 'x'", url="file:///d", key=None, path="x"),
     FormatError("shape expected, found null", path="a/zarr.json"),
     ChunkError(
-        "chunk (17, 0) of 'x' can not be had",
+        "chunk (17, 0) of 'x' cannot be had",
         url="s3://bucket",
         array="x",
         chunk=(17, 0),
@@ -40,6 +41,7 @@ EXAMPLES = [
         "cannot open userfaultfd", missing=("userfaultfd",), remedy="run it", errno=errno.EPERM
     ),
     PagerError("the pager is gone", pid=17),
+    NotStoredError("this array has no store behind it: it is a copy"),
 ]
 BUILTINS = {
     StoreError: (OSError,),
@@ -49,6 +51,7 @@ BUILTINS = {
     KernelError: (OSError,),
     KernelUnsupportedError: (KernelError,),
     PagerError: (ConnectionError,),
+    NotStoredError: (AttributeError,),
 }
 FIELDS = (
     "url", "key", "transient", "path", "array", "chunk", "byte_range", "reason", "errno",

@@ -8,7 +8,14 @@ import sys
 
 import pytest
 
-PACKAGES = ["lazyarr", "lazyarr.format", "lazyarr.kernel", "lazyarr.store"]
+PACKAGES = [
+    "lazyarr",
+    "lazyarr.codecs",
+    "lazyarr.formats.zarr",
+    "lazyarr.kernel",
+    "lazyarr.layout",
+    "lazyarr.store",
+]
 
 
 @pytest.mark.parametrize("name", PACKAGES)

@@ -14,6 +14,8 @@ import lazyarr
 from lazyarr import settings
 from lazyarr.settings import Settings, parse_nbytes
 
+NAMES = sorted(name for name in Settings._fields if not name.startswith("_"))
+
 
 @pytest.fixture(autouse=True)
 def unset(monkeypatch):
@@ -36,6 +38,12 @@ def unset(monkeypatch):
         ("17 B", 17),
         ("4 GiB", 4 << 30),
         ("4GiB", 4 << 30),
+        ("1G", 10**9),
+        ("512M", 512 * 10**6),
+        ("1.5 k", 1500),
+        ("2t", 2 * 10**12),
+        ("4Gi", 4 << 30),
+        ("512 Mi", 512 << 20),
         ("  4  gib ", 4 << 30),
         ("1.5 GiB", 3 << 29),
         ("2 kB", 2000),
@@ -60,6 +68,22 @@ def test_what_is_no_size_is_refused(size):
     """The message shows it, and what is taken instead."""
     with pytest.raises(ValueError, match=r"not a size: .*; give bytes, or a number and a unit"):
         parse_nbytes(size)
+
+
+def test_who_was_told_a_limit_shares_none(monkeypatch):
+    """By a setting or by the environment; until the setting is taken back."""
+    assert settings.current()._shares_limit
+    with lazyarr.configure(threads=2):
+        assert settings.current()._shares_limit
+        with lazyarr.configure(memory_limit="1 GiB"):
+            assert not settings.current()._shares_limit
+        assert settings.current()._shares_limit
+    assert "_shares_limit" not in [*dir(lazyarr.config), *repr(lazyarr.config).split("=")]
+    settings.adopt({**settings.current().document(), "_shares_limit": False})
+    assert not settings.current()._shares_limit
+    monkeypatch.setattr(settings, "_current", None)
+    monkeypatch.setenv("LAZYARR_MEMORY_LIMIT", "1 GiB")
+    assert not settings.current()._shares_limit
 
 
 @given(st.text(max_size=12) | st.integers(300, 6000).map(lambda n: "9" * n + ".5 kB"))
@@ -99,7 +123,7 @@ def test_environment_overrides_defaults(monkeypatch):
     assert settings.current() == expected
 
 
-@pytest.mark.parametrize("name", sorted({*Settings._fields} - {"cache_dir"}))
+@pytest.mark.parametrize("name", sorted({*NAMES} - {"cache_dir"}))
 def test_wrong_environment_variable_is_named(monkeypatch, name):
     """Whoever has set it must find it."""
     monkeypatch.setenv(f"LAZYARR_{name.upper()}", "nonsense")
@@ -107,7 +131,7 @@ def test_wrong_environment_variable_is_named(monkeypatch, name):
         settings.current()
 
 
-@pytest.mark.parametrize("name", Settings._fields)
+@pytest.mark.parametrize("name", NAMES)
 def test_empty_environment_variable_is_as_good_as_none(monkeypatch, name):
     """The way to take one back for a command in a shell."""
     before = settings.current()
@@ -127,8 +151,9 @@ def test_replace_changes_what_is_named_and_returns_what_held():
     """So that a context manager can put it back."""
     before = settings.current()
     assert settings.replace(memory_limit="1 GiB", retries=2) is before
-    assert settings.current() == before._replace(memory_limit=1 << 30, retries=2)
-    settings.replace(**before._asdict())
+    now = before._replace(memory_limit=1 << 30, retries=2, _shares_limit=False)
+    assert settings.current() == now
+    settings.put_back(before, NAMES)
     assert settings.current() == before
 
 
@@ -171,6 +196,11 @@ def test_replace_changes_what_is_named_and_returns_what_held():
         ("on_error", "ignore"),
         ("on_error", None),
         ("on_error", []),
+        ("python", "/nowhere/python"),
+        ("python", "nonsense"),
+        ("python", "py\0thon"),
+        ("python", ""),
+        ("python", 3),
         ("engine", "ignore"),
         ("engine", None),
         ("engine", []),

@@ -38,7 +38,7 @@ def test_fields_are_given_by_place_by_name_or_by_default() -> None:
 )
 def test_wrong_fields_are_refused(values: tuple[Any, ...], named: dict[str, Any]) -> None:
     """A field that is missing, given twice, or not there is a TypeError that names the fields."""
-    with pytest.raises(TypeError, match="Point has the fields x, y, _note; found"):
+    with pytest.raises(TypeError, match="Point has the fields x, y, _note, and was given"):
         Point(*values, **named)
 
 

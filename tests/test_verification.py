@@ -19,10 +19,12 @@ from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec, ZstdCodec
 
 import lazyarr
 from lazyarr import Report, StoreError, verify
-from lazyarr.loading.workspace import Workspace
+from lazyarr.reading.workspace import Workspace
 from lazyarr.testing import Misbehaviour
 from lazyarr.verification.checker import Checker
 from lazyarr.verification.checking import Tally, check_all
+from tests.process.running import command_of
+from tests.programs import measures
 from tests.stores import images, write_zarr
 
 DATA = images((64, 32, 128))
@@ -191,6 +193,7 @@ def test_arrays_without_checksums_are_told(tmp_path):
     root.create_array("crc", **shards, compressors=[ZstdCodec(), Crc32cCodec()])
     root.create_array("inside", shape=(8,), dtype="i4", compressors=ZstdCodec(checksum=True))
     root.create_array("gzip", shape=(8,), dtype="i4", compressors=zarr.codecs.GzipCodec())
+    root["bare"][...] = 1
     report = check(tmp_path)
     assert report.ok
     assert report.unguarded == ("bare",)
@@ -235,7 +238,7 @@ def test_broken_metadata_is_damage(sharded, document):
 
 
 def test_the_node_itself_must_be_usable(tmp_path):
-    """Nothing there, or a root that can not be read, is an error and no report."""
+    """Nothing there, or a root that cannot be read, is an error and no report."""
     with pytest.raises(lazyarr.NodeNotFoundError):
         check(tmp_path / "nothing")
     (tmp_path / "zarr.json").write_text("{")
@@ -282,7 +285,7 @@ def test_a_store_that_goes_away_is_no_damage(tmp_path):
 
 
 def test_a_forbidden_chunk_is_listed(tmp_path):
-    """What the store refuses for good can not be had, and the rest is checked."""
+    """What the store refuses for good cannot be had, and the rest is checked."""
     url = write_zarr(tmp_path / "x", DATA, chunks=(4, 32, 128), compressors=GUARDED)
     store, checker, tally = faulty(url)
     store.misbehave(Misbehaviour.FORBIDDEN, times=None, key="c/3/0/0")
@@ -334,14 +337,14 @@ def test_a_grid_is_not_listed_beforehand():
         "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [1, 2]}},
         "chunk_key_encoding": {"name": "default"}, "fill_value": 0, "codecs": [{"name": "bytes"}],
     }  # fmt: skip
-    metadata = lazyarr.format.parse_node(json.dumps(document).encode(), path="")
+    metadata = lazyarr.formats.zarr.parse_node(json.dumps(document).encode(), path="")
     chunks = Checker(lazyarr.store.open_store("memory://none"), metadata).chunks()
     assert [next(chunks) for _ in range(3)] == [(0, 0), (0, 1), (1, 0)]
 
 
 def faulty(url):
     """Return a store that misbehaves, and what checks the array at its root."""
-    from lazyarr.client.hierarchy import Hierarchy
+    from lazyarr.opening.hierarchy import Hierarchy
     from lazyarr.store import open_store
     from lazyarr.testing import FaultyStore
 
@@ -353,7 +356,7 @@ def faulty(url):
 def report_of(tally, checker):
     from lazyarr.verification.survey import Survey
 
-    return tally.report("url", Survey([checker], [], []))
+    return tally.report("url", Survey([checker], [], [], [], []))
 
 
 def test_a_report_reads_well(sharded):
@@ -396,14 +399,88 @@ def test_memory_is_bounded(tmp_path):
         tmp_path / "x", shape=shape, dtype="u2", chunks=(8, 256, 256), shards=(512, 256, 256)
     )
     array[...] = 3
-    program = """
-import resource, sys, lazyarr
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-lazyarr.verify(sys.argv[1], progress=False)
-lazyarr.verify(sys.argv[1], progress=False)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
-"""
-    arguments = [sys.executable, "-c", program, str(tmp_path / "x")]
+    arguments = [sys.executable, *command_of(measures.verifying_takes, tmp_path / "x")]
     done = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=True)
     shutil.rmtree(tmp_path / "x")
     assert int(done.stdout) * 1024 < 100 * 2**20
+
+
+def respell(directory, zarr_format, separator, encoding="default"):
+    """Have the metadata of an array name its chunks with a separator."""
+    name = "zarr.json" if zarr_format == 3 else ".zarray"
+    document = json.loads((directory / name).read_text())
+    if zarr_format == 2:
+        document["dimension_separator"] = separator
+    else:
+        configuration = {"separator": separator}
+        document["chunk_key_encoding"] = {"name": encoding, "configuration": configuration}
+    (directory / name).write_text(json.dumps(document))
+
+
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("zarr_format", "written", "encoding", "said"),
+    [
+        (2, "/", "v2", "."),
+        (2, ".", "v2", "/"),
+        (3, "/", "default", "."),
+        (3, ".", "default", "/"),
+        (3, "/", "v2", "/"),
+        (3, ".", "v2", "."),
+    ],
+)
+def test_files_named_in_another_way_are_told(tmp_path, zarr_format, written, encoding, said, ndim):
+    """By verify, info and once by open; all of the array is the fill value."""
+    root = zarr.open_group(str(tmp_path), mode="w", zarr_format=zarr_format)
+    keys = {"name": "default" if zarr_format == 3 else "v2", "separator": written}
+    options = {"shape": (4,) * ndim, "chunks": (2,) * ndim, "chunk_key_encoding": keys}
+    root.create_array("x", dtype="i4", **options)[...] = 7
+    root.create_array("y", dtype="i4", **options)[...] = 7
+    if zarr_format == 2 and ndim == 1:
+        assert check(tmp_path).ok  # no separator, no other way
+        return
+    respell(tmp_path / "x", zarr_format, said, encoding)
+    report = check(tmp_path)
+    assert not report.ok
+    assert report.chunks_missing == 2**ndim
+    assert [array for array, _ in report.strays] == ["x"]
+    assert all((tmp_path / key).is_file() for key in report.strays[0].keys)
+    assert "no chunk of 'x' is named" in str(report)
+    ds = lazyarr.open(tmp_path)
+    with pytest.warns(lazyarr.StoreWarning, match=r"no chunk of array 'x'.* is stored"):
+        x = ds["x"]
+    assert x.max() == 0
+    assert ds["x"] is x
+    assert "0 of" in x.info
+    assert "is named" in x.info
+    assert "is named" in ds.info
+    assert (ds["y"] == 7).all()
+    assert f"{2**ndim} of {2**ndim}" in ds["y"].info
+
+
+def test_some_chunks_named_in_another_way_are_told(tmp_path):
+    """Also beside others that are named right; what only lies there is no chunk."""
+    array = zarr.create_array(tmp_path, shape=(4, 4), chunks=(2, 2), dtype="i4", zarr_format=2)
+    array[...] = 7
+    for name in (".DS_Store", "readme.txt", ".lazyarr-tmp-1-2-3"):
+        (tmp_path / name).write_text("1")
+    (tmp_path / "empty/0").mkdir(parents=True)
+    assert check(tmp_path).ok
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1.1").rename(tmp_path / "1/1")
+    report = check(tmp_path)
+    assert (report.ok, report.chunks_missing, report.strays) == (False, 1, (("", ("1/1",)),))
+    assert lazyarr.open(tmp_path).sum() == 12 * 7
+
+
+@pytest.mark.parametrize("make", [
+    lambda path: zarr.open_group(str(path), mode="w"),
+    lambda path: zarr.create_array(path, shape=(4,), dtype="i4"),
+    lambda path: zarr.create_array(path, shape=(0,), dtype="i4"),
+])  # fmt: skip
+def test_a_verification_that_checked_nothing_says_so(tmp_path, make):
+    """An empty result is no success."""
+    make(tmp_path)
+    report = check(tmp_path)
+    assert not report.ok
+    assert str(report).startswith("NOTHING CHECKED: ")

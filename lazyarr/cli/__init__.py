@@ -2,6 +2,9 @@
 
 Exit codes: 0 done, 1 failed or damaged, 2 wrong usage.  Results go to stdout,
 progress and messages to stderr.
+
+Public: `main`, which the installed command calls.
+Not here: anything that a program could want, which is a function of lazyarr.
 """
 
 from __future__ import annotations

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import errno
+import warnings
 from typing import Any
 
 import click
 
 from lazyarr import settings
 from lazyarr._version import __version__
-from lazyarr.client.text import printable
-from lazyarr.errors import KernelUnsupportedError, LazyarrError
+from lazyarr.client.arrays.text import printable
+from lazyarr.errors import KernelUnsupportedError, LazyarrError, StoreWarning
 
 __all__ = ["Application", "failure", "main"]
 
@@ -23,13 +24,22 @@ def failure(error: BaseException | str) -> click.ClickException:
     return click.ClickException(printable(message))
 
 
+def _show(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+    """Show a warning on one line of stderr, without the place in lazyarr's own code."""
+    kind = "Warning" if issubclass(category, StoreWarning) else category.__name__
+    click.echo(printable(f"{kind}: {' '.join(str(message).split())}"), err=True)
+
+
 class Application(click.Group):
     """A group of commands whose expected errors are messages, never tracebacks."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command."""
         try:
-            return super().invoke(ctx)
+            with warnings.catch_warnings():
+                warnings.simplefilter("always", StoreWarning)
+                warnings.showwarning = _show
+                return super().invoke(ctx)
         except (LazyarrError, OSError) as error:
             # A reader of our output that goes away, as `head` does, is click's to handle.
             if error.__class__ is BrokenPipeError or getattr(error, "errno", None) == errno.EPIPE:

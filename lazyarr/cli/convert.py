@@ -8,8 +8,8 @@ import click
 
 from lazyarr.cli.application import failure
 from lazyarr.cli.options import lengths_of, parse_lengths, quiet_option, storage_option_pair
-from lazyarr.client.text import count, format_nbytes, printable
-from lazyarr.format import COMPRESSORS
+from lazyarr.client.arrays.text import count, format_nbytes, printable
+from lazyarr.formats.zarr import COMPRESSORS
 from lazyarr.store.urls import local_path, without_credentials
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ _FILE_SUFFIXES = (".npy", ".npz", ".h5", ".hdf5", ".nc", ".zip")
     show_default=True,
     metavar="ROWS|N,N,..",
     callback=parse_lengths,
-    help="Rows in a chunk, or its length along each axis.",
+    help="Rows in a chunk, or its length along each axis. Rows of several arrays are multiplied "
+    "where a chunk would have less than 64 KiB.",
 )
 @click.option(
     "--shards",
@@ -59,7 +60,7 @@ _FILE_SUFFIXES = (".npy", ".npz", ".h5", ".hdf5", ".nc", ".zip")
     help="How hard it tries: 3 by default with zstd; 1 with blosc, which has up to 9.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace the store at DST.")
-@click.option("--skip", is_flag=True, help="Leave out arrays that can not be converted.")
+@click.option("--skip", is_flag=True, help="Leave out arrays that cannot be converted.")
 @storage_option_pair("dst-", "DST")
 @storage_option_pair("", "SRC")
 @quiet_option
@@ -85,7 +86,7 @@ def convert(src: str, dst: str, *, skip: bool, **options: Any) -> None:
         nbytes = _write(collection, dst, options)
     except FileExistsError as error:
         raise failure(str(error).replace("overwrite=True", "--overwrite")) from error
-    # What NumPy and the writer raise for what they can not take.
+    # What NumPy and the writer raise for what they cannot take.
     except (ValueError, TypeError) as error:
         raise failure(error) from error
     arrays = count(len(collection.arrays), "array")
@@ -108,7 +109,7 @@ def _write(collection: Collection, dst: str, options: Mapping[str, Any]) -> int:
     """Write everything, and publish it at the end; return how many bytes the arrays have."""
     from tqdm import tqdm
 
-    from lazyarr.format import group_document
+    from lazyarr.formats.zarr import group_document
     from lazyarr.writer import Writer
     from lazyarr.writer.hierarchy import check_name
     from lazyarr.writer.stores import start_session
@@ -155,16 +156,26 @@ def _add_array(
 ) -> ArrayWriter:
     """Return what writes an array, which may be the root as well."""
     from lazyarr.writer import ArrayWriter
+    from lazyarr.writer.naming import fit_rows
     from lazyarr.writer.options import plan_array
     from lazyarr.writer.source import as_source
 
-    chunks = lengths_of(options["chunks"], data.shape, is_alone=is_alone)
+    chunks: Any = lengths_of(options["chunks"], data.shape, is_alone=is_alone)
+    shards: Any = lengths_of(options["shards"], data.shape, is_alone=is_alone)
+    if not is_alone:
+        before = chunks, shards
+        chunks, shards = fit_rows(data.shape, data.dtype.itemsize, chunks, shards)
+        if (chunks, shards) != before:
+            what = f"chunks of {chunks}" if chunks != before[0] else f"shards of {shards}"
+            asked = before[0] if chunks != before[0] else before[1]
+            line = f"{array.path}: {what} rows, for {asked} would have less than 64 KiB"
+            click.echo(printable(line), err=True)
     document = plan_array(
         array.path,
         shape=data.shape,
         dtype=data.dtype,
-        chunks="auto" if chunks is None else chunks,
-        shards=lengths_of(options["shards"], data.shape, is_alone=is_alone),
+        chunks=chunks,
+        shards=shards,
         compressor=options["compressor"],
         level=options["level"],
         fill_value=array.fill_value,
@@ -182,7 +193,7 @@ class _Reading:
     ----------
     data : numpy.ndarray
         What is read; a lazy array is asked for each part before it is touched, so
-        that a chunk which can not be had is an error, and not a signal.
+        that a chunk which cannot be had is an error, and not a signal.
     report : callable
         Takes the number of bytes.
     """

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lazyarr.cli.output import print_text
-from lazyarr.client.describe import describe_residency
-from lazyarr.client.text import count, format_nbytes
+from lazyarr.client.arrays.describe import describe_residency
+from lazyarr.client.arrays.text import count, format_nbytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import numpy
 
-    from lazyarr.client.lazyarray import LazyArray
+    from lazyarr.client.arrays.lazyarray import LazyArray
 
 __all__ = ["demo"]
 

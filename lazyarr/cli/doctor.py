@@ -10,7 +10,7 @@ import click
 
 from lazyarr.cli.options import json_option
 from lazyarr.cli.output import print_json, print_text
-from lazyarr.client.text import columns
+from lazyarr.client.arrays.text import columns
 
 if TYPE_CHECKING:
     from lazyarr.kernel import KernelSupport
@@ -21,7 +21,7 @@ __all__ = ["doctor"]
 _ABILITIES = {
     "missing_shmem": "memory that fills on touch",
     "minor_shmem": "one copy for all worker processes",
-    "poison": "a chunk that can not be read stops its reader",
+    "poison": "a chunk that cannot be read stops its reader",
     "wp_shmem": "writes are noticed",
     "thread_id": "faults name their thread",
 }
@@ -32,7 +32,7 @@ _ABILITIES = {
 def doctor(*, as_json: bool) -> None:
     """Say whether memory can fill on touch here, and what to do if not.
 
-    The exit code is 1 when it can not: then arrays copy what is read.
+    The exit code is 1 when it cannot: then arrays copy what is read.
     """
     from lazyarr.memory import doctor as examine
 
@@ -59,7 +59,7 @@ def _lines(support: KernelSupport) -> list[str]:
 
 def _verdict(support: KernelSupport) -> str:
     if not support.usable:
-        return "arrays can NOT be memory here, they copy what is read: no userfaultfd opens"
+        return "arrays CANNOT be memory here, they copy what is read: no userfaultfd opens"
     if support.full_rights:
         return "lazyarr works here"
     return (

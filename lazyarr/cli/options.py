@@ -75,8 +75,8 @@ def parse_lengths(
 
 def lengths_of(
     asked: str | tuple[int, ...], shape: tuple[int, ...], *, is_alone: bool
-) -> Literal["auto"] | tuple[int, ...] | None:
-    """Return what was asked for as it applies to one array.
+) -> Literal["auto"] | int | tuple[int, ...] | None:
+    """Return what was asked for as it applies to one array: a number alone is one of rows.
 
     Parameters
     ----------
@@ -91,14 +91,14 @@ def lengths_of(
     Examples
     --------
     >>> lengths_of((64,), (1000, 32, 32), is_alone=True)
-    (64, 32, 32)
+    64
     >>> lengths_of((8, 16, 16), (1000,), is_alone=False)
     'auto'
     """
     if isinstance(asked, str):
         return None if asked == "none" else "auto"
     if len(asked) == 1 and shape:
-        return (asked[0], *(max(1, length) for length in shape[1:]))
+        return asked[0]
     return asked if is_alone or len(asked) == len(shape) else "auto"
 
 

@@ -20,7 +20,12 @@ def print_text(text: str) -> None:
 
 def print_json(document: Any) -> None:
     """Print a document that every reader of JSON takes."""
-    click.echo(json.dumps(_finite(document), indent=2))
+    try:
+        text = json.dumps(_finite(document), indent=2)
+    except RecursionError as error:
+        message = "cannot print as JSON: attributes are nested too deeply; leave out --json"
+        raise click.ClickException(message) from error
+    click.echo(text)
 
 
 def _finite(value: Any) -> Any:

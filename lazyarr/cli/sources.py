@@ -12,21 +12,34 @@ from typing import TYPE_CHECKING, Any
 
 import numpy
 
-from lazyarr.client.survey import open_hierarchy, walk
-from lazyarr.client.text import reason
+from lazyarr.client.arrays.text import reason
 from lazyarr.errors import EngineWarning, FormatError
-from lazyarr.format import ArrayMetadata, GroupMetadata
+from lazyarr.formats.base import GroupDescription
+from lazyarr.opening.nodes import open_nodes
+from lazyarr.opening.survey import walk
 from lazyarr.store.urls import local_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from lazyarr.client.lazyarray import LazyArray
+    from lazyarr.client.arrays.lazyarray import LazyArray
+    from lazyarr.formats.base import ArrayDescription
 
 __all__ = ["Array", "Collection", "open_collection"]
 
 _NPY_MAGIC = b"\x93NUMPY"
 _ZIP_MAGIC = b"PK"
+
+_HDF5_WAY = "the arrays of an HDF5 file can be given to lazyarr.save, as h5py opens it"
+_NETCDF_WAY = "what xarray.open_dataset reads can be given to lazyarr.save"
+_ANY_WAY = "whatever gives NumPy arrays can be given to lazyarr.save"
+_WAYS = {
+    ".h5": _HDF5_WAY,
+    ".hdf5": _HDF5_WAY,
+    ".nc": _NETCDF_WAY,
+    ".nc4": _NETCDF_WAY,
+    ".cdf": _NETCDF_WAY,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +82,7 @@ class Collection:
         The groups' attributes by path, parents first; "" is the root, which is an
         array where it is not here.
     unsupported : list of str
-        The arrays that can not be read, and why.
+        The arrays that cannot be read, and why.
     """
 
     arrays: list[Array]
@@ -85,20 +98,24 @@ def open_collection(url: str, storage_options: Mapping[str, Any] | None) -> Coll
     ValueError
         It is a file of another kind, or not there.
     LazyarrError
-        There is no such store, or it can not be read.
+        There is no such store, or it cannot be read.
     """
     path = local_path(url)
     if path is not None and not os.path.exists(path):
         raise ValueError(f"cannot convert {path}: there is no such file or directory")
     if path is None or not os.path.isfile(path):
-        return _open_zarr(url, storage_options)
+        return _open_nodes(url, storage_options)
     with open(path, "rb") as file:
         magic = file.read(len(_NPY_MAGIC))
     if magic == _NPY_MAGIC:
         return _open_npy(path)
     if magic.startswith(_ZIP_MAGIC):
         return _open_npz(path)
-    raise ValueError(f"cannot convert {path}: it is no .npy, .npz or Zarr store")
+    way = _WAYS.get(os.path.splitext(path)[1].lower(), _ANY_WAY)
+    raise ValueError(
+        f"cannot convert {path}: it is a file of another kind than .npy and .npz; a Zarr store "
+        f"is a directory, and {way}"
+    )
 
 
 def _open_npy(path: str) -> Collection:
@@ -120,7 +137,10 @@ def _open_npz(path: str) -> Collection:
 
     names = {name.removesuffix(".npy"): nbytes for name, nbytes in members.items()}
     if not members or not all(name.endswith(".npy") for name in members):
-        raise ValueError(f"cannot convert {path}: it is an archive of something else than arrays")
+        raise ValueError(
+            f"cannot convert {path}: it is an archive of something else than arrays; a Zarr store "
+            f"in a zip archive is named 'zip://::{path}'"
+        )
     arrays = [
         Array(name, nbytes, functools.partial(_load_member, path, name))
         for name, nbytes in names.items()
@@ -137,26 +157,26 @@ def _load_member(path: str, name: str) -> numpy.ndarray[Any, Any]:
         raise ValueError(f"cannot read {name!r} in {path}: {error}") from error
 
 
-def _open_zarr(url: str, storage_options: Mapping[str, Any] | None) -> Collection:
-    hierarchy = open_hierarchy(url, storage_options)
+def _open_nodes(url: str, storage_options: Mapping[str, Any] | None) -> Collection:
+    hierarchy = open_nodes(url, storage_options)
     found = Collection([])
     try:
         root = hierarchy.node("")
-        nodes = [("", root), *(walk(hierarchy) if isinstance(root, GroupMetadata) else ())]
+        nodes = [("", root), *(walk(hierarchy) if isinstance(root, GroupDescription) else ())]
     finally:
         hierarchy.store.close()
     for path, node in nodes:
         if isinstance(node, FormatError):
             found.unsupported.append(f"array {path!r}: {reason(path, node)}")
-        elif isinstance(node, GroupMetadata):
+        elif isinstance(node, GroupDescription):
             found.groups[path] = node.attributes
         else:
-            found.arrays.append(_zarr_array(node, url, storage_options))
+            found.arrays.append(_node_array(path, node, url, storage_options))
     return found
 
 
-def _zarr_array(
-    metadata: ArrayMetadata, url: str, storage_options: Mapping[str, Any] | None
+def _node_array(
+    path: str, metadata: ArrayDescription, url: str, storage_options: Mapping[str, Any] | None
 ) -> Array:
     def open_lazily() -> LazyArray:
         from lazyarr.dataset import Dataset
@@ -170,7 +190,7 @@ def _zarr_array(
         return array
 
     return Array(
-        metadata.path,
+        path,
         metadata.nbytes,
         open_lazily,
         metadata.fill_value,

@@ -29,7 +29,8 @@ def verify(
 ) -> None:
     """Read and check every stored chunk.
 
-    The exit code is 1 when one is damaged.
+    The exit code is 1 when one is damaged, when objects are there that no chunk is named
+    after, or when there was nothing to check.
     """
     from lazyarr.verification import verify as read_and_check
 
@@ -53,6 +54,8 @@ def _document(report: Report) -> dict[str, Any]:
         "damaged": [_damage(error) for error in report.damaged],
         "skipped": [skipped._asdict() for skipped in report.skipped],
         "unguarded": report.unguarded,
+        "strays": [strays._asdict() for strays in report.strays],
+        "stale": report.stale,
     }
 
 

@@ -5,28 +5,30 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from lazyarr import settings
-from lazyarr.client import picking
-from lazyarr.client.attributes import StoredAttributes
-from lazyarr.client.residency import Residency, residency_of
-from lazyarr.copying import delegation
+from lazyarr.client.arrays import indexing
+from lazyarr.client.arrays.attributes import StoredAttributes
+from lazyarr.client.arrays.residency import Residency, residency_of
+from lazyarr.copying.delegation import DelegatingArray, is_fields
 from lazyarr.copying.indexing import pick
+from lazyarr.copying.operand import CopyingOperand
 from lazyarr.copying.phantom import is_phantom, make_phantom, start_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lazyarr.client.node import ArrayNode
+    from lazyarr.client.array_ref import ArrayRef
+    from lazyarr.client.pickling.changes import Changes
     from lazyarr.copying.phantom import Phantom
     from lazyarr.copying.stored import StoredArray
     from lazyarr.units import Span
 
 __all__ = ["CopyArray"]
 
+_ANY = np.empty(0)  # says what NumPy says of every array
 
-class CopyArray(StoredAttributes, NDArrayOperatorsMixin):
+
+class CopyArray(StoredAttributes, DelegatingArray):
     """An array that loads what is asked for, and gives copies of it.
 
     What `lazyarr.open` gives in place of a `LazyArray` where the kernel does not let
@@ -35,8 +37,9 @@ class CopyArray(StoredAttributes, NDArrayOperatorsMixin):
     memory.  Slicing, transposing and reshaping are free and give another `CopyArray`.
     Picking and computing read what they need and give plain arrays and scalars.
 
-    Decoded chunks are kept, over all arrays, up to the memory limit.  What computes on more
-    than that at once is refused: compute on slices.
+    Decoded chunks are kept, over all arrays, up to the memory limit.  What is larger than a
+    quarter of that is computed on part by part where that can be done, and else on a copy of
+    all of it.
 
     In mode ``"c"``, what is written is kept in the chunks' decoded copies, and seen by all
     views; those stay in memory.  ``x[i]`` is then a view as well, so that ``x[i] += 1`` works.
@@ -46,7 +49,8 @@ class CopyArray(StoredAttributes, NDArrayOperatorsMixin):
     Notes
     -----
     Safe to use from several threads and after fork.  It pickles as a reference to the stored
-    array, and is opened by whatever engine the receiving process has.
+    array, in mode ``"c"`` with what was written to it, and is opened by whatever engine the
+    receiving process has.
 
     Examples
     --------
@@ -79,7 +83,7 @@ class CopyArray(StoredAttributes, NDArrayOperatorsMixin):
     # --- what it says of itself -----------------------------------------------------
 
     @property
-    def _source(self) -> ArrayNode:
+    def _source(self) -> ArrayRef:
         return self._stored.node
 
     @property
@@ -137,13 +141,13 @@ class CopyArray(StoredAttributes, NDArrayOperatorsMixin):
     # --- memory -----------------------------------------------------------------------
 
     def _units(self) -> list[Span]:
-        return picking.units_of_view(self._stored, self._phantom, to_load=False)
+        return indexing.units_of_view(self._stored, self._phantom, to_load=False)
 
     def prefetch(self, index: Any = ..., *, wait: bool = True, progress: bool = False) -> None:
         """Have a part of the array loaded and kept; as `LazyArray.prefetch`."""
-        from lazyarr.client.prefetch import prefetch_units
+        from lazyarr.client.arrays.prefetch import prefetch_units
 
-        units = picking.units_of_index(self._stored, self._phantom, index)
+        units = indexing.units_of_index(self._stored, self._phantom, index)
         prefetch_units(self._stored, units, wait=wait, progress=progress)
 
     def evict(self) -> None:
@@ -156,7 +160,7 @@ class CopyArray(StoredAttributes, NDArrayOperatorsMixin):
 
     def advise(self, advice: str) -> None:
         """Take any advice that a `LazyArray` does; nothing is read ahead, so it changes nothing."""
-        picking.check_advice(advice)
+        indexing.check_advice(advice)
 
     def residency(self) -> Residency:
         """Return how much of this array, or of this view, is in memory."""
@@ -168,21 +172,22 @@ class CopyArray(StoredAttributes, NDArrayOperatorsMixin):
         """Return all of it as a new array."""
         return self._stored.read_view(self._phantom, self.dtype)
 
-    def _loaded(self) -> np.ndarray[Any, Any]:
-        """Return all of it, to compute on and not to write to.
+    def read_once(self) -> np.ndarray[Any, Any]:
+        """Return all of it as a new array, and keep nothing of what was loaded for that."""
+        return self._stored.read_view(self._phantom, self.dtype, is_kept=False)
 
-        Raises
-        ------
-        MemoryError
-            When it is more than the memory limit.
-        """
-        limit_nbytes = settings.current().memory_limit
-        if self.nbytes > limit_nbytes:
-            raise MemoryError(
-                f"cannot load {self.nbytes} bytes to compute on: the memory limit is "
-                f"{limit_nbytes} bytes, and there is no userfaultfd; compute on slices, or "
-                "raise it with lazyarr.configure(memory_limit=...)"
-            )
+    def _asked(self) -> np.ndarray[Any, Any] | CopyingOperand:
+        """Return all of it, to compute on and not to write to; an operand if it is too much."""
+        if self._is_large():
+            return CopyingOperand(self._stored, self._phantom, self.dtype)
+        return self._loaded()
+
+    def _is_large(self) -> bool:
+        """Return whether it is too large to load all of it at once."""
+        return self._stored.is_too_much(self._phantom)
+
+    def _loaded(self) -> np.ndarray[Any, Any]:
+        """Return all of it, to compute on and not to write to."""
         plain = self._read()
         plain.flags.writeable = False
         return plain
@@ -199,20 +204,57 @@ class CopyArray(StoredAttributes, NDArrayOperatorsMixin):
         plain.flags.writeable = copy is True
         return plain
 
+    @property
+    def device(self) -> Any:
+        """Where the elements are: where those of any ndarray are."""
+        return _ANY.device
+
+    def to_device(self, device: Any, /, *, stream: Any = None) -> CopyArray:
+        """Return the array itself, as ndarrays do; there is no other device."""
+        _ANY.to_device(device, stream=stream)
+        return self
+
+    # No __array_namespace__: who finds that expects no more than the standard's indexing.
+
+    def __dlpack_device__(self) -> Any:
+        """Return that elements are in the processor's memory (DLPack)."""
+        return _ANY.__dlpack_device__()
+
+    def __dlpack__(
+        self,
+        *,
+        stream: Any = None,
+        max_version: Any = None,
+        dl_device: Any = None,
+        copy: Any = None,
+    ) -> Any:
+        """Return all of it in new memory, for another library to have (DLPack).
+
+        Raises
+        ------
+        BufferError
+            When it is to be no copy, or NumPy's arrays cannot be had that way.
+        """
+        if copy is False:
+            raise BufferError(
+                "cannot give an array without a copy: there is no userfaultfd; run 'lazyarr doctor'"
+            )
+        return self._read().__dlpack__(stream=stream, max_version=max_version, dl_device=dl_device)
+
     def __getitem__(self, key: Any) -> Any:
         """Return a lazy view for slices, plain elements for picks."""
-        if isinstance(key, str | list) and delegation.is_fields(key):
+        if isinstance(key, str | list) and is_fields(key):
             return self._fields(key)
-        if not picking.is_basic(key):
+        if not indexing.is_basic(key):
             picked = pick(self._phantom, key)
             result = self._stored.read_picked(picked, self.dtype)
             is_scalar = not result.ndim and isinstance(self._phantom[key], np.void)
             return result[()] if is_scalar else result
         is_scalar = isinstance(self._phantom[key], np.void)
-        view = picking.basic_view(self._phantom, key)
+        view = indexing.basic_view(self._phantom, key)
         if is_scalar:
             return self._stored.read_view(view, self.dtype)[()]
-        is_pick = picking.is_pick(key, self.ndim) and not self.flags.writeable
+        is_pick = indexing.is_pick(key, self.ndim) and not self.flags.writeable
         if not is_pick or self._stored.is_too_much(view):
             return self._view(view)
         plain = self._stored.read_view(view, self.dtype)
@@ -235,10 +277,10 @@ class CopyArray(StoredAttributes, NDArrayOperatorsMixin):
         """Change elements, in mode ``"c"`` and in this process alone."""
         if not self.flags.writeable:
             raise ValueError("assignment destination is read-only")
-        if isinstance(key, str | list) and delegation.is_fields(key):
+        if isinstance(key, str | list) and is_fields(key):
             self._fields(key)[...] = value
-        elif picking.is_basic(key):
-            view = picking.basic_view(self._phantom, key)
+        elif indexing.is_basic(key):
+            view = indexing.basic_view(self._phantom, key)
             self._stored.write_view(view, self._assigned(view.shape, value))
         else:
             picked = pick(self._phantom, key)
@@ -288,14 +330,6 @@ class CopyArray(StoredAttributes, NDArrayOperatorsMixin):
 
     # --- computing ------------------------------------------------------------------------
 
-    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        """Load the operands, then compute on plain arrays."""
-        return delegation.call_ufunc(ufunc, method, inputs, kwargs)
-
-    def __array_function__(self, func: Any, _: Any, args: Any, kwargs: Any) -> Any:
-        """Load the operands, then call the function on plain arrays."""
-        return delegation.call_function(self, func, args, kwargs)
-
     def resize(self, *_: Any, **__: Any) -> None:
         """Refuse: the array does not own its elements."""
         raise ValueError("cannot resize this array: it does not own its data")
@@ -305,15 +339,26 @@ class CopyArray(StoredAttributes, NDArrayOperatorsMixin):
         return repr(self) if self._stored.is_too_much(self._phantom) else str(self._loaded())
 
     def __reduce__(self) -> Any:
-        """Pickle as a reference: store, array and selection, never the data."""
-        from lazyarr.client.opening import reduce_view
+        """Pickle as a reference: store, array and selection, and what was written here.
 
-        start = start_of(self._phantom)
-        return reduce_view(self._source, start, self.dtype, self.shape, self.strides)
+        Raises
+        ------
+        ValueError
+            When more was written, in mode ``"c"``, than goes with a reference.
+        """
+        from lazyarr.client.pickling.references import reduce_view
+
+        start, changes = start_of(self._phantom), self._changes()
+        return reduce_view(self._source, start, self.dtype, self.shape, self.strides, None, changes)
+
+    def _changes(self) -> Changes:
+        """Return what was written here and is not in the store."""
+        return self._stored.changes_in(self._phantom)
+
+    def _write_changes(self, changes: Changes) -> None:
+        """Have the stored array hold what was written to it in another process."""
+        self._stored.write_changes(changes)
 
     def __deepcopy__(self, _: Any) -> np.ndarray[Any, Any]:
         """Return a plain copy."""
         return self._read()
-
-
-delegation.add_methods(CopyArray)

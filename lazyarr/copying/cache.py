@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lazyarr import settings
+from lazyarr.client.session.fork_hooks import release_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,7 +68,9 @@ class UnitCache:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # Reentrant: a thread holds it while it forks.  A signal handler that interrupts the
+        # thread then may take it again.
+        self._lock = threading.RLock()
         self._shelves: dict[int, weakref.ref[Shelf]] = {}
         self._clock = itertools.count()
         self.counters: Counter[str] = Counter(
@@ -249,11 +252,11 @@ class UnitCache:
 
     def after_fork_in_parent(self) -> None:
         """Go on."""
-        self._lock.release()
+        release_all(self._lock)
 
     def after_fork_in_child(self) -> None:
         """Begin anew with what was kept, and without what other threads were loading."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         for shelf in self._living():
             shelf.loading = {}
 

@@ -5,36 +5,107 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from lazyarr.client.numpy_names import FREE_FUNCTIONS, READING_METHODS
+from lazyarr.client.arrays import large
+from lazyarr.client.arrays.nested import replace_items
+from lazyarr.client.arrays.numpy_names import (
+    CHANGING_FUNCTIONS,
+    FREE_FUNCTIONS,
+    IMITATING_FUNCTIONS,
+    READING_METHODS,
+)
+from lazyarr.client.arrays.passes import Operand
 from lazyarr.copying.phantom import is_phantom
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lazyarr.copying.array import CopyArray
+    from lazyarr.copying.phantom import Phantom
 
-__all__ = ["add_methods", "call_function", "call_ufunc", "is_fields"]
+__all__ = ["DelegatingArray", "is_fields"]
 
 # Functions that look at shape and type alone.
-_SHAPE_FUNCTIONS = frozenset(
-    {
-        np.shape, np.ndim, np.size, np.result_type, np.can_cast, np.iscomplexobj, np.isrealobj,
-        np.empty_like, np.zeros_like, np.ones_like,
-    }
-)  # fmt: skip
+_SHAPE_FUNCTIONS = IMITATING_FUNCTIONS | {
+    np.shape, np.ndim, np.size, np.result_type, np.can_cast, np.iscomplexobj, np.isrealobj,
+}  # fmt: skip
 # Of these the first is about memory, and the others take several arrays or read a scalar.
 _VIEW_FUNCTIONS = FREE_FUNCTIONS - _SHAPE_FUNCTIONS - {
     np.shares_memory, np.may_share_memory, np.broadcast_arrays, np.min_scalar_type,
 }  # fmt: skip
-# Functions that change their first argument.
-_CHANGING_FUNCTIONS = frozenset(
-    {np.copyto, np.put, np.put_along_axis, np.place, np.putmask, np.fill_diagonal}
-)
 _CHANGING_METHODS = ("fill", "partition", "put", "sort")
 _VIEW_METHODS = ("diagonal", "squeeze", "swapaxes", "transpose")
 _ATTRIBUTES = ("real", "imag", "flat")
 _OTHER_METHODS = ("view", "getfield", "newbyteorder", "tostring", "__format__")
+
+
+class DelegatingArray(NDArrayOperatorsMixin):
+    """An array that loads itself when NumPy computes with it.
+
+    It has the methods and attributes of an ndarray.  What a subclass does not define is done to
+    a plain array with the same elements, or to a phantom where that gives a view.
+    """
+
+    _phantom: Phantom
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """What the elements are."""
+        raise NotImplementedError
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Lengths of the axes."""
+        raise NotImplementedError
+
+    @property
+    def flags(self) -> Any:
+        """As of an ndarray."""
+        raise NotImplementedError
+
+    def _loaded(self) -> np.ndarray[Any, Any]:
+        """Return all of it, to compute on and not to write to."""
+        raise NotImplementedError
+
+    def _asked(self) -> np.ndarray[Any, Any] | Operand:
+        """Return all of it, to compute on and not to write to; an operand if it is too much."""
+        raise NotImplementedError
+
+    def _is_large(self) -> bool:
+        """Return whether it is too large to load all of it at once."""
+        raise NotImplementedError
+
+    def _view(self, phantom: Phantom) -> DelegatingArray:
+        """Return a view of the same stored array."""
+        raise NotImplementedError
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        """Change elements."""
+        raise NotImplementedError
+
+    def take(
+        self, indices: Any, axis: int | None = None, out: Any = None, mode: Any = "raise"
+    ) -> Any:
+        """Return elements by index, as `numpy.take`."""
+        raise NotImplementedError
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        """Load the operands, then compute on plain arrays."""
+        return _call_ufunc(ufunc, method, inputs, kwargs)
+
+    def __eq__(self, other: object) -> Any:
+        """Return where elements are equal: of structs too, which ufuncs do not compare."""
+        return self._loaded() == _read(other)
+
+    def __ne__(self, other: object) -> Any:
+        """Return where elements differ."""
+        return self._loaded() != _read(other)
+
+    __hash__ = None  # type: ignore[assignment]  # as ndarray's
+
+    def __array_function__(self, func: Any, _: Any, args: Any, kwargs: Any) -> Any:
+        """Load the operands, then call the function on plain arrays."""
+        return _call_function(self, func, args, kwargs)
 
 
 def is_fields(key: Any) -> bool:
@@ -42,7 +113,7 @@ def is_fields(key: Any) -> bool:
     return isinstance(key, str) or (bool(key) and all(isinstance(item, str) for item in key))
 
 
-def call_ufunc(ufunc: Any, method: str, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _call_ufunc(ufunc: Any, method: str, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Return what a universal function gives for plain operands."""
     if method == "at" and _is_ours(inputs[0]):
         with_plain = _changed(inputs[0])
@@ -50,17 +121,27 @@ def call_ufunc(ufunc: Any, method: str, inputs: tuple[Any, ...], kwargs: dict[st
         inputs[0][...] = with_plain
         return None
     outputs = kwargs.pop("out", None)
+    kwargs = _read(kwargs)
     if not outputs:
-        return getattr(ufunc, method)(*_read(inputs), **_read(kwargs))
+        return _compute(ufunc, method, inputs, kwargs)
     plains = tuple(_changed(out) if _is_ours(out) else out for out in outputs)
-    getattr(ufunc, method)(*_read(inputs), out=plains, **_read(kwargs))
+    _compute(ufunc, method, inputs, {**kwargs, "out": plains})
     for out, plain in zip(outputs, plains, strict=True):
         if _is_ours(out):
             out[...] = plain
     return outputs[0] if len(outputs) == 1 else outputs
 
 
-def call_function(array: CopyArray, func: Any, args: Any, kwargs: Any) -> Any:
+def _compute(ufunc: Any, method: str, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Return what a universal function gives, part by part where an operand is large."""
+    asked = _asked(inputs)
+    result = NotImplemented
+    if any(isinstance(value, Operand) for value in asked):
+        result = large.call_ufunc(ufunc, method, asked, kwargs)
+    return getattr(ufunc, method)(*_whole(asked), **kwargs) if result is NotImplemented else result
+
+
+def _call_function(array: DelegatingArray, func: Any, args: Any, kwargs: Any) -> Any:
     """Return what a function of NumPy's gives for plain arguments; of views, lazy ones."""
     if func is np.take and args and args[0] is array:
         return array.take(*args[1:], **kwargs)
@@ -69,34 +150,49 @@ def call_function(array: CopyArray, func: Any, args: Any, kwargs: Any) -> Any:
         return func(np.broadcast_to(np.empty((), array.dtype), array.shape), *args[1:], **kwargs)
     if is_alone and func in _VIEW_FUNCTIONS:
         return _lazy(array, func(array._phantom, *args[1:], **kwargs))
-    if func in _CHANGING_FUNCTIONS and args and _is_ours(args[0]):
+    if func in CHANGING_FUNCTIONS and args and _is_ours(args[0]):
         plain = _changed(args[0])
         func(plain, *_read(args[1:]), **_read(kwargs))
         args[0][...] = plain
         return None
     out = kwargs.get("out")
     if not _is_ours(out):
-        return func(*_read(args), **_read(kwargs))
+        return _call(func, args, _read(kwargs))
     plain = _changed(out)
-    func(*_read(args), **{**_read(kwargs), "out": plain})
+    _call(func, args, {**_read(kwargs), "out": plain})
     out[...] = plain
     return out
 
 
+def _call(func: Any, args: Any, kwargs: Any) -> Any:
+    """Return what a function of NumPy's gives, part by part where its array is large."""
+    is_large = args and _is_ours(args[0]) and args[0]._is_large()
+    if is_large and large.n_delegated(func, args) == 1:
+        args = (args[0], *_read(args[1:]))
+        return np.ndarray.__array_function__(np.empty(0), func, (), args, kwargs)
+    asked = _asked(args)
+    result = large.call_function(func, asked, kwargs) if _has_operand(asked) else NotImplemented
+    return func(*_whole(asked), **kwargs) if result is NotImplemented else result
+
+
+def _has_operand(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return any(map(_has_operand, value))
+    return isinstance(value, Operand)
+
+
 def _is_ours(value: Any) -> bool:
-    from lazyarr.copying.array import CopyArray
-
-    return isinstance(value, CopyArray)
+    return isinstance(value, DelegatingArray)
 
 
-def _changed(array: CopyArray) -> np.ndarray[Any, Any]:
+def _changed(array: DelegatingArray) -> np.ndarray[Any, Any]:
     """Return a plain copy of an array that is about to be changed."""
     if not array.flags.writeable:
         raise ValueError("output array is read-only")
     return array._loaded().copy()
 
 
-def _lazy(array: CopyArray, result: Any) -> Any:
+def _lazy(array: DelegatingArray, result: Any) -> Any:
     """Return phantoms in a result as arrays."""
     if isinstance(result, list | tuple):
         return type(result)(_lazy(array, item) for item in result)
@@ -107,63 +203,78 @@ def _lazy(array: CopyArray, result: Any) -> Any:
 
 def _read(value: Any) -> Any:
     """Return a value with the arrays in it replaced by plain ones that are loaded."""
-    if _is_ours(value):
-        return value._loaded()
-    if type(value) in (list, tuple):
-        return type(value)(_read(item) for item in value)
-    if type(value) is dict:
-        return {key: _read(item) for key, item in value.items()}
-    return value
+    return replace_items(value, lambda item: item._loaded() if _is_ours(item) else item)
 
 
-def add_methods(cls: type[CopyArray]) -> None:
-    """Give a class the methods of an ndarray that it does not have yet."""
-    ways: dict[str, Callable[[CopyArray, Callable[..., Any], Any, Any], Any]] = {
+def _asked(value: Any) -> Any:
+    """Return a value with the arrays in it replaced by plain ones, or by operands."""
+    return replace_items(value, lambda item: item._asked() if _is_ours(item) else item)
+
+
+def _whole(value: Any) -> Any:
+    """Return a value with the operands in it replaced by plain arrays."""
+    return replace_items(value, lambda item: item.whole() if isinstance(item, Operand) else item)
+
+
+def _add_methods() -> None:
+    """Give arrays the methods of an ndarray that they do not have yet."""
+    ways: dict[str, Callable[[DelegatingArray, Callable[..., Any], Any, Any], Any]] = {
         **dict.fromkeys((*READING_METHODS, *_OTHER_METHODS), _call_on_loaded),
         **dict.fromkeys(_CHANGING_METHODS, _call_on_changed),
         **dict.fromkeys(_VIEW_METHODS, _call_on_view),
     }
     for name, way in ways.items():
-        if name not in vars(cls) and hasattr(np.ndarray, name):
-            setattr(cls, name, _method(name, way))
+        if name not in vars(DelegatingArray) and hasattr(np.ndarray, name):
+            setattr(DelegatingArray, name, _method(name, way))
     for name in _ATTRIBUTES:
-        setattr(cls, name, _attribute(name))
+        setattr(DelegatingArray, name, _attribute(name))
 
 
 def _attribute(name: str) -> property:
-    def read(self: CopyArray) -> Any:
+    def get(self: DelegatingArray) -> Any:
         return getattr(self._loaded(), name)
 
-    return property(read, doc=f"`numpy.ndarray.{name}` of a copy, which is read-only.")
+    return property(get, doc=f"`numpy.ndarray.{name}` of a copy, which is read-only.")
 
 
 def _method(name: str, way: Callable[..., Any]) -> Callable[..., Any]:
     plain = getattr(np.ndarray, name)
 
-    def method(self: CopyArray, *args: Any, **kwargs: Any) -> Any:
+    def method(self: DelegatingArray, *args: Any, **kwargs: Any) -> Any:
         return way(self, plain, args, kwargs)
 
     method.__name__ = name
-    method.__qualname__ = f"CopyArray.{name}"
+    method.__qualname__ = f"DelegatingArray.{name}"
     method.__doc__ = f"Return what `numpy.ndarray.{name}` does, after loading the array."
     return method
 
 
-def _call_on_loaded(array: CopyArray, plain: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+def _call_on_loaded(
+    array: DelegatingArray, plain: Callable[..., Any], args: Any, kwargs: Any
+) -> Any:
     out = kwargs.get("out")
-    if not _is_ours(out):
-        return plain(array._loaded(), *_read(args), **_read(kwargs))
-    given = _changed(out)
-    plain(array._loaded(), *_read(args), **{**_read(kwargs), "out": given})
-    out[...] = given
-    return out
+    if _is_ours(out):
+        given = _changed(out)
+        _call_on_loaded(array, plain, args, {**kwargs, "out": given})
+        out[...] = given
+        return out
+    args, kwargs, asked = _read(args), _read(kwargs), array._asked()
+    if not isinstance(asked, Operand):
+        return plain(asked, *args, **kwargs)
+    result = large.call_method(plain.__name__, array, asked, args, kwargs)
+    return plain(asked.whole(), *args, **kwargs) if result is NotImplemented else result
 
 
-def _call_on_changed(array: CopyArray, plain: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+def _call_on_changed(
+    array: DelegatingArray, plain: Callable[..., Any], args: Any, kwargs: Any
+) -> Any:
     changed = _changed(array)
     plain(changed, *_read(args), **_read(kwargs))
     array[...] = changed
 
 
-def _call_on_view(array: CopyArray, plain: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+def _call_on_view(array: DelegatingArray, plain: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     return _lazy(array, plain(array._phantom, *args, **kwargs))
+
+
+_add_methods()

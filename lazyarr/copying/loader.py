@@ -9,7 +9,7 @@ import threading
 import time
 from collections import deque
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 # Not when the first chunk is decoded, by whatever thread: a child that is forked while another
 # thread imports a module finds that locked for ever.
@@ -17,27 +17,44 @@ import google_crc32c  # noqa: F401
 import zstandard  # noqa: F401
 
 from lazyarr import settings
-from lazyarr.client import janitor, process
-from lazyarr.client.imports import finish_imports
+from lazyarr.client.session.fork_hooks import around_fork
 from lazyarr.copying.cache import UnitCache
-from lazyarr.copying.crew import Crew
-from lazyarr.loading.lanes import Rank
-from lazyarr.loading.workspace import Workspace
+from lazyarr.copying.loading_threads import LoadingThreads
+from lazyarr.kernel import arrive, renew_in_child
 from lazyarr.pager.log import report
 from lazyarr.pager.measure import Measurements
+from lazyarr.reading.read_queue import Urgency
+from lazyarr.reading.workspace import Fetched, Workspace
 from lazyarr.store import store_reference
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from lazyarr.copying.stored import StoredArray
-    from lazyarr.loading.fetching import Fetcher
-    from lazyarr.loading.source import Fetched, Source
+    from lazyarr.reading.fetcher import Fetcher
+    from lazyarr.reading.unit_reader import UnitReader
     from lazyarr.store import Store
     from lazyarr.store.cache import DiskCache, StoreCache
     from lazyarr.units import Span
 
-__all__ = ["Loader", "loader"]
+__all__ = ["Loadable", "Loader", "loader"]
+
+
+class Loadable(Protocol):
+    """The units of one array, as a `Loader` has them loaded."""
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether loading a unit waits for a network."""
+        ...
+
+    @property
+    def residency(self) -> memoryview:
+        """One byte for each unit: whether it is kept."""
+        ...
+
+    def load(self, unit: int) -> object:
+        """Return a unit, loaded if it was not kept."""
+        ...
 
 
 class Loader:
@@ -60,10 +77,10 @@ class Loader:
         self._renew()
 
     def __repr__(self) -> str:
-        return f"<Loader: {self.cache!r}, {self._crew!r}>"
+        return f"<Loader: {self.cache!r}, {self._threads!r}>"
 
     def _renew(self) -> None:
-        self._crew = Crew()
+        self._threads = LoadingThreads()
         self.measurements = Measurements()
         # Appending and popping are atomic.
         self._workspaces: deque[Workspace] = deque()
@@ -73,13 +90,13 @@ class Loader:
         self.lock = threading.Lock()
 
     @contextmanager
-    def fetched(self, source: Source, unit: int) -> Iterator[Fetched]:
+    def fetched(self, source: UnitReader, unit: int) -> Iterator[Fetched]:
         """Lend the encoded chunks of a unit of a remote store.
 
         Raises
         ------
         ChunkError
-            When one of them can not be had.
+            When one of them cannot be had.
         """
         answers: queue.SimpleQueue[Fetched | BaseException] = queue.SimpleQueue()
         with self.lock:
@@ -92,7 +109,7 @@ class Loader:
                 _give_back(fetcher, answers)
 
         try:
-            fetcher.submit(source, unit, give, rank=Rank.REQUEST)
+            fetcher.submit(source, unit, give, urgency=Urgency.REQUEST)
             fetcher.flush()
             answer = answers.get()
         finally:
@@ -123,7 +140,7 @@ class Loader:
         return StoreCache(self._disk, place_of(description["url"], description["storage_options"]))
 
     def _make_fetcher(self) -> Fetcher:
-        from lazyarr.loading.fetching import Fetcher
+        from lazyarr.reading.fetcher import Fetcher
 
         return Fetcher(
             settings.current().connections,
@@ -151,9 +168,10 @@ class Loader:
 
     def count_request(self) -> None:
         """Count one reading, of any number of units."""
+        arrive()
         self.measurements.count("requests", 1)
 
-    def run(self, stored: StoredArray, items: Iterator[Any], do: Callable[[Any], object]) -> None:
+    def run(self, stored: Loadable, items: Iterator[Any], do: Callable[[Any], object]) -> None:
         """Do something for items that need units to be loaded, on as many threads as is allowed."""
         first = next(items, None)
         if first is None:
@@ -165,20 +183,23 @@ class Loader:
         n_threads = settings.current().threads
         if stored.is_remote:
             n_threads = max(n_threads, settings.current().connections)
-        self._crew.run(itertools.chain((first, second), items), do, n_threads=n_threads)
+        self._threads.run(itertools.chain((first, second), items), do, n_threads=n_threads)
 
-    def request(self, stored: StoredArray, units: Sequence[Span], /) -> None:
+    def request(self, stored: Loadable, units: Sequence[Span], /) -> None:
         """Have units loaded, and kept as far as there is room; wait for them.
 
         Raises
         ------
         ChunkError
-            For the first unit that can not be had; the others are in its notes.
+            For the first unit that cannot be had; the others are in its notes.
         """
         self.count_request()
         wanted = (unit for span in units for unit in range(*span))
         absent = (unit for unit in wanted if not stored.residency[unit])
         self.run(stored, absent, stored.load)
+
+    def begin_request(self, stored: Loadable, units: Sequence[Span], /) -> None:
+        """Load nothing: without a pager no process does it while this one goes on."""
 
     def statistics(self) -> dict[str, Any]:
         """Return what was counted, as `lazyarr.stats` has it."""
@@ -203,6 +224,14 @@ class Loader:
         if self._fetcher is not None:
             self._fetcher.resize(changed.connections)
 
+    def shutdown(self) -> None:
+        """End the threads; what is kept stays."""
+        self._threads.stop()
+        with self.lock:
+            fetcher, self._fetcher = self._fetcher, None
+        if fetcher is not None:
+            fetcher.close()
+
     def after_fork_in_child(self) -> None:
         """Begin anew: of all threads of the parent the child has one."""
         self.generation += 1
@@ -221,22 +250,6 @@ def _give_back(fetcher: Fetcher, answers: queue.SimpleQueue[Fetched | BaseExcept
 loader = Loader()
 
 
-def _before_fork() -> None:
-    finish_imports()
-    loader.cache.before_fork()
-
-
-def _after_fork_in_child() -> None:
-    loader.after_fork_in_child()
-    # A process with a pager has hooks of its own, and the janitor comes last there.
-    if process.current_session() is None:
-        janitor.after_fork_in_child()
-
-
 settings.subscribe(loader.configure)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_before_fork,
-        after_in_parent=loader.cache.after_fork_in_parent,
-        after_in_child=_after_fork_in_child,
-    )
+around_fork(loader.cache.before_fork, loader.cache.after_fork_in_parent)
+renew_in_child(loader.after_fork_in_child)

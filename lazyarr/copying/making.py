@@ -12,13 +12,12 @@ from lazyarr.copying.stored import StoredArray
 if TYPE_CHECKING:
     import numpy as np
 
-    from lazyarr.client.hierarchy import Hierarchy
-    from lazyarr.client.node import ArrayNode
+    from lazyarr.client.array_ref import ArrayRef, StoreHolder
 
 __all__ = ["make_array", "restride"]
 
 
-def make_array(node: ArrayNode, hierarchy: Hierarchy) -> CopyArray:
+def make_array(node: ArrayRef, holder: StoreHolder) -> CopyArray:
     """Return the array of a node, with nothing read."""
     layout = node.metadata.layout()
     dtype = node.metadata.dtype.to_numpy()
@@ -26,7 +25,7 @@ def make_array(node: ArrayNode, hierarchy: Hierarchy) -> CopyArray:
     strides = tuple(lengths)[::-1] if layout.shape else ()
     whole = make_phantom(0, layout.shape, strides, writable=node.mode != "r")
     inverse = sorted(range(len(layout.axes)), key=layout.axes.__getitem__)
-    return CopyArray._over(StoredArray(node, hierarchy), whole.transpose(inverse), dtype)
+    return CopyArray._over(StoredArray(node, holder), whole.transpose(inverse), dtype)
 
 
 def restride(

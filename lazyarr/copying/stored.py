@@ -10,25 +10,28 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lazyarr.client import picking
+from lazyarr.client.arrays import indexing
+from lazyarr.client.pickling.changes import check_size
 from lazyarr.copying.loader import loader
 from lazyarr.copying.phantom import ADDRESS
 from lazyarr.copying.transfers import plan_picked, plan_view
-from lazyarr.loading.source import Source
+from lazyarr.errors import ChunkError
+from lazyarr.reading.unit_reader import UnitReader
 from lazyarr.store import RetryingStore
+from lazyarr.units import Span
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from contextlib import AbstractContextManager
 
-    from lazyarr.client.hierarchy import Hierarchy
-    from lazyarr.client.node import ArrayNode
+    from lazyarr.client.array_ref import ArrayRef, StoreHolder
+    from lazyarr.client.pickling.changes import Changes
     from lazyarr.copying.indexing import Picked
     from lazyarr.copying.loader import Loader
     from lazyarr.copying.phantom import Phantom
     from lazyarr.copying.transfers import Decoded, Transfer
-    from lazyarr.loading.source import Fetched
-    from lazyarr.units import Span
+    from lazyarr.layout.geometry import Geometry, Piece
+    from lazyarr.reading.workspace import Fetched
 
 __all__ = ["StoredArray"]
 
@@ -40,9 +43,9 @@ class StoredArray:
 
     Parameters
     ----------
-    node : ArrayNode
+    node : ArrayRef
         Which array.
-    hierarchy : Hierarchy
+    holder : StoreHolder
         Its store, which stays open for as long as this lives.
 
     Raises
@@ -53,15 +56,15 @@ class StoredArray:
 
     address = ADDRESS
 
-    def __init__(self, node: ArrayNode, hierarchy: Hierarchy) -> None:
+    def __init__(self, node: ArrayRef, holder: StoreHolder) -> None:
         self.node = node
         self.geometry = node.geometry()
-        self._hierarchy = hierarchy
+        self._holder = holder
         self._layout = node.metadata.layout()
         self._shelf = loader.cache.add_shelf(self.geometry.n_units)
-        self._source: tuple[int, Source] | None = None
-        self._store = hierarchy.store.inner
-        self._policy = hierarchy.store.policy
+        self._source: tuple[int, UnitReader] | None = None
+        self._store = holder.store.inner
+        self._policy = holder.store.policy
         # Local files are read by the thread that decodes them, by whatever kind of store.
         self.is_remote = not self._store.url.startswith("file://")
 
@@ -85,7 +88,7 @@ class StoredArray:
 
     # --- units --------------------------------------------------------------------------
 
-    def source(self) -> Source:
+    def source(self) -> UnitReader:
         """Return the source of the units, made anew after a fork."""
         known = self._source
         if known is None or known[0] != loader.generation:
@@ -95,13 +98,13 @@ class StoredArray:
                     known = self._source = (loader.generation, self._make_source())
         return known[1]
 
-    def _make_source(self) -> Source:
+    def _make_source(self) -> UnitReader:
         store = RetryingStore(
             self._store,
             self._policy,
             on_retry=lambda *_: loader.measurements.count("retries", 1),
         )
-        return Source(
+        return UnitReader(
             lambda: store,
             self._layout,
             self.geometry,
@@ -124,7 +127,7 @@ class StoredArray:
         loader.measurements.add("load", time.perf_counter() - begin)
         return data
 
-    def _fetched(self, source: Source, unit: int) -> AbstractContextManager[Fetched | None]:
+    def _fetched(self, source: UnitReader, unit: int) -> AbstractContextManager[Fetched | None]:
         return loader.fetched(source, unit) if self.is_remote else nullcontext()
 
     def load(self, unit: int, *, is_kept: bool = True) -> Decoded:
@@ -133,7 +136,7 @@ class StoredArray:
         Raises
         ------
         ChunkError
-            When it can not be had.
+            When it cannot be had.
         """
         return loader.cache.get(self._shelf, unit, lambda: self._decode(unit), is_kept=is_kept)
 
@@ -147,21 +150,32 @@ class StoredArray:
         """Return whether a view is more than is kept at once."""
         steps = zip(view.shape, view.strides, strict=True)
         span_nbytes = sum((n - 1) * abs(stride) for n, stride in steps)
-        if span_nbytes + 2 * self.geometry.unit_nbytes <= picking.whole_nbytes():
+        if span_nbytes + 2 * self.geometry.unit_nbytes <= indexing.whole_nbytes():
             return False
-        return picking.is_too_much(self, picking.units_of_view(self, view))
+        return indexing.is_too_much(self, indexing.units_of_view(self, view))
 
-    def read_view(self, view: Phantom, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    def read_view(
+        self, view: Phantom, dtype: np.dtype[Any], *, is_kept: bool = True
+    ) -> np.ndarray[Any, Any]:
         """Return the elements of a view as a new array.
+
+        Parameters
+        ----------
+        view : Phantom
+            Where they are.
+        dtype : dtype
+            What they are.
+        is_kept : bool
+            Whether what is loaded is kept, unless it is too much for that.
 
         Raises
         ------
         ChunkError
-            When a chunk can not be had.
+            When a chunk cannot be had.
         """
         plain = np.empty_like(view, dtype)
         # What is more than fits is used up at once: to keep it would put out all else.
-        is_kept = not self.is_too_much(view)
+        is_kept = is_kept and not self.is_too_much(view)
         self._read(plan_view(self.geometry, view, plain), is_kept=is_kept)
         return plain
 
@@ -180,14 +194,30 @@ class StoredArray:
             found = self._shelf.find(group[0].unit)
             if found is None:
                 break
-            _read_all(group, self.load(group[0].unit, is_kept=is_kept))
+            self._read_group(group, is_kept=is_kept)
         else:
             return
         loader.run(
             self,
             itertools.chain((group,), by_unit),
-            lambda group: _read_all(group, self.load(group[0].unit, is_kept=is_kept)),
+            lambda group: self._read_group(group, is_kept=is_kept),
         )
+
+    def _read_group(self, group: list[Transfer], *, is_kept: bool) -> None:
+        """Read what is wanted of a unit; if the unit cannot be had, its own chunks alone."""
+        unit = group[0].unit
+        try:
+            data = self.load(unit, is_kept=is_kept)
+        except ChunkError:
+            pieces = list(self.geometry.pieces(unit))
+            places = _pieces_of(group, pieces, self.geometry, unit)
+            if len(places) == len(pieces):
+                raise
+            with loader.workspace() as workspace:
+                self.source().load_pieces(unit, places, workspace)
+                nbytes = self.geometry.unit_bytes(unit).size
+                data = np.frombuffer(workspace.unit.view, np.uint8, nbytes).copy()
+        _read_all(group, data)
 
     def write_view(self, view: Phantom, plain: np.ndarray[Any, Any]) -> None:
         """Change the elements of a view, in this process alone."""
@@ -205,9 +235,63 @@ class StoredArray:
             decode = functools.partial(self._decode, transfer.unit)
             transfer.write(loader.cache.own(self._shelf, transfer.unit, decode))
 
+    # --- what was written ----------------------------------------------------------------
+
+    def changes_in(self, view: Phantom) -> Changes:
+        """Return the units that were written in which a view has elements.
+
+        Raises
+        ------
+        ValueError
+            When they are more than goes into a pickle.
+        """
+        written = self._shelf.written
+        if not written:
+            return ()
+        spans = indexing.units_of_view(self, view, to_load=False)
+        units = [unit for unit in sorted(written) if any(unit in span for span in spans)]
+        nbytes = sum(self.geometry.unit_bytes(unit).size for unit in units)
+        check_size(nbytes, f"array {self.node.metadata.path!r}")
+        return tuple((self.geometry.unit_bytes(u).start, written[u].tobytes()) for u in units)
+
+    def write_changes(self, changes: Changes) -> None:
+        """Change bytes to what they were in another process.
+
+        Raises
+        ------
+        ChunkError
+            When a unit cannot be had of which a part is written.
+        """
+        for start, data in changes:
+            span = Span(start, start + len(data))
+            units = self.geometry.units_of_bytes(span)
+            for unit in range(units.start, units.stop):
+                bounds = self.geometry.unit_bytes(unit)
+                part = span & bounds
+                new = np.frombuffer(data, np.uint8)[part.start - start : part.stop - start]
+                decode = new.copy if part == bounds else functools.partial(self._decode, unit)
+                place = slice(part.start - bounds.start, part.stop - bounds.start)
+                loader.cache.own(self._shelf, unit, decode)[place] = new
+
 
 def _unit_of(transfer: Transfer) -> int:
     return transfer.unit
+
+
+def _pieces_of(
+    group: list[Transfer], pieces: Sequence[Piece], geometry: Geometry, unit: int
+) -> list[int]:
+    """Return which pieces of a unit transfers carry bytes of: those that a marker changes."""
+    marked = np.zeros(geometry.unit_bytes(unit).size, np.uint8)
+    for transfer in group:
+        plain = transfer.plain
+        ones = np.full(plain.nbytes, 255, np.uint8).view(plain.dtype).reshape(plain.shape)
+        transfer._replace(plain=ones).write(marked)
+    elements = marked.reshape(*geometry.unit_box(unit)[1], geometry.itemsize)
+    boxes = (
+        tuple(slice(a, b) for a, b in zip(piece.start, piece.stop, strict=True)) for piece in pieces
+    )
+    return [place for place, box in enumerate(boxes) if elements[box].any()]
 
 
 def _read_all(transfers: list[Transfer], data: Decoded) -> None:

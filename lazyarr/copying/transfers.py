@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from lazyarr.copying.indexing import Picked
     from lazyarr.copying.phantom import Phantom
-    from lazyarr.plan.geometry import Geometry
+    from lazyarr.layout.geometry import Geometry
 
 __all__ = ["Decoded", "Piece", "Points", "Transfer", "plan_picked", "plan_view"]
 
@@ -87,7 +87,7 @@ class Points(NamedTuple):
         """Return every part that there could be in the unit, and which of them are meant."""
         places, first = np.divmod(self.starts, self.step_nbytes)
         shape, dtype = self.plain.shape[1:], self.plain.dtype
-        n_windows = (len(data) - int(first[0]) - span_of(self.plain[0], self.strides)) // (
+        n_windows = (len(data) - int(first[0]) - span_of(self.plain[0, ...], self.strides)) // (
             self.step_nbytes
         ) + 1
         strides = (self.step_nbytes, *self.strides)
@@ -111,7 +111,11 @@ Transfer: TypeAlias = Piece | Points
 
 
 def span_of(plain: np.ndarray[Any, Any], strides: tuple[int, ...]) -> int:
-    """Return how many bytes lie from the first to the last of a part with positive strides."""
+    """Return how many bytes lie from the first to the last of a part with positive strides.
+
+    A part of no axes is given as an array too: of a string a scalar has the length of its
+    content as its item size.
+    """
     steps = zip(plain.shape, strides, strict=True)
     nbytes: int = plain.dtype.itemsize + sum((n - 1) * stride for n, stride in steps)
     return nbytes
@@ -180,7 +184,7 @@ def _cut(
             yield Piece(unit, first - bounds.start, strides, part)
             done += n_whole
         else:
-            yield from _cut(geometry, first, strides[1:], plain[done])
+            yield from _cut(geometry, first, strides[1:], plain[done, ...])
             done += 1
 
 
@@ -206,7 +210,7 @@ def plan_picked(
     starts = start + picked.offsets.reshape(-1)
     order = np.argsort(starts, kind="stable")
     starts = starts[order]
-    last = starts + (span_of(plain[0], strides) - 1)
+    last = starts + (span_of(plain[0, ...], strides) - 1)
     units, last_units = _units_at(geometry, starts), _units_at(geometry, last)
     edges = np.flatnonzero(np.diff(units)) + 1
     for begin, end in zip([0, *edges.tolist()], [*edges.tolist(), len(units)], strict=True):
@@ -216,7 +220,7 @@ def plan_picked(
             relative = starts[inside] - geometry.unit_bytes(unit).start
             yield Points(unit, relative, itemsize, strides, plain, order[inside])
         for point in begin + np.flatnonzero(last_units[begin:end] != unit):
-            yield from _cut(geometry, int(starts[point]), strides, plain[order[point]])
+            yield from _cut(geometry, int(starts[point]), strides, plain[order[point], ...])
 
 
 def _units_at(geometry: Geometry, offsets: _Offsets) -> _Offsets:

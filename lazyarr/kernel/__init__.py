@@ -3,7 +3,10 @@
 Layers, lowest first: `uapi` the numbers; `outcome` and `events` what the kernel
 answers, as values; `descriptor` and `raw` the calls; `handle` the typed handle.
 Beside them `mapping` and `buffers`, `probing`, `lifeline`,
-`threads`, `holding`, `rename` and `status`.
+`threads`, `holding`, `birth`, `rename`, `locking`, `status` and `written`.
+
+Public: the names below, and `diagnosis`, which says why userfaultfd cannot be used.
+Not here: policy.  Nothing here knows of arrays, units, clients or the pager.
 """
 
 from typing import TYPE_CHECKING
@@ -11,28 +14,33 @@ from typing import TYPE_CHECKING
 from lazyarr.parts import import_on_use
 
 if TYPE_CHECKING:
+    from lazyarr.kernel.birth import HERE, arrive, is_fork_seen, may_start_threads, renew_in_child
     from lazyarr.kernel.buffers import ScratchBuffer, buffer_address, memory_view
     from lazyarr.kernel.diagnosis import Attempt, Surroundings, feature_names
     from lazyarr.kernel.events import Fault
     from lazyarr.kernel.handle import Userfaultfd
     from lazyarr.kernel.holding import allow_holding, hold_still, must_allow_holding
+    from lazyarr.kernel.identity import Identity, current_identity
     from lazyarr.kernel.lifeline import arm_lifeline, disarm_lifeline, pidfd_open
+    from lazyarr.kernel.locking import lock_holder, try_lock
     from lazyarr.kernel.mapping import (
         PAGE_NBYTES,
         Advice,
         Protection,
         create_memfd,
+        in_core,
         madvise,
         map_private,
         map_shared,
         protect,
         punch_hole,
         reserve,
+        resize_memfd,
         unmap,
     )
     from lazyarr.kernel.outcome import Operation, Outcome, Stop, decode_outcome
     from lazyarr.kernel.probing import KernelSupport, probe
-    from lazyarr.kernel.rename import exchange_paths, rename_noreplace
+    from lazyarr.kernel.rename import exchange_paths
     from lazyarr.kernel.status import Stamp, current_stamp, stamp_of
     from lazyarr.kernel.threads import (
         arm_once,
@@ -41,7 +49,9 @@ if TYPE_CHECKING:
         read_turns,
         signal_main_thread,
     )
+    from lazyarr.kernel.timer import Timer
     from lazyarr.kernel.uapi import Features, InstallMode, Ioctls, RegisterMode, WriteProtectMode
+    from lazyarr.kernel.written import find_written, read_memory
 
 __all__ = [
     "Userfaultfd",
@@ -64,12 +74,14 @@ __all__ = [
     "Advice",
     "Protection",
     "create_memfd",
+    "in_core",
     "madvise",
     "map_private",
     "map_shared",
     "protect",
     "punch_hole",
     "reserve",
+    "resize_memfd",
     "unmap",
     "ScratchBuffer",
     "buffer_address",
@@ -77,6 +89,11 @@ __all__ = [
     "arm_lifeline",
     "disarm_lifeline",
     "pidfd_open",
+    "HERE",
+    "arrive",
+    "is_fork_seen",
+    "may_start_threads",
+    "renew_in_child",
     "allow_holding",
     "hold_still",
     "must_allow_holding",
@@ -86,28 +103,39 @@ __all__ = [
     "read_turns",
     "signal_main_thread",
     "exchange_paths",
-    "rename_noreplace",
+    "lock_holder",
+    "try_lock",
+    "Timer",
+    "Identity",
+    "current_identity",
     "Stamp",
     "current_stamp",
     "stamp_of",
+    "find_written",
+    "read_memory",
 ]
 
 __getattr__ = import_on_use(
     globals(),
     {
+        "birth": "HERE arrive is_fork_seen may_start_threads renew_in_child",
         "buffers": "ScratchBuffer buffer_address memory_view",
         "diagnosis": "Attempt Surroundings feature_names",
         "events": "Fault",
         "handle": "Userfaultfd",
         "holding": "allow_holding hold_still must_allow_holding",
+        "identity": "Identity current_identity",
         "lifeline": "arm_lifeline disarm_lifeline pidfd_open",
-        "mapping": "PAGE_NBYTES Advice Protection create_memfd madvise map_private map_shared"
-        " protect punch_hole reserve unmap",
+        "locking": "lock_holder try_lock",
+        "mapping": "PAGE_NBYTES Advice Protection create_memfd in_core madvise map_private"
+        " map_shared protect punch_hole reserve resize_memfd unmap",
         "outcome": "Operation Outcome Stop decode_outcome",
         "probing": "KernelSupport probe",
-        "rename": "exchange_paths rename_noreplace",
+        "rename": "exchange_paths",
         "status": "Stamp current_stamp stamp_of",
         "threads": "arm_once has_handler is_armed read_turns signal_main_thread",
+        "timer": "Timer",
         "uapi": "Features InstallMode Ioctls RegisterMode WriteProtectMode",
+        "written": "find_written read_memory",
     },
 )

@@ -25,6 +25,10 @@ _HAS_FLAGS = hasattr(mmap, "MAP_ANONYMOUS")
 _ANONYMOUS = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if _HAS_FLAGS else {}
 
 
+# Without a function of CPython's no address of a read-only buffer can be had:
+# `ctypes.from_buffer` refuses those, and NumPy, which could tell, is not imported by a
+# pager whose chunks are whole units.  The class is made on first use, for ctypes takes
+# milliseconds to import.
 @functools.cache
 def _address_reader() -> Callable[[ReadableBuffer], int]:
     import ctypes
@@ -52,6 +56,9 @@ def _address_reader() -> Callable[[ReadableBuffer], int]:
         view = PyBuffer()
         api.PyObject_GetBuffer(ctypes.py_object(buffer), ctypes.byref(view), 0)
         address = view.buf or 0
+        # Released at once: a buffer that is held could not be resized, nor its memory
+        # map closed.  That the address stays right is for the caller, who keeps the
+        # buffer.
         api.PyBuffer_Release(ctypes.byref(view))
         return address
 
@@ -91,6 +98,8 @@ def memory_view(address: int, nbytes: int, *, writable: bool) -> memoryview:
     import ctypes
 
     make = ctypes.pythonapi.PyMemoryView_FromMemory
+    # A memoryview keeps nothing alive that lies at a bare address.  So one on a region
+    # must not outlive the mapping: `Region.residency` is emptied before it is unmapped.
     make.restype = ctypes.py_object
     view = make(
         ctypes.c_void_p(address),

@@ -42,6 +42,10 @@ class Way(NamedTuple):
 
 # Best first.  The device with user-mode-only is not among them: whoever may open
 # the device gets everything.
+# The device first.  The right to open a file can be given to one user (setfacl), and a
+# seccomp profile that filters the system call lets the device's ioctl through.  The
+# system call needs CAP_SYS_PTRACE or vm.unprivileged_userfaultfd=1, for everybody on
+# the machine.
 WAYS = (
     Way("dev", user_mode_only=False),
     Way("syscall", user_mode_only=False),
@@ -69,6 +73,8 @@ def open_descriptor(way: Way) -> int:
     """
     if sys.platform != "linux":
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    # Close-on-exec: a program that this process becomes would answer no fault, but keep
+    # the userfaultfd alive for it.  Waiting threads would sleep for ever.
     flags = os.O_CLOEXEC | os.O_NONBLOCK | (USER_MODE_ONLY if way.user_mode_only else 0)
     if way.source == "syscall":
         number = syscall_number("userfaultfd")
@@ -91,6 +97,9 @@ def shake_hands(fd: int, features: Features) -> Offer:
         EINVAL: a feature that this kernel does not have, or a second handshake;
         EPERM: a feature that needs CAP_SYS_PTRACE.
     """
+    # A descriptor takes one handshake, and refuses it if one bit is unknown to the
+    # kernel.  So nobody can ask what there is and then choose on the same descriptor:
+    # `opening.attempt_way` asks on one that it throws away.
     argument = bytearray(API_LAYOUT.pack(UFFD_API, features, 0))
     ioctl(fd, UFFDIO_API, argument)
     _, offered, ioctls = API_LAYOUT.unpack(argument)

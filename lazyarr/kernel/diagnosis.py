@@ -1,4 +1,4 @@
-"""Why userfaultfd can not be used, and what to do about it; nothing here makes a call."""
+"""Why userfaultfd cannot be used, and what to do about it; nothing here makes a call."""
 
 from __future__ import annotations
 
@@ -89,6 +89,8 @@ def feature_names(features: Features) -> tuple[str, ...]:
 
 def plan_remedy(attempts: Sequence[Attempt], surroundings: Surroundings) -> str:
     """Return what would give full use of userfaultfd; empty when nothing is amiss."""
+    # A container's filter or kernel answers before the rights of a user are looked at,
+    # so it is named first: advice on rights would be wrong there.
     opened = [attempt.way for attempt in attempts if attempt.errno is None]
     if any(not way.user_mode_only for way in opened):
         return ""
@@ -124,6 +126,8 @@ def unsupported_features(
     wanted: Features, offered: Features, number: int
 ) -> KernelUnsupportedError:
     """Return the error of a handshake that was refused."""
+    # Nothing missing, and refused all the same: a feature that the kernel has and this
+    # user may not have.  EVENT_FORK is the only such one (userfaultfd(2)).
     missing = feature_names(wanted & ~offered)
     found = f"it lacks {', '.join(missing)}" if missing else describe_errno(number)
     remedy = "use a newer Linux kernel" if missing else "leave out what needs CAP_SYS_PTRACE"

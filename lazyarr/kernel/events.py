@@ -50,6 +50,11 @@ def decode_faults(messages: bytes) -> list[Fault]:
     >>> decode_faults(MESSAGE_LAYOUT.pack(0x12, 1, 0x7F0000001000, 42))
     [Fault(address=139637976731648, write=True, wp=False, minor=False, thread_id=42)]
     """
+    # In the kernel's order, and with duplicates.  Five threads on one page send five
+    # messages.  With full rights a signal that is pending during a fault which the
+    # kernel took makes that fault again and again, thousands of times a second (Linux
+    # 6.18).  To drop duplicates is for the caller, who can do it for addresses, cheaper
+    # than for objects.
     return [
         Fault(address, bool(flags & _WRITE), bool(flags & _WP), bool(flags & _MINOR), thread_id)
         for event, flags, address, thread_id in MESSAGE_LAYOUT.iter_unpack(messages)

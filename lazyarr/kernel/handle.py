@@ -31,6 +31,7 @@ from lazyarr.kernel.uapi import (
     RegisterMode,
     WriteProtectMode,
 )
+from lazyarr.known import Identity, identity_of
 
 __all__ = ["Userfaultfd"]
 
@@ -86,6 +87,7 @@ class Userfaultfd:
         source: Source | None = None,
     ) -> None:
         self._fd = fd
+        self._identity: Identity | None = None
         self.features = features
         self.user_mode_only = user_mode_only
         self.source = source
@@ -106,11 +108,13 @@ class Userfaultfd:
         Raises
         ------
         KernelUnsupportedError
-            It can not be opened, or a feature is missing.
+            It cannot be opened, or a feature is missing.
         ValueError
             A feature of the EVENT kind is asked for.  These events block whoever causes
             them until they are read, and make every install fail with EAGAIN meanwhile.
         """
+        # The pager reads no messages but page faults.  An event that is never read would
+        # block its sender, a fork or munmap of the user's, for ever.
         if features & _EVENTS:
             raise ValueError(
                 f"cannot open a userfaultfd with {features & _EVENTS!r}: its messages would "
@@ -118,7 +122,9 @@ class Userfaultfd:
             )
         ways = [way for way in WAYS if user_mode_only in (None, way.user_mode_only)]
         fd, way = open_shaken(features, ways)
-        return cls(fd, features, user_mode_only=way.user_mode_only, source=way.source)
+        opened = cls(fd, features, user_mode_only=way.user_mode_only, source=way.source)
+        opened._identity = identity_of(fd)
+        return opened
 
     @classmethod
     def from_fd(
@@ -133,6 +139,9 @@ class Userfaultfd:
 
         The handle owns the descriptor, and makes it non-blocking and close-on-exec.
         """
+        # Whether it blocks belongs to the open file, and so to whoever sent it;
+        # close-on-exec belongs to the descriptor, which is new here.  On a blocking
+        # userfaultfd poll() reports an error.
         os.set_blocking(fd, False)
         os.set_inheritable(fd, False)  # noqa: FBT003
         return cls(fd, features, user_mode_only=user_mode_only, source=source)
@@ -153,9 +162,17 @@ class Userfaultfd:
 
     def close(self) -> None:
         """Close the descriptor; once closed, do nothing."""
+        # A program that becomes a daemon closes all descriptors, and its next file gets
+        # this number.  To close that would be a fault in the user's program, far away
+        # from its cause.
+        is_own = self.is_own()
         fd, self._fd = self._fd, -1
-        if fd >= 0:
+        if fd >= 0 and is_own:
             os.close(fd)
+
+    def is_own(self) -> bool:
+        """Return whether the descriptor still is the file that `open` has opened."""
+        return self._identity is None or identity_of(self._fd) == self._identity
 
     def dup(self) -> Self:
         """Return another handle, with a descriptor of its own, of the same userfaultfd."""
@@ -179,13 +196,17 @@ class Userfaultfd:
         Raises
         ------
         KernelError
-            EINVAL: not aligned, not mapped, or memory that can not be registered so; EBUSY:
-            registered with another userfaultfd; EPERM: a file mapping that can not
+            EINVAL: not aligned, not mapped, or memory that cannot be registered so; EBUSY:
+            registered with another userfaultfd; EPERM: a file mapping that cannot
             be made writable; ENOMEM: too many mappings, or the process is gone.
         KernelUnsupportedError
             The range does not take an operation that the mode needs; it is not
             registered then.
         """
+        # The kernel may register a range for faults that it has no operation to answer,
+        # and says so only in the list of ioctls that it returns.  A thread that touched
+        # such memory would never go on, so the list is compared with what the modes
+        # need.
         argument = bytearray(REGISTER_LAYOUT.pack(address, nbytes, mode, 0))
         administer("UFFDIO_REGISTER", self._fd, UFFDIO_REGISTER, argument)
         ioctls = Ioctls(REGISTER_LAYOUT.unpack(argument)[3])
@@ -235,7 +256,7 @@ class Userfaultfd:
         Raises
         ------
         KernelError
-            EINVAL: not aligned, or an unknown mode; EFAULT: the source can not be
+            EINVAL: not aligned, or an unknown mode; EFAULT: the source cannot be
             read, or the destination lies behind the end of the memory object.
 
         Notes
@@ -244,16 +265,22 @@ class Userfaultfd:
         mapped: `continue_` maps it.  On hugetlbfs an empty pool answers `PRESENT`
         too (Linux 6.18); there `continue_` finds a `HOLE`.
         """
+        # One argument for each call.  `fcntl.ioctl` releases the GIL, so another thread
+        # may install at the same time, and the kernel writes the result into the
+        # argument.
         argument = bytearray(COPY_LAYOUT.pack(dst, src, nbytes, mode, 0))
         return operate(Operation.COPY, self._fd, UFFDIO_COPY, argument, nbytes)
 
-    def copy_at_once(self, dst: int, src: int, nbytes: int) -> bool:
+    def copy_at_once(self, dst: int, src: int, nbytes: int, mode: int = 0) -> bool:
         """Install as `copy` does; return whether all of it is in.
 
         For the path of every small fault, where nearly always it is; after False
         `copy` finds out why not.
         """
-        argument = bytearray(COPY_LAYOUT.pack(dst, src, nbytes, 0, 0))
+        # An `Outcome` takes several calls to make, and nearly always says that all is
+        # in.  So this asks for that alone, which a unit of 4 KiB notices.  `copy` may
+        # repeat the call: an install of what is there changes nothing.
+        argument = bytearray(COPY_LAYOUT.pack(dst, src, nbytes, mode, 0))
         try:
             ioctl(self._fd, UFFDIO_COPY, argument)
         except OSError:
@@ -266,6 +293,10 @@ class Userfaultfd:
         Private memory gets the one zero page, a memfd pages that take memory.
         Parameters, outcomes and errors are those of `copy`.
         """
+        # On a memory object each of these zero pages takes memory, as COPY of zeros
+        # would, but no zeros have to be decoded, read or copied.  Write-protection
+        # cannot be had with it: tracked memory relies on `find_written` telling the
+        # zero page apart.
         argument = bytearray(RANGE_MODE_RESULT_LAYOUT.pack(address, nbytes, mode, 0))
         return operate(Operation.ZEROPAGE, self._fd, UFFDIO_ZEROPAGE, argument, nbytes)
 
@@ -275,6 +306,8 @@ class Userfaultfd:
         As `copy`, and `HOLE` where there is no page to map; EINVAL behind the end of
         the memory object.
         """
+        # No byte is copied, only page tables are written: about 16 GiB/s (Linux 6.18).
+        # So a page that another process has brought costs little more than the wake-up.
         argument = bytearray(RANGE_MODE_RESULT_LAYOUT.pack(address, nbytes, mode, 0))
         return operate(Operation.CONTINUE, self._fd, UFFDIO_CONTINUE, argument, nbytes)
 
@@ -285,6 +318,9 @@ class Userfaultfd:
         `continue_` where the memory object has the page, and on a memfd to
         `zeropage`; not to `wake`, `unregister` or (hugetlbfs apart) `punch_hole`.
         """
+        # Nothing else stops a thread that waits in a fault without running Python in
+        # its process.  That it gives way to `copy` is what makes a failed unit heal when
+        # the next load succeeds.
         argument = bytearray(RANGE_MODE_RESULT_LAYOUT.pack(address, nbytes, mode, 0))
         return operate(Operation.POISON, self._fd, UFFDIO_POISON, argument, nbytes)
 

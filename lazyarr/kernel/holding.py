@@ -51,6 +51,8 @@ def hold_still(pid: int, spared: int, act: Callable[[], None], *, seconds: float
     tracer = threading.Thread(
         target=_hold, args=(pid, spared, act, time.monotonic() + seconds, ended), name="tracer"
     )
+    # ptrace belongs to a thread: only the one that has seized a thread may interrupt or
+    # detach it.
     # A thread of its own: whoever did not stop in time is let go of when that ends.
     tracer.start()
     tracer.join()
@@ -86,6 +88,8 @@ def _hold(
     try:
         if not _stop_all(pid, spared, held, deadline):
             return
+        # Only now: until all of them stand, nothing is shown that a death of this
+        # process would leave behind, and the client would be killed for nothing.
         for thread in held:
             call("ptrace", _SETOPTIONS, thread, None, _EXITKILL)
         act()
@@ -95,6 +99,9 @@ def _hold(
     except BaseException as error:  # noqa: BLE001 - raised again by who waits
         ended.append(error)
     finally:
+        # With the signal that the thread was stopped at.  Without it that signal would
+        # be lost: the thread was stopped as it was about to be delivered (ptrace(2),
+        # signal-delivery-stop).
         for thread, signal in held.items():
             with suppress(OSError):
                 call("ptrace", _DETACH, thread, None, signal)
@@ -106,6 +113,8 @@ def _stop_all(pid: int, spared: int, held: dict[int, int], deadline: float) -> b
     `held` gets each, with the signal that it was about to be given.
     """
     while time.monotonic() < deadline:
+        # Again until a listing shows nobody new: a thread that has not been stopped yet
+        # may start another one.
         threads = {int(name) for name in os.listdir(f"/proc/{pid}/task")} - {spared}
         if threads <= held.keys():
             return True
@@ -113,6 +122,8 @@ def _stop_all(pid: int, spared: int, held: dict[int, int], deadline: float) -> b
         for thread in started:
             # One that has ended since is found out by the next listing.
             with suppress(ProcessLookupError):
+                # SEIZE, not ATTACH: that stops a thread by a SIGSTOP, which cannot be told
+                # from one that somebody else sends (ptrace(2)).
                 call("ptrace", _SEIZE, thread, None, None)
                 call("ptrace", _INTERRUPT, thread, None, None)
         for thread in started:
@@ -125,6 +136,8 @@ def _await_stop(thread: int, held: dict[int, int], deadline: float) -> bool:
     """Wait until a thread stands still, or has ended; return whether it does in time."""
     while time.monotonic() < deadline:
         try:
+            # Polled, with a deadline: a thread in an uninterruptible sleep, as in a read of
+            # a network file system, does not stop, and this happens under the pager's lock.
             found, status = os.waitpid(thread, _WALL | os.WNOHANG)
         except ChildProcessError:
             return True  # it ended before it could be seized

@@ -40,6 +40,8 @@ def syscall_number(name: str, *, machine: str | None = None) -> int | None:
     """
     if sys.platform != "linux":
         return None
+    # None rather than a guess.  The number of another machine is another call, which
+    # would be made.
     return _SYSCALLS.get(machine or os.uname().machine, {}).get(name)
 
 
@@ -47,14 +49,21 @@ def syscall_number(name: str, *, machine: str | None = None) -> int | None:
 def _library() -> ctypes.CDLL:
     import ctypes
 
+    # The process itself, not "libc.so.6": that is the C library which this process has,
+    # glibc or musl.  `use_errno` keeps a copy of errno for each thread, which nothing
+    # between the call and the look at it can change.
     library = ctypes.CDLL(None, use_errno=True)
     pointer, size, number = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
+    # Arguments that ctypes is not told of are C ints: an address or a length of 64 bits
+    # would be cut off without a word.
     library.mmap.argtypes = (pointer, size, number, number, number, ctypes.c_int64)
     library.munmap.argtypes = (pointer, size)
     library.mprotect.argtypes = (pointer, size, number)
     library.madvise.argtypes = (pointer, size, number)
+    library.mincore.argtypes = (pointer, size, pointer)
     library.ptrace.argtypes = (number, number, pointer, pointer)
     library.prctl.argtypes = (number, size, size, size, size)
+    library.setfsuid.argtypes = library.setfsgid.argtypes = (ctypes.c_uint,)
     library.fallocate.argtypes = (number, number, ctypes.c_int64, ctypes.c_int64)
     # A long holds every result: an address of user space never has the top bit set.
     library.mmap.restype = library.syscall.restype = library.ptrace.restype = ctypes.c_long

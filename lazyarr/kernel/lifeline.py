@@ -36,10 +36,15 @@ def arm_lifeline(sock_fd: int, signal: int) -> None:
     O_ASYNC belongs to the open socket, which a forked child shares, and the owner
     is a process id: the child arms a lifeline of its own on a socket of its own.
     """
+    # PR_SET_PDEATHSIG would tell of the death of the parent, and the pager is nobody's
+    # parent.  A pidfd would have to be polled, which takes a thread, and that the GIL.
     import fcntl
 
     fcntl.fcntl(sock_fd, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(sock_fd, fcntl.F_SETSIG, signal)
+    # The other end's close, whatever causes it, is an event of the socket, and O_ASYNC
+    # turns it into the signal.  SIGBUS by F_SETSIG, as for a mapped file that is gone:
+    # the default is SIGIO, which says nothing and may be ignored.
     flags = fcntl.fcntl(sock_fd, fcntl.F_GETFL)
     fcntl.fcntl(sock_fd, fcntl.F_SETFL, flags | os.O_ASYNC)
     # After arming, so that no close falls between the two.
@@ -70,6 +75,9 @@ def pidfd_open(pid: int) -> int:
     KernelError
         ESRCH: there is no such process; ENOSYS: a sandbox without it.
     """
+    # A client that exits gives no hang-up on its userfaultfd, so the pager watches this
+    # descriptor.  A process id alone may be another process's by the time that it is
+    # looked at.
     try:
         return os.pidfd_open(pid)
     except OSError as error:

@@ -11,6 +11,7 @@ import enum
 import errno
 import mmap
 import os
+import sys
 
 from lazyarr.kernel.libc import checked_call
 from lazyarr.kernel.refusal import describe_errno, refusal
@@ -20,12 +21,14 @@ __all__ = [
     "Advice",
     "Protection",
     "create_memfd",
+    "in_core",
     "madvise",
     "map_private",
     "map_shared",
     "protect",
     "punch_hole",
     "reserve",
+    "resize_memfd",
     "unmap",
 ]
 
@@ -42,7 +45,7 @@ _MAP_FIXED = 0x10
 # the call, with it an older kernel does.
 _MFD_NOEXEC_SEAL = 0x8
 
-# linux/falloc.h; a hole can not be punched without keeping the size.
+# linux/falloc.h; a hole cannot be punched without keeping the size.
 _FALLOC_KEEP_SIZE, _FALLOC_PUNCH_HOLE = 0x1, 0x2
 
 _FREE_ADDRESSES = "unmap something, or raise vm.max_map_count and 'ulimit -v'"
@@ -91,7 +94,7 @@ def create_memfd(name: str, *, nbytes: int = 0, hugetlb: bool = False) -> int:
     Raises
     ------
     KernelError
-        EMFILE, ENFILE: too many descriptors; ENOMEM.
+        EMFILE, ENFILE: too many descriptors; ENOMEM; EFBIG, as `resize_memfd`.
 
     Examples
     --------
@@ -100,6 +103,8 @@ def create_memfd(name: str, *, nbytes: int = 0, hugetlb: bool = False) -> int:
     (1099511627776, 0)
     >>> os.close(fd)
     """
+    # A program that this process becomes has no use for the object, and its descriptor
+    # would keep all pages in memory.
     flags = os.MFD_CLOEXEC | (os.MFD_HUGETLB if hugetlb else 0)
     try:
         try:
@@ -115,8 +120,32 @@ def create_memfd(name: str, *, nbytes: int = 0, hugetlb: bool = False) -> int:
             "close descriptors, or raise 'ulimit -n'",
             number,
         ) from None
-    os.truncate(fd, nbytes)
+    try:
+        resize_memfd(fd, nbytes)
+    except BaseException:
+        os.close(fd)
+        raise
     return fd
+
+
+def resize_memfd(fd: int, nbytes: int) -> None:
+    """Change the size of a memory object; what it gets is a hole.
+
+    Raises
+    ------
+    KernelError
+        EFBIG: RLIMIT_FSIZE, which is for files and holds for memory objects all the same
+        (setrlimit(2)); ENOMEM.
+    """
+    try:
+        # Only the size: a hole takes no memory, however long.  So the object grows with
+        # each array that is opened, and nothing need be known of the next one.
+        os.truncate(fd, nbytes)
+    except OSError as error:
+        number = error.errno or 0
+        remedy = "raise 'ulimit -f'" if number == errno.EFBIG else "use a smaller one"
+        purpose = f"cannot have a memory object of {nbytes} bytes"
+        raise refusal(f"{purpose}: {describe_errno(number)}; {remedy}", number) from None
 
 
 def map_shared(
@@ -150,6 +179,9 @@ def map_shared(
     KernelError
         EEXIST: something is mapped there; EINVAL: not aligned, or empty; ENOMEM.
     """
+    # A mapping that is not writable is filled all the same: UFFDIO_COPY asks whether it
+    # could be made writable, and so whether the descriptor was open for writing.  So
+    # users get an array that they cannot write to by mistake, at no cost.
     return _map(mmap.MAP_SHARED, fd, offset, nbytes, _usual(writable), address, replace)
 
 
@@ -160,6 +192,9 @@ def map_private(
 
     Parameters and errors are those of `map_shared`.
     """
+    # Anonymous: what a process writes in mode "c" is nobody else's.  The cost is that no
+    # other process can take such pages out again, so they stay until the region is
+    # unmapped (`MemoryKind.is_evictable`), and count towards the limit all that time.
     kind = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
     return _map(kind, -1, 0, nbytes, _usual(writable), address, replace)
 
@@ -204,6 +239,8 @@ def unmap(address: int, nbytes: int) -> None:
         EINVAL: not aligned, or empty; ENOMEM: it would split one mapping too many.
     """
     purpose = f"unmap {nbytes} bytes at {address:#x}"
+    # Whoever unmaps a region has asked the pager first.  An install that came after this
+    # would land in whatever is mapped at the address by then.
     checked_call(purpose, _FREE_ADDRESSES, "munmap", address, nbytes)
 
 
@@ -227,10 +264,46 @@ def madvise(address: int, nbytes: int, advice: Advice) -> None:
     KernelError
         ENOMEM: part of it is not mapped; EINVAL: not aligned, or advice that
         this kernel or this kind of memory does not know; EFAULT, EHWPOISON: a page
-        that POPULATE can not have.
+        that POPULATE cannot have.
     """
     purpose = f"advise {Advice(advice).name} for {nbytes} bytes at {address:#x}"
     checked_call(purpose, _CHECK_RANGE, "madvise", address, nbytes, int(advice))
+
+
+def in_core(address: int, nbytes: int) -> bytearray:
+    """Return a byte for each page of a mapping: odd where the page is in memory.
+
+    Nothing is read, and a hole of a memory object stays one.  What is swapped out is not in
+    memory (mincore(2)); of a memory object of another user every page is said to be.
+
+    Raises
+    ------
+    KernelError
+        EINVAL: not aligned; ENOMEM: part of it is not mapped.
+
+    Examples
+    --------
+    >>> fd = create_memfd("example", nbytes=3 * PAGE_NBYTES)
+    >>> _ = os.pwrite(fd, b"x", PAGE_NBYTES)
+    >>> address = map_shared(fd, 0, 3 * PAGE_NBYTES, writable=False)
+    >>> [page & 1 for page in in_core(address, 3 * PAGE_NBYTES)]
+    [0, 1, 0]
+    >>> unmap(address, 3 * PAGE_NBYTES)
+    >>> os.close(fd)
+    """
+    # A look at a page of a hole, even a read, would make it a page of zeros that takes
+    # memory. mincore looks without touching, so describing a sparse array costs what is
+    # in memory.
+    pages = bytearray(-(-nbytes // PAGE_NBYTES))
+    if sys.platform != "linux":
+        return bytearray(b"\1" * len(pages))
+    # Imported here, as in `libc`: who opens an array does not need it.
+    import ctypes
+
+    purpose = f"ask which of {nbytes} bytes at {address:#x} are in memory"
+    vector = (ctypes.c_char * len(pages)).from_buffer(pages)
+    checked_call(purpose, _CHECK_RANGE, "mincore", address, nbytes, ctypes.addressof(vector))
+    return pages
 
 
 def punch_hole(fd: int, offset: int, nbytes: int) -> None:
@@ -246,6 +319,10 @@ def punch_hole(fd: int, offset: int, nbytes: int) -> None:
     """
     purpose = f"punch bytes [{offset}, {offset + nbytes}) out of descriptor {fd}"
     remedy = "check that it is a memory object open for writing"
+    # The only way to take pages out of a process that does not help:
+    # process_madvise(DONTNEED) on another process is EINVAL, and the client may be
+    # stuck in a fault.  Its next touch is a fault again.  Without KEEP_SIZE the call is
+    # refused.
     how = _FALLOC_PUNCH_HOLE | _FALLOC_KEEP_SIZE
     checked_call(purpose, remedy, "fallocate", fd, how, offset, nbytes)
 
@@ -263,8 +340,13 @@ def _map(
     address: int | None,
     replace: bool,  # noqa: FBT001
 ) -> int:
+    # Without NORESERVE the kernel may refuse a mapping that is larger than memory and
+    # swap (vm.overcommit_memory).  Of a sparse terabyte next to nothing is ever used.
     flags = kind | _MAP_NORESERVE
     if address is not None:
+        # A place that is named is that of the parent's array, in a child that was
+        # forked.  MAP_FIXED would take it from whatever another library has mapped there
+        # meanwhile.
         flags |= _MAP_FIXED if replace else _MAP_FIXED_NOREPLACE
     where = "" if address is None else f" at {address:#x}"
     purpose = f"map {nbytes} bytes of descriptor {fd} from {offset}{where}"

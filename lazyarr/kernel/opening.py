@@ -13,7 +13,9 @@ from lazyarr.kernel.diagnosis import (
     unopenable,
     unsupported_features,
 )
+from lazyarr.kernel.refusal import refusal
 from lazyarr.kernel.uapi import Features
+from lazyarr.shortage import describe_shortage, is_shortage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,10 +29,22 @@ def read_surroundings() -> Surroundings:
 
 
 def attempt_way(way: Way) -> tuple[Attempt, Offer | None]:
-    """Return whether one way opens, and what the kernel offers then; keeps nothing open."""
+    """Return whether one way opens, and what the kernel offers then; keeps nothing open.
+
+    Raises
+    ------
+    KernelError
+        EMFILE, ENFILE, ENOMEM: that says nothing of the way.
+    """
+    # Opened, asked and closed: the handshake of a descriptor that will be used must
+    # name its features, and they are known only after one.
     try:
         fd = open_descriptor(way)
     except OSError as error:
+        # Arrays would copy for the rest of the process, with a warning that names the
+        # wrong cause, if a full table of descriptors were taken for a kernel without
+        # userfaultfd.
+        _refuse_shortage(error)
         return Attempt(way, error.errno), None
     try:
         return Attempt(way, None), shake_hands(fd, Features(0))
@@ -47,17 +61,27 @@ def open_shaken(features: Features, ways: Sequence[Way] = WAYS) -> tuple[int, Wa
     ------
     KernelUnsupportedError
         No way opens, or the kernel lacks a feature.
+    KernelError
+        EMFILE, ENFILE, ENOMEM.
     """
     attempts = []
     for way in ways:
         try:
             fd = open_descriptor(way)
         except OSError as error:
+            _refuse_shortage(error)
             attempts.append(Attempt(way, error.errno))
             continue
         _shake_or_close(fd, way, features)
         return fd, way
     raise unopenable(attempts, read_surroundings())
+
+
+def _refuse_shortage(error: OSError) -> None:
+    """Raise an error of which it cannot be concluded that userfaultfd is not to be had."""
+    if is_shortage(error):
+        message = f"cannot open userfaultfd: {describe_shortage(error)}"
+        raise refusal(message, error.errno or 0) from error
 
 
 def _shake_or_close(fd: int, way: Way, features: Features) -> None:

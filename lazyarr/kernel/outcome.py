@@ -50,9 +50,15 @@ class Outcome(NamedTuple):
 
 
 _STOPS = {
+    # To be second is no error: another thread, another process or readahead was first.
+    # The waiters of the page have perhaps not been woken, which is for the caller.
     errno.EEXIST: Stop.PRESENT,
+    # The client has unmapped the range meanwhile, or mapped something else there.
     errno.ENOENT: Stop.UNMAPPED,
+    # Its memory is gone.  The process may live: after exec it has the same number.
     errno.ESRCH: Stop.EXITED,
+    # Of the client's memory, not of the pager's: an install is charged to the process
+    # that it fills.
     errno.ENOMEM: Stop.NO_MEMORY,
 }
 
@@ -91,8 +97,13 @@ def decode_outcome(operation: Operation, number: int | None, result: int, nbytes
     """
     if number is None:
         return Outcome(Stop.DONE, nbytes)
+    # Sequences are atomic for a page, not for a range.  So a part may be in, and to
+    # start over would find EEXIST at once: the caller goes on behind what is done.
     if number == errno.EAGAIN:
         return Outcome(Stop.PARTIAL, result) if result > 0 else Outcome(Stop.CHANGING, 0)
+    # Elsewhere EFAULT is the pager's own mistake: a source that cannot be read.  For
+    # CONTINUE it says that the record of what is filled was wrong, which the machine
+    # heals.
     if number == errno.EFAULT and operation is Operation.CONTINUE:
         return Outcome(Stop.HOLE, 0)
     stop = _STOPS.get(number)

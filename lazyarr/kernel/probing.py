@@ -19,7 +19,7 @@ _USED = (
     | Features.MISSING_SHMEM
     | Features.THREAD_ID
     | Features.MINOR_SHMEM
-    | Features.WP_HUGETLBFS_SHMEM
+    | Features.WP_ASYNC
     | Features.POISON
 )
 
@@ -138,6 +138,8 @@ def probe() -> KernelSupport:
     True
     """
     release, machine = _system()
+    # All ways, also after one has opened: `lazyarr doctor` says of each why it does
+    # not, and who may use only the second best is told what the best needs.
     results = [attempt_way(way) for way in WAYS]
     offers = [offer for _, offer in results if offer is not None]
     return KernelSupport(

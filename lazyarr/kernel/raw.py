@@ -39,6 +39,8 @@ def operate(
     KernelError
         See `decode_outcome`.
     """
+    # A closed handle has -1.  The number that it had may be another file's by now, for
+    # which the same request may mean something else.
     if fd < 0:
         raise _closed(operation.value)
     try:
@@ -78,6 +80,8 @@ def read_messages(fd: int, nbytes: int) -> bytes:
     if fd < 0:
         raise _closed("read")
     try:
+        # Several threads may have been told that there is something, and one has read
+        # all of it.  The others must not wait here: the descriptor does not block.
         return os.read(fd, nbytes)
     except BlockingIOError:
         return b""

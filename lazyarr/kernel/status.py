@@ -30,7 +30,7 @@ class Stamp(NamedTuple):
         Its size.
     modified_ns, changed_ns : int
         When its bytes were changed last, which programs can set, and when anything of it
-        was, which they can not.
+        was, which they cannot.
     mode : int
         What kind of file it is, and who may use it.
     """
@@ -64,10 +64,12 @@ def current_stamp(descriptor: int) -> Stamp:
     Raises
     ------
     OSError
-        It can not be asked; ENOSYS: a kernel or sandbox without the call.
+        It cannot be asked; ENOSYS: a kernel or sandbox without the call.
     """
     import ctypes
 
+    # As a raw buffer: the structure grows with the kernel, and what is needed of it
+    # stands at the same places since Linux 4.11 (statx(2)).
     buffer = ctypes.create_string_buffer(_STATX_NBYTES)
     flags = _AT_EMPTY_PATH | _AT_STATX_FORCE_SYNC
     call("statx", descriptor, b"", flags, _STATX_BASIC_STATS, buffer)

@@ -23,6 +23,9 @@ def read_turns(pid: int, thread_id: int) -> int:
     OSError
         The thread is gone, or this kernel does not count (CONFIG_SCHED_INFO).
     """
+    # The third field counts time slices.  A thread that was woken has run when it has
+    # had another one.  Nothing else tells of it: it runs machine code, and takes no
+    # lock.
     with open(f"/proc/{pid}/task/{thread_id}/schedstat", "rb") as file:
         return int(file.read().split()[2])
 
@@ -55,6 +58,8 @@ def is_armed(pid: int, signal: int) -> bool:
 
 def _read_signal(pid: int, signal: int) -> tuple[bool, bool]:
     """Return whether a process has a handler for a signal, and if its main thread blocks it."""
+    # Not asked of the process itself: its main thread waits in a fault, with the GIL
+    # held.  SigCgt is the process's, SigBlk the main thread's.
     with open(f"/proc/{pid}/task/{pid}/status", encoding="ascii", errors="replace") as file:
         status = dict(line.split(":", 1) for line in file)
     bit = 1 << (signal - 1)
@@ -72,6 +77,9 @@ def signal_main_thread(pid: int, signal: int) -> None:
     number = syscall_number("tgkill")
     if number is None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    # The thread group and the thread have the same number for the main thread. kill(2)
+    # would let the kernel choose any thread, and Python would hear of that one only
+    # when it next waits for the GIL.
     call("syscall", number, pid, pid, signal)
 
 
@@ -92,6 +100,8 @@ def arm_once(signal: int) -> None:
     action = ctypes.create_string_buffer(_SIGACTION_NBYTES)
     purpose = f"change how signal {signal} is handled"
     remedy = "check that there is such a signal"
+    # Python puts its C handler in place; only the flag is changed, and all else read
+    # and written back as it was.  `signal.signal` has no way to set it.
     checked_call(purpose, remedy, "sigaction", signal, None, action)
     flags = ctypes.c_uint32.from_buffer(action, _FLAGS_AT)
     flags.value |= _SA_RESETHAND

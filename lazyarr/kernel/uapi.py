@@ -22,8 +22,10 @@ __all__ = [
     "Features",
     "InstallMode",
     "Ioctls",
+    "PageKind",
     "RegisterMode",
     "WriteProtectMode",
+    "PAGEMAP_SCAN",
     "USER_MODE_ONLY",
     "UFFD_API",
     "USERFAULTFD_IOC_NEW",
@@ -45,9 +47,14 @@ __all__ = [
     "RANGE_MODE_RESULT_LAYOUT",
     "REGISTER_LAYOUT",
     "RESULT_LAYOUT",
+    "SCAN_LAYOUT",
+    "SCAN_REGION_LAYOUT",
     "ioc",
 ]
 
+# The direction is seen from the program (asm-generic/ioctl.h): _IOC_WRITE means that
+# the kernel reads the argument.  The size of the argument is part of the number, so a
+# wrong layout is refused with EINVAL and never half read.
 _IOC_NONE, _IOC_WRITE, _IOC_READ = 0, 1, 2
 _MAGIC = 0xAA
 
@@ -72,6 +79,8 @@ def ioc(direction: int, number: int, nbytes: int) -> int:
     return direction << 30 | nbytes << 16 | _MAGIC << 8 | number
 
 
+# All fields are of 8 bytes, so no machine pads these structures.  "=" says so: standard
+# sizes, no alignment, the machine's byte order.
 API_LAYOUT = struct.Struct("=QQQ")
 """struct uffdio_api: api, features, ioctls."""
 
@@ -90,13 +99,30 @@ RANGE_MODE_LAYOUT = struct.Struct("=QQQ")
 RANGE_MODE_RESULT_LAYOUT = struct.Struct("=QQQq")
 """struct uffdio_zeropage, uffdio_continue, uffdio_poison: start, len, mode, result."""
 
+# An operation that fails has often done a part of its range, and the errno does not say
+# how much.  The kernel writes that here.  So every caller unpacks the argument after an
+# error too (`raw.operate`).
 RESULT_LAYOUT = struct.Struct("=q")
 """The result: bytes done or a negated errno, always the last 8 bytes."""
 
+# The kernel gives whole messages only: a read of less than 32 bytes is EINVAL, and one
+# read returns as many as fit.  The pager drains a burst of faults by one call.
 MESSAGE_LAYOUT = struct.Struct("=B7xQQI4x")
 """struct uffd_msg as a page fault: event, flags, address, thread id."""
 
+SCAN_LAYOUT = struct.Struct("=12Q")
+"""struct pm_scan_arg (linux/fs.h): size, flags, start, end, walk_end, vec, vec_len, max_pages,
+category_inverted, category_mask, category_anyof_mask, return_mask."""
+
+SCAN_REGION_LAYOUT = struct.Struct("=QQQ")
+"""struct page_region: start, end, categories."""
+
+PAGEMAP_SCAN = (_IOC_READ | _IOC_WRITE) << 30 | SCAN_LAYOUT.size << 16 | ord("f") << 8 | 16
+
 UFFD_API = 0xAA
+# Without rights the kernel opens a userfaultfd only with this flag.  Then a system call
+# that touches a missing page fails with EFAULT; it does not wait.  That is loud, and
+# never wrong: `LazyArray.tofile` hands over a copy there.
 USER_MODE_ONLY = 1
 USERFAULTFD_IOC_NEW = ioc(_IOC_NONE, 0x00, 0)
 
@@ -119,6 +145,10 @@ class Features(enum.IntFlag):
     """What a kernel offers beyond missing faults on anonymous memory (UFFD_FEATURE_*)."""
 
     PAGEFAULT_FLAG_WP = 1 << 0
+    # Never turned on, as the other EVENT bits (`Userfaultfd.open` refuses them).  They
+    # block the caller of fork, mremap or munmap until somebody reads the event, and
+    # make every install fail with EAGAIN meanwhile.  EVENT_FORK needs CAP_SYS_PTRACE
+    # too.
     EVENT_FORK = 1 << 1
     EVENT_REMAP = 1 << 2
     EVENT_REMOVE = 1 << 3
@@ -126,14 +156,25 @@ class Features(enum.IntFlag):
     MISSING_SHMEM = 1 << 5
     EVENT_UNMAP = 1 << 6
     SIGBUS = 1 << 7
+    # Tells which thread waits.  `on_error="raise"` needs it: only the main thread can be
+    # given an exception in place of SIGBUS.
     THREAD_ID = 1 << 8
     MINOR_HUGETLBFS = 1 << 9
+    # A touch of a page that is in the memory object, and not mapped here, is a fault of
+    # its own.  Sharing rests on it: MISSING alone would show a stray zero page as data.
     MINOR_SHMEM = 1 << 10
+    # Not used: a page is all that can be installed.
     EXACT_ADDRESS = 1 << 11
     WP_HUGETLBFS_SHMEM = 1 << 12
     WP_UNPOPULATED = 1 << 13
+    # The touch of a page that cannot be had is SIGBUS for its own thread.  Before Linux
+    # 6.6 the process is sent SIGBUS, which any of its threads may get.
     POISON = 1 << 14
+    # The kernel lifts the protection at the first write, and sends nothing.  So nobody
+    # has to answer a write, and a written page is found by looking at it
+    # (`written.find_written`).
     WP_ASYNC = 1 << 15
+    # Not used: it moves private pages within one process, and the pager is another one.
     MOVE = 1 << 16
 
 
@@ -155,6 +196,10 @@ class Ioctls(enum.IntFlag):
 class RegisterMode(enum.IntFlag):
     """Which faults of a range are reported (UFFDIO_REGISTER_MODE_*)."""
 
+    # On a memory object MISSING goes with MINOR. Any process that maps the object
+    # unregistered, and touches a hole, makes a zero page for all; a neighbour
+    # registered for MISSING alone would read it without an event.  Anonymous memory
+    # takes no MINOR (EINVAL).
     MISSING = 1
     WP = 2
     MINOR = 4
@@ -163,6 +208,8 @@ class RegisterMode(enum.IntFlag):
 class InstallMode(enum.IntFlag):
     """How COPY, ZEROPAGE, CONTINUE and POISON install (WP: COPY and CONTINUE only)."""
 
+    # For what must be in place before any thread sees it: see
+    # `pager.onerror.shown_zeros`.  Without it an install wakes the waiters of its range.
     DONTWAKE = 1
     WP = 2
 
@@ -172,6 +219,17 @@ class WriteProtectMode(enum.IntFlag):
 
     WP = 1
     DONTWAKE = 2
+
+
+class PageKind(enum.IntFlag):
+    """What PAGEMAP_SCAN says of a page (PAGE_IS_*, linux/fs.h; Linux 6.7)."""
+
+    WRITTEN = 1 << 1
+    PRESENT = 1 << 3
+    SWAPPED = 1 << 4
+    # ZEROPAGE maps the one zero page, which no mode of it protects.  It cannot have been
+    # written, for a write would have replaced it, though it counts as WRITTEN.
+    PFNZERO = 1 << 5
 
 
 class Event(enum.IntEnum):

@@ -1,8 +1,8 @@
-"""What clients say, checked before anything relies on it.
+"""Checks of what clients send, before anything relies on it.
 
-A client is a process of the same user, and may be anything from one of another version to
-one that writes into descriptors at random.  What would otherwise go wrong later, in a
-worker that serves others too, and in every worker that takes over from it, is refused here.
+A client is a process of the same user.  It may be of another version, or write into descriptors
+at random.  A message that is wrong would fail later, in a worker that serves other clients too,
+and again in every worker that takes over.  So it is refused here.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lazyarr.errors import PagerError
-from lazyarr.kernel import PAGE_NBYTES
+from lazyarr.memory_kind import MemoryKind
 from lazyarr.wire.messages import VERSION, Hello
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lazyarr.pager.clients import Arena
-    from lazyarr.plan.geometry import Geometry
+    from lazyarr.layout.geometry import Geometry
+    from lazyarr.pager.memory.clients import Arena
     from lazyarr.wire.channel import Received
     from lazyarr.wire.messages import OpenRegion
 
@@ -27,12 +27,14 @@ __all__ = ["Limits", "check_hello", "check_region", "read_settings"]
 
 _MAX_PID = 2**22  # linux/threads.h: PID_MAX_LIMIT
 _MAX_ADDRESS = 2**63
+# More than any machine needs.  A number that is too large is lowered, not refused: it asks for
+# speed, and threads cost memory.
 _MAX_THREADS = 1024
 _MAX_CONNECTIONS = 1024
 
 
 class Limits(NamedTuple):
-    """The settings that a pager goes by."""
+    """The settings of a client that concern the pager, checked."""
 
     memory_limit: int
     threads: int
@@ -43,15 +45,16 @@ class Limits(NamedTuple):
     raise_signal: int
     cache_dir: str | None
     cache_limit: int
+    shares_limit: bool
 
 
 def read_settings(settings: Mapping[str, Any]) -> Limits:
-    """Return the settings that a client has sent.
+    """Return the settings that a client has sent, checked.
 
     Raises
     ------
     PagerError
-        When one is missing, or is nothing that could hold.
+        When a setting is missing, or its value is of the wrong type or out of range.
     """
     try:
         found = Limits(
@@ -64,9 +67,12 @@ def read_settings(settings: Mapping[str, Any]) -> Limits:
             raise_signal=int(settings.get("raise_signal", 0)),
             cache_dir=_path(settings["cache_dir"]),
             cache_limit=int(settings["cache_limit"]),
+            shares_limit=settings.get("_shares_limit") is True,
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise PagerError(f"cannot use settings {settings!r:.200}: {error!r}") from None
+    # NaN is refused too, for both comparisons are false.  A deadline of NaN never
+    # comes.
     timeout_is_usable = 0 < found.timeout_seconds < math.inf
     least = min(found.memory_limit, found.threads, found.connections, found.cache_limit)
     if (
@@ -79,26 +85,29 @@ def read_settings(settings: Mapping[str, Any]) -> Limits:
 
 
 def _path(value: Any) -> str | None:
-    """Return a path; raise ValueError for what is none, and neither None."""
+    """Return an absolute path, or None; raise ValueError for anything else."""
+    # Absolute, because the pager's working directory is not the client's.
     if value is None or (isinstance(value, str) and os.path.isabs(value) and "\0" not in value):
         return value
     raise ValueError(f"not an absolute path: {value!r:.80}")
 
 
 def check_hello(received: Received) -> Limits:
-    """Return the settings of somebody who wants to be a client.
+    """Check the first message of a process, and return the settings in it.
 
     Raises
     ------
     PagerError
-        When it is not `Hello` of this version, or its descriptors are not what they
-        should be: a worker that polls, or writes to, another kind of file may fail at it.
+        When the message is not `Hello` of this version, or one of its descriptors is of
+        another kind than it should be.
     """
     hello, descriptors = received
     if not isinstance(hello, Hello) or hello.version != VERSION:
         raise PagerError(f"expected Hello of version {VERSION}, found {hello!r:.80}")
     if not 0 < hello.pid <= _MAX_PID or hello.features < 0:
         raise PagerError(f"cannot serve process {hello.pid} with features {hello.features:#x}")
+    # epoll refuses a regular file, and punching a hole in a client's file would destroy
+    # its data.  The lifeline is only polled and closed, so it may be anything.
     kinds = ("anon_inode:[userfaultfd]", "/memfd:", "/memfd:")
     for descriptor, kind in zip(descriptors, kinds, strict=False):
         found = os.readlink(f"/proc/self/fd/{descriptor}")
@@ -107,19 +116,38 @@ def check_hello(received: Received) -> Limits:
     return read_settings(hello.settings)
 
 
-def check_region(message: OpenRegion, geometry: Geometry, arena: Arena) -> None:
+def kind_of(message: OpenRegion) -> MemoryKind:
+    """Return the kind of memory that a client has mapped for a region.
+
+    Raises
+    ------
+    PagerError
+        When the pager knows no such kind.
+    """
+    try:
+        return MemoryKind[message.kind]
+    except KeyError:
+        raise PagerError(
+            f"cannot serve region {message.region}: expected a kind of memory of "
+            f"{', '.join(MemoryKind.__members__)}, found {message.kind!r:.80}"
+        ) from None
+
+
+def check_region(message: OpenRegion, geometry: Geometry, kind: MemoryKind, arena: Arena) -> None:
     """Check that a region lies in its client's memory objects, and in whole pages.
 
     Raises
     ------
     PagerError
-        When it does not.
+        When the region does not lie there.
     """
-    nbytes = geometry.n_pages * PAGE_NBYTES
+    # A punch outside of the region would take pages of another array out.  A map that ends
+    # behind its memory object would be SIGBUS for the worker when it writes there.
+    nbytes = geometry.n_pages * geometry.page_nbytes
     stop = message.address + nbytes
-    fits = 0 < message.address < stop < _MAX_ADDRESS and message.address % PAGE_NBYTES == 0
-    if message.offset >= 0:
-        fits &= message.offset % PAGE_NBYTES == 0
+    fits = 0 < message.address < stop < _MAX_ADDRESS and message.address % geometry.page_nbytes == 0
+    if kind.is_shared:
+        fits &= message.offset >= 0 and message.offset % geometry.page_nbytes == 0
         fits &= message.offset + nbytes <= os.fstat(arena.memfd).st_size
     map_stop = message.map_offset + geometry.n_units
     fits &= message.map_offset >= 0 and map_stop <= os.fstat(arena.map_memfd).st_size

@@ -1,4 +1,4 @@
-"""What the pager says on the user's stderr."""
+"""Messages of the pager on the user's stderr."""
 
 from __future__ import annotations
 
@@ -12,5 +12,6 @@ def report(message: str) -> None:
     try:
         os.write(2, f"lazyarr: {message}\n".encode("utf-8", "backslashreplace"))
     except OSError:
-        # Nobody reads it; there is no better place.
+        # The user has closed stderr, or its pipe has no reader.  There is no better place,
+        # and a message is no reason to end.
         return

@@ -1,4 +1,4 @@
-"""How long the pager's steps take."""
+"""Counts of the pager, and how long its steps take."""
 
 from __future__ import annotations
 
@@ -13,13 +13,26 @@ _N_BUCKETS = 40  # up to half a million seconds
 
 
 class Measurements:
-    """Counts, and times by step in powers of two of a microsecond.
+    """Counters, and a histogram of times for each step, in powers of two of a microsecond.
 
-    Safe to use from several threads.
+    Safe to use from several threads.  The steps are:
+
+    =========  ===================================================================================
+    step       of one unit
+    =========  ===================================================================================
+    "fetch"    from the request for a unit of a remote store until all its chunks are there
+    "load"     read, unless it was fetched, and decoded, by a thread of the worker or a decoder
+    "install"  its pages installed, behind "load"
+    "quick"    all that a small unit takes whose fault was served at once, under the lock
+    =========  ===================================================================================
     """
 
     def __init__(self) -> None:
+        # A lock of its own, which is held for less than a microsecond.  The worker's lock is
+        # what faults wait for.
         self._lock = threading.Lock()
+        # Buckets, not times: memory does not grow with the number of faults.  The cost is that
+        # a percentile is known to a factor of two.
         self._buckets: dict[str, list[int]] = {}
         self._totals: dict[str, float] = {}
         self.counters: Counter[str] = Counter(bytes_fetched=0, retries=0, units_by_decoders=0)
@@ -30,13 +43,14 @@ class Measurements:
             self._add(step, seconds)
 
     def add_load(self, load_seconds: float, install_seconds: float) -> None:
-        """Take down the two steps that every unit takes, at once: it is done for every fault."""
+        """Take down the two steps of a unit that a thread of the worker has loaded."""
+        # One call and one lock for both, because each fault comes here.
         with self._lock:
             self._add("load", load_seconds)
             self._add("install", install_seconds)
 
     def add_decoded(self, load_seconds: float, install_seconds: float, nbytes: int) -> None:
-        """Take down what a process that decodes has done for a unit: how much it has read too."""
+        """Take down the two steps of a unit that a decoder has loaded, and what it has read."""
         with self._lock:
             self._add("load", load_seconds)
             self._add("install", install_seconds)

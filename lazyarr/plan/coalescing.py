@@ -37,8 +37,12 @@ def coalesce(
     """
     groups: list[list[int]] = []
     start = stop = 0
+    # Neighbours in the order of bytes, however they were asked for: a round trip costs
+    # more than the bytes of a gap, and each range that is joined saves one.
     for place in sorted(range(len(ranges)), key=ranges.__getitem__):
         span = ranges[place]
+        # Ranges may overlap, as where two arrays are asked for chunks of one shard.
+        # What is read is their hull, and each is cut out of it.
         further = max(stop, span.stop)
         if groups and span.start - stop <= max_gap_nbytes and further - start <= max_nbytes:
             groups[-1].append(place)
@@ -103,6 +107,8 @@ class RangeQueue(Generic[_Key, _Item]):
         """Take out, and return, the ranges of some items."""
         taken: list[tuple[_Key, Span, _Item]] = []
         for key, wanted in list(self._objects.items()):
+            # Groups that were made and not yet read are undone: one of them may have a
+            # place for what has come since, or lose what is taken here.
             waiting = [item for group in wanted.groups for item in group] + wanted.fresh
             chosen = [(key, span, item) for span, item in waiting if is_wanted(item)]
             if not chosen:
@@ -125,7 +131,11 @@ class RangeQueue(Generic[_Key, _Item]):
         """
         if not self._objects:
             raise LookupError("no range is waiting")
+        # The object that has waited longest, whatever came for others since: with the
+        # newest first, an object could wait for ever behind a scan.
         key, wanted = next(iter(self._objects.items()))
+        # Grouped as late as can be, when somebody is free to read: until then each new
+        # range may join its neighbours.
         if wanted.fresh:
             self._group(wanted, max_nbytes)
         items = wanted.groups.popleft()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lazyarr.plan.geometry import Geometry
+from lazyarr.layout.geometry import Geometry
 from lazyarr.plan.messages import Fragment
 
 __all__ = ["EdgePages"]
@@ -29,6 +29,9 @@ class EdgePages:
     def __init__(self, geometry: Geometry) -> None:
         self.held_nbytes = 0
         self._geometry = geometry
+        # Kept here and not in the client's memory: a page cannot be installed in part,
+        # for its first touch would show the rest as zeros.  Of a page with two units,
+        # the one that comes first waits here for the other.
         self._partial: dict[int, dict[int, Fragment]] = {}
         self._installed: set[int] = set()
 
@@ -38,6 +41,8 @@ class EdgePages:
     def add(self, unit: int, fragment: Fragment) -> bytes | None:
         """Return the whole page when this was the last share that it lacked."""
         page = fragment.page
+        # Its unit was evicted and has come back while a neighbour kept the page in
+        # memory.  The bytes are those that are there.
         if page in self._installed:
             return None
         shares = self._partial.setdefault(page, {})
@@ -47,6 +52,7 @@ class EdgePages:
             return None
         del self._partial[page]
         self._installed.add(page)
+        # Zeros behind the end of the array: the last page has no unit for them.
         data = bytearray(self._geometry.page_nbytes)
         self.held_nbytes += len(data)
         for share in shares.values():
@@ -63,6 +69,8 @@ class EdgePages:
         for page in pages:
             shares = self._partial.get(page)
             if shares is not None:
+                # Only while it is partial.  Of a page that is installed the share cannot be
+                # taken back, and it goes when no unit of it is resident any more.
                 share = shares.pop(unit, None)
                 self.held_nbytes -= len(share.data) if share is not None else 0
                 if not shares:

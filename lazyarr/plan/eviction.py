@@ -30,6 +30,9 @@ Key: TypeAlias = tuple[int, int]
 # a thread that was woken needs a moment to get to its page.
 _NURSERY_PART = 8
 _NURSERY_UNITS = 8
+# So many units are looked at for one that may go; after that, use is no reason to stay.  Each
+# look is paid for by a use, but all of them at once would be a pause for everybody.
+_MAX_LOOKS = 256
 # One unit in so many is kept without evidence, for what is kept may be useless by now.
 _CHANCE = 32
 
@@ -59,7 +62,12 @@ class TwoQueues:
         self._nursery_nbytes = 0
         self._resident_nbytes = 0
         self._loaded_nbytes = 0
+        # Of the last unit that came.  Arrays have units of different sizes; the
+        # nursery's room for some units is a rule of thumb, and follows what is loaded
+        # now.
         self._unit_nbytes = 0
+        # How much was resident when something had to go for the last time.  Below it
+        # there is room, and what leaves the nursery may stay.
         self._full_nbytes: float = math.inf
         self._n_chances = 0
 
@@ -98,6 +106,9 @@ class TwoQueues:
         if key in nursery or key in self._main:
             return
         self._loaded_nbytes = loaded_nbytes = self._loaded_nbytes + nbytes
+        # The evidence that it is worth keeping.  Only what left the nursery is
+        # remembered: what was in the main queue had its chance, and has lost it by not
+        # being used.
         if key in self._gone and self._is_soon(self._gone.pop(key)):
             self._main[key] = (nbytes, loaded_nbytes)
         else:
@@ -114,6 +125,9 @@ class TwoQueues:
 
     def _is_soon(self, left: int) -> bool:
         """Return whether a unit that left then would still be here with the main queue's room."""
+        # Had it been in the main queue, it would have gone after so many bytes at the
+        # earliest.  What comes back later than that would not have been found there
+        # either.
         room_nbytes = self._resident_nbytes - self._resident_nbytes // _NURSERY_PART
         return self._loaded_nbytes - left <= room_nbytes
 
@@ -121,6 +135,9 @@ class TwoQueues:
         """Mark a unit as used; use right after it came is but the use that it came for."""
         new = self._nursery.get(key)
         if new is not None:
+            # A thread that waits for a unit uses it at once, perhaps several times: a
+            # request for each row of it.  That is one use.  Only one that comes after an
+            # eighth of what is resident was loaded says something.
             age_nbytes = self._loaded_nbytes - new[1]
             if age_nbytes >= self._resident_nbytes // _NURSERY_PART:
                 self._used.add(key)
@@ -144,7 +161,11 @@ class TwoQueues:
         if key in self._nursery:
             gone[key] = self._loaded_nbytes
         self.remove(key)
-        while gone and not self._is_soon(next(iter(gone.values()))):
+        # A bounded look each time: the list of what has gone may be long, and what is
+        # too old there costs memory only.
+        for _ in range(_MAX_LOOKS):
+            if not gone or self._is_soon(next(iter(gone.values()))):
+                break
             gone.popitem(last=False)
 
     def victim(self, must_stay: Callable[[Key], bool], recent_nbytes: int = 0) -> Key | None:
@@ -157,7 +178,11 @@ class TwoQueues:
         recent_nbytes : int
             So much of what came last is taken only after everything else.
         """
+        # Asked for a victim: so there is no room beyond what is here now.
         self._full_nbytes = self._resident_nbytes
+        # A request for more than the nursery holds would evict its own first units,
+        # before it is answered.  So as much of the newest as requests wait for goes
+        # last.
         room_nbytes = max(self.nursery_nbytes, recent_nbytes)
         found = self._oldest_new(must_stay, room_nbytes)
         if found is None:
@@ -168,15 +193,19 @@ class TwoQueues:
 
     def _oldest_new(self, must_stay: Callable[[Key], bool], room_nbytes: int) -> Key | None:
         """Return the unit that the nursery has no room for; on the way, promote what was used."""
-        for _ in range(len(self._nursery)):
+        for n_looks in range(min(len(self._nursery), 2 * _MAX_LOOKS)):
             if self._nursery_nbytes <= room_nbytes:
                 return None
             key = next(iter(self._nursery))
+            # To the end, not past: it is in the way of each look otherwise.
             if must_stay(key):
                 self._nursery.move_to_end(key)
                 continue
             self._n_chances += 1
-            if key not in self._used and self._n_chances % _CHANCE:
+            # One in 32 as it comes, so that the main queue changes even without evidence.
+            # What is there may be of a program that has gone on to other arrays.
+            is_kept = key in self._used or not self._n_chances % _CHANCE
+            if not is_kept or n_looks >= _MAX_LOOKS:
                 return key
             self._promote()
             self._used.discard(key)
@@ -190,9 +219,10 @@ class TwoQueues:
 
     def _oldest_kept(self, must_stay: Callable[[Key], bool]) -> Key | None:
         """Return the main queue's next; one that was used goes to the end instead."""
-        for _ in range(2 * len(self._main)):
+        for n_looks in range(min(2 * len(self._main), 2 * _MAX_LOOKS)):
             key = next(iter(self._main))
-            if key not in self._used and not must_stay(key):
+            is_kept = key in self._used and n_looks < _MAX_LOOKS
+            if not is_kept and not must_stay(key):
                 return key
             self._used.discard(key)
             self._main.move_to_end(key)

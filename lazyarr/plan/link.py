@@ -7,7 +7,11 @@ from collections import deque
 
 __all__ = ["Link"]
 
+# The greatest of so many rates: long enough for a pause of the reader not to count as a
+# slow network, short enough to follow one that has become slower.
 _N_RATES = 64
+# A read that takes twice as long as the shortest has waited for others: there is no
+# more bandwidth to be had by asking for more at once.
 _FULL_LATENCIES = 2
 _PART_OF_UNIT_MEAN = 1 / 8
 # What arrives is decoded and read in between; and requests are few where there is no latency.
@@ -62,6 +66,8 @@ class Link:
         """How many units should be on their way, or wait to be read; 0 when it is not known."""
         if not self._rates or not self._unit_nbytes:
             return 0
+        # Twice the latency: one batch is on its way while the one before it waits to be
+        # read.
         pipe_nbytes = self.bandwidth * (2 * self.latency_seconds + _SLACK_SECONDS)
         return math.ceil(pipe_nbytes / self._unit_nbytes)
 
@@ -77,7 +83,12 @@ class Link:
         """Take down that the bytes of a read are there."""
         start, arrived_nbytes = begun
         seconds = max(now - start, 1e-6)
+        # Bytes of all reads, not of this one alone: several share the way, and the rate
+        # of each would be a part of what it carries.
         self._arrived_nbytes += nbytes
+        # The shortest: any other has waited for something.  It never grows
+        # again, so a network that is now farther away gets too small a window, until
+        # the array is opened anew.
         self.latency_seconds = min(self.latency_seconds, seconds)
         self.is_full = seconds > _FULL_LATENCIES * self.latency_seconds
         self._rates.append((self._arrived_nbytes - arrived_nbytes) / seconds)

@@ -11,8 +11,11 @@ from lazyarr.units import Span
 
 __all__ = ["Lookahead"]
 
-# What may be asked for at once, however small the units are: each costs the pager a moment.
+# What may be asked for at once, however small the units are: each costs the pager a moment;
+# over a network, and in chunks of small ones.
 _MAX_UNITS = 128
+_MAX_REMOTE_UNITS = 4096
+_MAX_CHUNKS = 4096
 # A disk needs no more than this part of what may be read ahead.
 _USUAL_PART = 4
 # The part of the window that the first batch over a network has.
@@ -43,8 +46,13 @@ class Lookahead:
         self.unread_nbytes = 0
         self._counters = counters
         self._arrays: dict[int, Readahead] = {}
-        # When each was asked for, and its size for as long as that counts as of late.
-        self._unread: dict[Key, tuple[int, int]] = {}
+        # Of each array's units, when each was asked for, and its size for as long as that counts
+        # as of late; and the sum of these sizes.
+        self._unread: dict[int, dict[int, tuple[int, int]]] = {}
+        self._unread_nbytes: Counter[int] = Counter()
+        # By the time at which they were asked for, over all arrays.  An entry is not
+        # searched when a unit is read: it is found to be out of date when its turn
+        # comes.
         self._order: deque[tuple[int, Key]] = deque()
 
     def __repr__(self) -> str:
@@ -75,6 +83,8 @@ class Lookahead:
             max_units=max_units,
             room_units=room_nbytes // unit_nbytes,
         )
+        # The reader has come to them: they are no longer of those that may be evicted
+        # unread.
         for unit in ahead.passed:
             if self.remove((region, unit)):
                 self._counters["ahead_read"] += 1
@@ -87,8 +97,15 @@ class Lookahead:
         than elsewhere if it is slow, for they would be in the way of what is wanted next.
         """
         unit_nbytes = state.geometry.unit_nbytes
-        most = max(1, self.window_nbytes // unit_nbytes)
+        most = min(
+            max(1, self.window_nbytes // unit_nbytes),
+            _MAX_REMOTE_UNITS,
+            max(1, _MAX_CHUNKS // state.geometry.unit_chunks),
+        )
         least = max(1, min(most // _USUAL_PART, _MAX_UNITS))
+        # On a slow network a large batch is in the way of what the reader asks for
+        # next, and for nothing where it stops.  So it gets a few units, and not what a
+        # disk gets.
         if state.is_pipe_full:
             least = min(least, max(_LEAST_REMOTE_UNITS, _LEAST_REMOTE_NBYTES // unit_nbytes))
         return min(max(least, state.pipe_units), most)
@@ -96,28 +113,37 @@ class Lookahead:
     def add(self, key: Key, nbytes: int, now: int) -> None:
         """Take down that a unit is read ahead, at a time of the policy's.
 
-        It has no bytes if it can not be evicted.
+        It has no bytes if it cannot be evicted.
         """
         self._counters["units_ahead"] += 1
-        self._unread[key] = (now, nbytes)
+        region, unit = key
+        self._unread.setdefault(region, {})[unit] = (now, nbytes)
         if nbytes:
             self._order.append((now, key))
-            self.unread_nbytes += nbytes
+            self._count(region, nbytes)
+
+    def _count(self, region: int, nbytes: int) -> None:
+        self.unread_nbytes += nbytes
+        self._unread_nbytes[region] += nbytes
 
     def forget_before(self, time: int) -> None:
         """Have what was asked for before a time, and is there still, not count any more."""
         while self._order and self._order[0][0] < time:
-            asked, key = self._order.popleft()
-            found, nbytes = self._unread.get(key, (0, 0))
+            asked, (region, unit) = self._order.popleft()
+            unread = self._unread.get(region, {})
+            found, nbytes = unread.get(unit, (0, 0))
             if found == asked and nbytes:
-                self.unread_nbytes -= nbytes
-                self._unread[key] = (asked, 0)
+                self._count(region, -nbytes)
+                unread[unit] = (asked, 0)
 
     def remove(self, key: Key) -> bool:
         """Take down that a unit is unread no more; return whether it was."""
-        found = self._unread.pop(key, None) if self._unread else None
+        # Called for each unit that is evicted or fails, most of which were never read
+        # ahead.
+        unread = self._unread.get(key[0]) if self._unread else None
+        found = unread.pop(key[1], None) if unread else None
         if found is not None:
-            self.unread_nbytes -= found[1]
+            self._count(key[0], -found[1])
         return found is not None
 
     def evict(self, key: Key) -> None:
@@ -128,5 +154,5 @@ class Lookahead:
     def forget(self, region: int) -> None:
         """Forget an array."""
         self._arrays.pop(region, None)
-        for key in [key for key in self._unread if key[0] == region]:
-            self.remove(key)
+        self._unread.pop(region, None)
+        self.unread_nbytes -= self._unread_nbytes.pop(region, 0)

@@ -5,7 +5,8 @@ Annotations are evaluated here: kept as text, a named tuple would compile each o
 
 from typing import NamedTuple, TypeAlias
 
-from lazyarr.plan.geometry import Geometry
+from lazyarr.layout.geometry import Geometry
+from lazyarr.memory_kind import MemoryKind
 from lazyarr.plan.readahead import Advice
 from lazyarr.units import Span
 
@@ -52,7 +53,7 @@ class Fragment(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """Why a unit can not be had; `fields` are those of a `ChunkError`."""
+    """Why a unit cannot be had; `fields` are those of a `ChunkError`."""
 
     message: str
     fields: dict[str, object]
@@ -68,16 +69,18 @@ class Attached(NamedTuple):
     region: int
     address: int
     geometry: Geometry
-    shared: bool
+    kind: MemoryKind
     remote: bool = False
 
 
+# For a worker that takes over while only announced children have a region: without it
+# the region would be forgotten before they come.
 class Opened(NamedTuple):
     """A region is there, that only clients will have that are not there yet."""
 
     region: int
     geometry: Geometry
-    shared: bool
+    kind: MemoryKind
     remote: bool = False
 
 
@@ -110,7 +113,7 @@ class Faulted(NamedTuple):
 
 
 class Requested(NamedTuple):
-    """A client asks for units, and is told when all of them are there; urgent when it waits.
+    """A client asks for units, and is told when all of them are there.
 
     With `pages`, of its only unit, it is told as soon as these are installed.
     """
@@ -119,7 +122,6 @@ class Requested(NamedTuple):
     region: int
     ticket: int
     units: tuple[Span, ...]
-    urgent: bool = True
     pages: Span | None = None
 
 
@@ -141,7 +143,7 @@ class Loaded(NamedTuple):
 
 
 class LoadFailed(NamedTuple):
-    """A unit's bytes can not be had."""
+    """A unit's bytes cannot be had."""
 
     region: int
     unit: int
@@ -149,6 +151,7 @@ class LoadFailed(NamedTuple):
     failure: Failure
 
 
+# Apart from `LoadFailed`: the bytes were right, and others who wait can have them.
 class Stranded(NamedTuple):
     """A unit could not be installed, because the client's memory is not there any more."""
 
@@ -250,7 +253,11 @@ class Load(NamedTuple):
 
     region: int
     unit: int
+    # Through whose mapping it is installed.  Shared pages are then in the memory object
+    # for all; private pages are this client's alone.
     client: int
+    # Somebody waits: ahead of readahead in every queue, and not dropped when it is
+    # evicted on its way.
     urgent: bool
     awaited: Span | None = None
     is_pick: bool = False

@@ -129,7 +129,11 @@ class Readahead:
 
     def __init__(self, n_units: int) -> None:
         self._n_units = n_units
+        # The last one that was heard of first.  When there are too many the one goes
+        # that has been silent longest.
         self._streams: deque[_Stream] = deque(maxlen=_MAX_STREAMS)
+        # Random accesses to a few units are side by side by chance.  Two of them would
+        # look like a reader, and read ahead for nothing.
         n_strays = max(_MIN_STRAYS, min(_MAX_STRAYS, n_units // _UNITS_PER_STRAY))
         self._strays: deque[Span] = deque(maxlen=n_strays)
         self._n_strays = 0
@@ -174,6 +178,7 @@ class Readahead:
             How many units there is memory for now.
         """
         advice = self._advice_at(span.start) if self._advice else Advice.NORMAL
+        # Not even noted: what is read at random says nothing of where a reader will go.
         if advice is Advice.RANDOM:
             return Ahead()
         stream, first, last = self._find(span, is_lost=is_lost)
@@ -192,7 +197,11 @@ class Readahead:
         least = max(least, min(most, min_units // stream.width))
         if advice is Advice.SEQUENTIAL:
             least = max(least, most // 4)
+        # Doubled each time that the reader has come to a mark: so a short run costs
+        # little, and a long one soon has the most.
         stream.window = max(least, min(2 * stream.window, most))
+        # Not more than there is memory for: what is evicted before it is read was read
+        # for nothing, and has driven out something else.
         units = self._ask(stream, is_absent, min(stream.window * stream.width, room_units))
         return Ahead(passed, units, units[0] if units else None)
 
@@ -200,12 +209,16 @@ class Readahead:
         """Return the reader whose next place is nearest, and the places; the reader comes first."""
         best, found = None, (0, 0)
         for stream in self._streams:
+            # Not by time: the machine has no clock, and a reader may be slow.  What says
+            # that one has gone is that others are heard of and it is not.
             patience = _STRAYS_TO_FORGET + _STRAYS_PER_PLACE * stream.window
             if self._n_strays - stream.n_strays > patience:
                 continue
             places = stream.places(span)
             if places is None or not stream.accepts(*places, is_lost=is_lost):
                 continue
+            # Two readers may be near each other.  The access belongs to the one whose next
+            # place it is, or the windows of both would be wrong.
             if best is None or abs(places[0] - stream.at - 1) < abs(found[0] - best.at - 1):
                 best, found = stream, places
         if best is not None and best is not self._streams[0]:
@@ -222,12 +235,17 @@ class Readahead:
         than there is memory for.
         """
         stream.n_strays = self._n_strays
+        # A second process that reads along, or the same one again: nothing new is
+        # wanted.
         if last <= stream.at:
             return (), False
+        # Beyond the frontier nothing was asked for, so nothing was read ahead.
         stop = min(last + 1, stream.frontier)
         passed = tuple(u for place in range(stream.at + 1, stop) for u in stream.units(place))
         stream.at = last
         if is_lost and first < stream.frontier and not first <= stream.mark <= last:
+            # What was read ahead has been evicted unread.  A quarter, for the batch that
+            # follows doubles it: so the window is halved.
             stream.window //= 4
             stream.frontier = last + 1
             return passed, True
@@ -251,10 +269,13 @@ class Readahead:
     def _step_to(self, span: Span) -> int | None:
         """Return the step of a reader that has come from a stray access to this one."""
         for stray in reversed(self._strays):
+            # They touch or overlap: a request for several units is one access, and the next
+            # one of the same reader begins where it ended, or in its last unit.
             if stray.start < span.start <= stray.stop < span.stop:
                 return 1
             if span.start < stray.start <= span.stop < stray.stop:
                 return -1
+        # Three as far apart: two places have some distance between them in any case.
         starts = {stray.start for stray in self._strays}
         for stray in reversed(self._strays):
             step = span.start - stray.start
@@ -266,6 +287,7 @@ class Readahead:
         self, stream: _Stream, is_absent: Callable[[int], bool], n_units: int
     ) -> tuple[int, ...]:
         """Return the next absent units on a reader's way, and move its frontier behind them."""
+        # A reader may have jumped past what was asked for.
         first = max(stream.frontier, stream.at + 1)
         units: list[int] = []
         place = first
@@ -278,6 +300,9 @@ class Readahead:
             units += absent
             place += 1
         stream.frontier = place
+        # Where all of the batch was there already nothing is loaded, and so nothing can
+        # be marked.  The middle is looked at then, for requests are heard of even where
+        # units are resident.
         stream.mark = mark if mark >= 0 else (first + place) // 2
         return tuple(units)
 

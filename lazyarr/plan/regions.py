@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import bisect
 
+from lazyarr.layout.geometry import Geometry
+from lazyarr.memory_kind import MemoryKind
 from lazyarr.plan.edges import EdgePages
-from lazyarr.plan.geometry import Geometry
+from lazyarr.plan.marks import Marks
 from lazyarr.units import Span
 
 __all__ = ["AddressTable", "Loading", "RegionState"]
+
+# A client is warned only after so many loads of units that had been evicted, and so many times
+# as many as the array has units.  So many loads take about a second.
+_MANY_LOADS = 1024
+_MANY_TIMES = 16
 
 
 class Loading:
@@ -35,11 +42,15 @@ class Loading:
         The one of them that waits for some pages alone, which come first.
     told : Span
         The pages that it was told are there, before the unit was.
+    is_counted : bool
+        Whether it counts as loaded already.
+    held_nbytes : int
+        How much of the memory limit it holds until it ends; none where memory is private.
     """
 
     __slots__ = (
-        "client", "faults", "is_dropped", "is_marked", "is_urgent", "late", "pick", "requests",
-        "told",
+        "client", "faults", "held_nbytes", "is_counted", "is_dropped", "is_marked", "is_urgent",
+        "late", "pick", "requests", "told",
     )  # fmt: skip
 
     def __init__(self, client: int, *, is_urgent: bool = True, is_marked: bool = False) -> None:
@@ -52,10 +63,12 @@ class Loading:
         self.requests: set[tuple[int, int]] = set()
         self.pick: tuple[int, int] | None = None
         self.told = Span(0, 0)
+        self.is_counted = False
+        self.held_nbytes = 0
 
     @property
     def is_for_nobody(self) -> bool:
-        """Whether it is read ahead, or whoever asked for it has what was wanted of it."""
+        """Whether no client waits for it: it is read ahead, or its requests are answered."""
         return not self.is_urgent or (self.told.size > 0 and not (self.faults or self.requests))
 
     def __repr__(self) -> str:
@@ -70,9 +83,8 @@ class RegionState:
     ----------
     geometry : Geometry
         The array's arithmetic.
-    shared : bool
-        Whether the memory lies behind a memfd, so that it can be mapped by
-        several clients and evicted.
+    kind : MemoryKind
+        Whether several clients can map the memory, and whether it can be evicted.
     remote : bool
         Whether its chunks come over a network, so that a few take no longer than one.
 
@@ -85,24 +97,40 @@ class RegionState:
         Whether more of them would only wait for each other.
     left : dict of int to Span
         By unit, the pages that stayed of one that failed, for somebody was told of them.
+    taken_nbytes : int
+        How much memory it takes, of what `Room` counts.
+    n_loaded, n_reloaded : int
+        How many loads have brought a unit, and how many of them one that had been there before
+        and went for want of room.
     """
 
-    def __init__(self, geometry: Geometry, *, shared: bool, remote: bool = False) -> None:
+    def __init__(self, geometry: Geometry, *, kind: MemoryKind, remote: bool = False) -> None:
         self.geometry = geometry
-        self.shared = shared
+        self.kind = kind
         self.remote = remote
         self.pipe_units = 0
         self.is_pipe_full = False
         self.left: dict[int, Span] = {}
+        self.taken_nbytes = 0
+        self.n_loaded = self.n_reloaded = self._n_refaults = 0
+        # Units that went for want of room and have not come back.
+        self._gone = Marks()
         # Units of whole pages and whole chunks; all but the last one, or none.
         self.n_plain_units = geometry.nbytes // geometry.unit_nbytes if geometry.unit_pages else 0
         self.edges = EdgePages(geometry)
         self.addresses: dict[int, int] = {}
         self.loading: dict[int, Loading] = {}
         self.resident: set[int] = set()
+        # Pages of private memory that faulted though they are resident: woken once,
+        # loaded at the second time.  See `Machine._on_resident_fault`.
         self.suspects: set[int] = set()
+        # By client: poison lies in the page table of the one whose thread waited.
         self.poisoned: set[tuple[int, int]] = set()
+        # By client, the ticket that is answered when nothing is on its way into its
+        # memory any more.
         self.leaving: dict[int, int] = {}
+        # Clients that will have the region: announced children, and those whom it was
+        # promised.  While there is one, the region is not forgotten.
         self.reserved: set[int] = set()
 
     def __repr__(self) -> str:
@@ -110,6 +138,32 @@ class RegionState:
             f"<RegionState: {len(self.resident)} of {self.geometry.n_units} units resident, "
             f"{len(self.loading)} loading, {len(self.addresses)} clients>"
         )
+
+    def count_refault(self) -> bool:
+        """Count a fault that follows a reload; return True once, when there are too many.
+
+        Too many is sixteen times the units of the array.  A program that reads an array a few
+        times in order stays below that; one that goes across the units reaches it at once.
+        Whether a fault or readahead has brought the unit again is a matter of luck, so faults
+        are counted, up to as many as there were reloads.  Requests bring units without faults.
+        """
+        # A fault on a unit that was never away says nothing, so no more of them count
+        # than there were reloads.
+        if self._n_refaults >= self.n_reloaded:
+            return False
+        self._n_refaults += 1
+        return self._n_refaults == max(_MANY_LOADS, _MANY_TIMES * self.geometry.n_units)
+
+    def count_loaded(self, unit: int) -> bool:
+        """Count a unit that has come; return whether it had gone for want of room before."""
+        self.n_loaded += 1
+        is_back = self._gone.remove(unit)
+        self.n_reloaded += is_back
+        return is_back
+
+    def note_evicted(self, unit: int) -> None:
+        """Take down that a unit goes for want of room."""
+        self._gone.add(unit)
 
     def is_installed(self, page: int) -> bool:
         """Return whether a page has been installed and not taken out since."""
@@ -122,7 +176,7 @@ class RegionState:
 
     def can_mark(self, unit: int) -> bool:
         """Return whether a unit can be in memory in such a way that its first touch is a fault."""
-        return self.shared and self.geometry.body_pages(unit).size > 0
+        return self.kind.is_shared and self.geometry.body_pages(unit).size > 0
 
     def unit_nbytes(self, unit: int) -> int:
         """Return how long a unit is."""
@@ -207,6 +261,7 @@ class AddressTable:
 
     def find(self, address: int) -> tuple[int, int] | None:
         """Return region and page of an address; None when it is in no region."""
+        # Looked up for each fault, among up to ten thousand arrays.
         place = bisect.bisect(self._starts, address) - 1
         if place < 0:
             return None

@@ -35,15 +35,21 @@ class Room(Struct):
 
     def take(self, state: RegionState, nbytes: int) -> None:
         """Count bytes of a region; negative ones are given back."""
-        if state.shared:
+        state.taken_nbytes += nbytes
+        if state.kind.is_evictable:
             self.shared_nbytes += nbytes
         else:
             self.private_nbytes += nbytes
 
     @property
+    def taken_nbytes(self) -> int:
+        """How much counts towards the limit."""
+        return self.shared_nbytes + self._others_nbytes
+
+    @property
     def free_nbytes(self) -> int:
         """How much more fits without anything being evicted."""
-        return max(0, self.limit_nbytes - self.shared_nbytes - self._others_nbytes)
+        return max(0, self.limit_nbytes - self.taken_nbytes)
 
     @property
     def _others_nbytes(self) -> int:
@@ -59,5 +65,7 @@ class Room(Struct):
         2. the unit is evicted in favour of those still on their way;
         3. the thread finds its page gone and asks for it again, and so for ever.
         """
+        # The cost: where private memory and loads on their way take more than half, all
+        # of it together may be more than the limit.
         allowed_nbytes = max(self.limit_nbytes - self._others_nbytes, self.limit_nbytes // 2)
         return self.shared_nbytes > allowed_nbytes

@@ -22,6 +22,10 @@ def byte_runs(
 ) -> list[Span]:
     """Return spans that hold every byte of a strided view, in order, without overlap.
 
+    A run is what lies together in memory.  The innermost axes make up one run as far as the gaps
+    between their elements are small, and the axes around them repeat it.  Gaps within a run are in
+    the spans too, so these may hold more bytes than the view has, but never fewer.
+
     Parameters
     ----------
     start : int
@@ -51,11 +55,15 @@ def byte_runs(
             axes.append((abs(stride), size))
     run_nbytes = itemsize
     outer: list[tuple[int, int]] = []
+    # From the innermost axis on: where what it repeats lies close together, that is one run,
+    # which the next axis repeats.
     for stride, size in sorted(axes):
         if not outer and stride - run_nbytes <= gap_nbytes:
             run_nbytes += (size - 1) * stride
         else:
             outer.append((stride, size))
+    # A view may have millions of runs.  Coarser spans load more than is needed, up to
+    # whole rows; to list all runs would take longer than that.
     while outer and math.prod(size for _, size in outer) > max_runs:
         stride, size = outer.pop(0)
         run_nbytes += (size - 1) * stride

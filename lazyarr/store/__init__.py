@@ -1,16 +1,21 @@
-"""Bytes from somewhere: local files, anything that fsspec reaches, objects in memory."""
+"""Bytes from somewhere: local files, anything that fsspec reaches, objects in memory.
+
+Public: the names below; for the packages above also `base`, `urls`, `local`, `cache` and `claim`.
+Not here: what the bytes mean.  fsspec is imported in this package and nowhere else.
+"""
 
 from typing import TYPE_CHECKING
 
 from lazyarr.parts import import_on_use
 
 if TYPE_CHECKING:
-    from lazyarr.store.asynchronous import AsyncStore, event_loop, fetch
+    from lazyarr.store.asynchronous import event_loop, fetch
     from lazyarr.store.base import (
         METADATA_LIMIT_NBYTES,
         UNCHANGED,
         Answer,
         Arrived,
+        AsyncStore,
         Buffer,
         Store,
         StoreReference,
@@ -46,9 +51,9 @@ __all__ = [
 __getattr__ = import_on_use(
     globals(),
     {
-        "asynchronous": "AsyncStore event_loop fetch",
-        "base": "METADATA_LIMIT_NBYTES UNCHANGED Answer Arrived Buffer Store StoreReference"
-        " WritableStore",
+        "asynchronous": "event_loop fetch",
+        "base": "METADATA_LIMIT_NBYTES UNCHANGED Answer Arrived AsyncStore Buffer Store"
+        " StoreReference WritableStore",
         "descriptors": "BorrowedFile OpenFile",
         "opening": "open_reference open_store store_reference",
         "retry": "RetryingStore RetryPolicy",

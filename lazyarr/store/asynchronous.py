@@ -8,7 +8,7 @@ that loop.  Stores that can only block are read from threads.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 from lazyarr.store.base import Answer
 from lazyarr.store.retry import RetryingStore
@@ -17,53 +17,9 @@ if TYPE_CHECKING:
     import asyncio
     from concurrent.futures import Executor
 
-    from lazyarr.store.base import Arrived, Store
+    from lazyarr.store.base import Arrived, AsyncStore, Store
 
-__all__ = ["AsyncStore", "event_loop", "fetch"]
-
-
-class AsyncStore(Protocol):
-    """A store that can be read on the event loop, when it says so."""
-
-    @property
-    def is_asynchronous(self) -> bool:
-        """Whether `fetch` may be used."""
-        ...
-
-    async def fetch(
-        self,
-        key: str,
-        start: int,
-        stop: int | None,
-        *,
-        unless: str | None = None,
-        limit_nbytes: int | None = None,
-        arrived: Arrived | None = None,
-    ) -> Answer | None:
-        """Return ``object[start:stop]`` and the object's size; None when it does not exist.
-
-        Parameters
-        ----------
-        key : str
-            The object.
-        start, stop : int, int or None
-            ``(0, None)`` for all of it, ``(-n, None)`` for the last `n` bytes, else a range
-            that must be there.
-        unless : str, optional
-            A version: `UNCHANGED` when all of it was asked for and it is of that version still.
-        limit_nbytes : int, optional
-            How many bytes an object may have of which all is asked for.
-        arrived : callable, optional
-            Told, maybe, of the beginning of a range before all of it is there: what it is given
-            stays as it is, and is right even if the rest never comes.  After a failure that
-            is tried again it begins anew.
-
-        Raises
-        ------
-        StoreError
-            As from every method of a store.
-        """
-        ...
+__all__ = ["event_loop", "fetch"]
 
 
 def event_loop() -> asyncio.AbstractEventLoop:

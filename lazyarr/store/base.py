@@ -22,13 +22,17 @@ __all__ = [
     "UNCHANGED",
     "Answer",
     "Arrived",
+    "AsyncStore",
     "Buffer",
+    "NoObjectError",
+    "RefusedError",
     "Store",
     "StoreReference",
     "WritableStore",
     "check_key",
     "check_limit",
     "check_range",
+    "list_directories",
 ]
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
@@ -59,6 +63,21 @@ class Answer(NamedTuple):
 
 UNCHANGED = Answer(b"", None)
 """This very object: the version that was named is still the object's."""
+
+
+class NoObjectError(StoreError):
+    """There is something where an object should be, and it is none.
+
+    A link that points to nothing, a directory, a file where a directory should be: what is
+    stored is out of reach, which is another thing than that nothing was stored.
+    """
+
+
+class RefusedError(StoreError, PermissionError):
+    """The server refused to give an object, which may not even exist.
+
+    S3 answers so for every key that does not exist to those who may not list the bucket.
+    """
 
 
 METADATA_NAMES = ("zarr.json", ".zmetadata", ".zarray", ".zgroup", ".zattrs")
@@ -156,6 +175,50 @@ class Store(Protocol):
         ...
 
 
+class AsyncStore(Protocol):
+    """A store that can be read on the event loop, when it says so."""
+
+    @property
+    def is_asynchronous(self) -> bool:
+        """Whether `fetch` may be used."""
+        ...
+
+    async def fetch(
+        self,
+        key: str,
+        start: int,
+        stop: int | None,
+        *,
+        unless: str | None = None,
+        limit_nbytes: int | None = None,
+        arrived: Arrived | None = None,
+    ) -> Answer | None:
+        """Return ``object[start:stop]`` and the object's size; None when it does not exist.
+
+        Parameters
+        ----------
+        key : str
+            The object.
+        start, stop : int, int or None
+            ``(0, None)`` for all of it, ``(-n, None)`` for the last `n` bytes, else a range
+            that must be there.
+        unless : str, optional
+            A version: `UNCHANGED` when all of it was asked for and it is of that version still.
+        limit_nbytes : int, optional
+            How many bytes an object may have of which all is asked for.
+        arrived : callable, optional
+            Told, maybe, of the beginning of a range before all of it is there: what it is given
+            stays as it is, and is right even if the rest never comes.  After a failure that
+            is tried again it begins anew.
+
+        Raises
+        ------
+        StoreError
+            As from every method of a store.
+        """
+        ...
+
+
 class StoreReference(NamedTuple):
     """What another process needs to open the same store.
 
@@ -190,6 +253,15 @@ class WritableStore(Store, Protocol):
     def exists_any(self, prefix: str) -> bool:
         """Return whether there is an object at a prefix or anywhere below it."""
         ...
+
+
+def list_directories(store: Store, prefix: str) -> tuple[str, ...]:
+    """Return the sorted names directly below a prefix below which there may be something.
+
+    All names, of stores that cannot tell.
+    """
+    ask: Callable[[str], tuple[str, ...]] = getattr(store, "list_directories", store.list_names)
+    return ask(prefix)
 
 
 def check_key(key: str, url: str, *, is_prefix: bool = False) -> str:

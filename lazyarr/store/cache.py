@@ -22,7 +22,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from lazyarr.format.checksum import crc32c
+from lazyarr.codecs.checksum import crc32c
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

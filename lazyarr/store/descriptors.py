@@ -7,6 +7,9 @@ import threading
 import weakref
 from collections import OrderedDict
 
+from lazyarr.kernel import renew_in_child
+from lazyarr.known import KnownDescriptor
+
 __all__ = ["BorrowedFile", "Descriptor", "DescriptorPool", "OpenFile"]
 
 _NOWAIT: int = getattr(os, "RWF_NOWAIT", 0)  # Linux alone
@@ -15,12 +18,21 @@ _NOWAIT: int = getattr(os, "RWF_NOWAIT", 0)  # Linux alone
 class Descriptor:
     """An open file that is lent out; `fd` is valid until it is given back."""
 
-    __slots__ = ("fd", "is_kept", "n_users")
+    __slots__ = ("_known", "fd", "is_kept", "n_users")
 
     def __init__(self, fd: int) -> None:
+        self._known = KnownDescriptor(fd)
         self.fd = fd
         self.n_users = 1
         self.is_kept = True
+
+    def is_own(self) -> bool:
+        """Return whether the number still stands for the file that was opened."""
+        return self._known.is_own()
+
+    def close(self) -> None:
+        """Close the file, if nobody else has."""
+        self._known.close()
 
 
 class DescriptorPool:
@@ -64,15 +76,21 @@ class DescriptorPool:
         """Return the open file of a key, to be given back; None when it is not open."""
         with self._lock:
             found = self._kept.get(key)
-            if found is not None:
-                found.n_users += 1
-                self._kept.move_to_end(key)
+            if found is None:
+                return None
+            if not found.is_own():
+                # Other code has closed it, and the number may be another file's by now.
+                del self._kept[key]
+                found.is_kept = False
+                return None
+            found.n_users += 1
+            self._kept.move_to_end(key)
             return found
 
     def lend(self, key: str, fd: int) -> Descriptor:
         """Take over a newly opened file, in place of an older one of that key, and lend it."""
         new = Descriptor(fd)
-        unused: list[int] = []
+        unused: list[Descriptor] = []
         with self._lock:
             if self._is_closed:
                 new.is_kept = False
@@ -90,18 +108,18 @@ class DescriptorPool:
             descriptor.n_users -= 1
             is_last = descriptor.n_users == 0 and not descriptor.is_kept
         if is_last:
-            os.close(descriptor.fd)
+            descriptor.close()
 
     def forget(self, key: str) -> None:
         """Do not lend the open file of a key again: the key is another file now."""
-        unused: list[int] = []
+        unused: list[Descriptor] = []
         with self._lock:
             self._drop(key, unused)
         _close_all(unused)
 
     def forget_other(self, key: str, status: os.stat_result) -> None:
         """Do not lend the open file of a key again if `status` is that of another file."""
-        unused: list[int] = []
+        unused: list[Descriptor] = []
         with self._lock:
             found = self._kept.get(key)
             if found is not None and not os.path.samestat(os.fstat(found.fd), status):
@@ -110,7 +128,7 @@ class DescriptorPool:
 
     def forget_below(self, prefix: str) -> None:
         """Do not lend again what lies at a prefix and below it; ``""`` is everything."""
-        unused: list[int] = []
+        unused: list[Descriptor] = []
         with self._lock:
             for key in list(self._kept):
                 if prefix == "" or key == prefix or key.startswith(prefix + "/"):
@@ -119,19 +137,19 @@ class DescriptorPool:
 
     def close(self) -> None:
         """Close what nobody has, now, and the rest when it is given back."""
-        unused: list[int] = []
+        unused: list[Descriptor] = []
         with self._lock:
             self._is_closed = True
             for key in list(self._kept):
                 self._drop(key, unused)
         _close_all(unused)
 
-    def _drop(self, key: str, unused: list[int]) -> None:
+    def _drop(self, key: str, unused: list[Descriptor]) -> None:
         descriptor = self._kept.pop(key, None)
         if descriptor is not None:
             descriptor.is_kept = False
             if descriptor.n_users == 0:
-                unused.append(descriptor.fd)
+                unused.append(descriptor)
 
     def _start_anew(self) -> None:
         # Only one thread exists here.  Another may have held the lock at the
@@ -141,7 +159,7 @@ class DescriptorPool:
             for descriptor in self._kept.values():
                 descriptor.n_users = 0
             return
-        inherited = [descriptor.fd for descriptor in self._kept.values()]
+        inherited = list(self._kept.values())
         self._kept = OrderedDict()
         _close_all(inherited)
 
@@ -163,7 +181,7 @@ class OpenFile:
 
         It is not where there are fewer bytes, reading fails, or the page cache does not have
         it all and this must not wait: RWF_NOWAIT of preadv2(2), EAGAIN where it would wait,
-        EOPNOTSUPP on file systems that can not tell.
+        EOPNOTSUPP on file systems that cannot tell.
         """
         try:
             return os.preadv(self._fd, (into,), start, 0 if may_wait else _NOWAIT) == len(into)
@@ -186,10 +204,10 @@ class BorrowedFile(OpenFile):
         self._pool.give_back(self._descriptor)
 
 
-def _close_all(fds: list[int]) -> None:
+def _close_all(unused: list[Descriptor]) -> None:
     # Outside of the lock: closing a file of a network file system can block.
-    for fd in fds:
-        os.close(fd)
+    for descriptor in unused:
+        descriptor.close()
 
 
 _pools: weakref.WeakSet[DescriptorPool] = weakref.WeakSet()
@@ -200,5 +218,4 @@ def _start_pools_anew() -> None:
         pool._start_anew()  # noqa: SLF001 - the module's own class
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_start_pools_anew)
+renew_in_child(_start_pools_anew)

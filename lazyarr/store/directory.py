@@ -9,7 +9,8 @@ import threading
 from typing import TYPE_CHECKING, NoReturn
 
 from lazyarr.errors import StoreError
-from lazyarr.kernel import current_stamp
+from lazyarr.kernel import current_stamp, renew_in_child
+from lazyarr.shortage import describe_shortage, is_shortage
 from lazyarr.store import files
 from lazyarr.store.descriptors import DescriptorPool
 
@@ -120,19 +121,16 @@ class HeldDirectory:
 
     def _open(self) -> Descriptor | None:
         try:
-            fd = os.open(self.path, files.DIRECTORY_FLAGS)
+            fd = _open_directory(self.path)
         except FileNotFoundError:
             if self.identity is not None:
                 self._raise_replaced(None)
             return None
         except NotADirectoryError as error:
-            way = f"a zip archive is opened as 'zip://::{self.path}'"
-            if self.path.endswith((".npy", ".npz")):
-                way = f"'lazyarr convert {self.path} STORE' makes a store of it"
-            message = (
-                f"cannot open {self.url}: it, or what is above it, is a file, not a directory; "
-                f"{way}"
-            )
+            # Imported here: it is for an error.
+            from lazyarr.store.strangers import describe_stranger
+
+            message = f"cannot open {self.url}: {describe_stranger(self.path)}"
             raise StoreError(message, url=self.url, key=None, transient=False) from error
         except OSError as error:
             raise_store_error(error, "open", None, self.url)
@@ -172,6 +170,14 @@ def hold_directory(path: str, identity: tuple[int, int] | None) -> HeldDirectory
         return held.share()
 
 
+def _open_directory(path: str) -> int:
+    try:
+        return os.open(path, files.DIRECTORY_FLAGS)
+    except PermissionError:
+        # Its mode may let others look for names that they know (0711).
+        return os.open(path, files.SEARCH_FLAGS)
+
+
 _sharing = threading.Lock()
 _shared: dict[tuple[str, tuple[int, int] | None], HeldDirectory] = {}
 
@@ -182,8 +188,7 @@ def _start_anew() -> None:
     _sharing = threading.Lock()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_start_anew)
+renew_in_child(_start_anew)
 
 
 def raise_store_error(error: OSError, action: str, key: str | None, url: str) -> NoReturn:
@@ -192,7 +197,12 @@ def raise_store_error(error: OSError, action: str, key: str | None, url: str) ->
     remedy = "check the file system"
     if isinstance(error, PermissionError):
         remedy = "check the owner and the mode"
-    message = f"cannot {action} {what}: {error.strerror or error}; {remedy}"
+    elif isinstance(error, files.LinkError):
+        remedy = "write to what it leads to, or put a directory in its place"
+    found = f"{error.strerror or error}; {remedy}"
+    if is_shortage(error):
+        found = describe_shortage(error)
+    message = f"cannot {action} {what}: {found}"
     transient = files.is_transient(error)
     raise StoreError(message, url=url, key=key, transient=transient) from error
 

@@ -13,6 +13,8 @@ import errno
 import socket
 from typing import NamedTuple
 
+from lazyarr.shortage import is_shortage
+
 __all__ = [
     "REMEDIES",
     "Failure",
@@ -20,6 +22,7 @@ __all__ = [
     "UnusableAnswerError",
     "decode_failure",
     "decode_status",
+    "is_forbidden",
     "status_of",
     "too_long",
 ]
@@ -29,6 +32,8 @@ class Fault(enum.Enum):
     """Why a call to a remote store failed."""
 
     MISSING = "missing"  # the store says that there is no such object
+    DIRECTORY = "directory"  # there is something, and it is no object
+    PAGE = "page"  # a page for people in place of a document
     CONTAINER = "container"  # the bucket itself does not exist: no object is known to be missing
     DENIED = "denied"  # credentials are missing, wrong or insufficient
     RANGE = "range"  # the object ends before the range begins
@@ -59,10 +64,12 @@ class Failure(NamedTuple):
 
 
 REMEDIES = {
+    Fault.DIRECTORY: "remove it",
+    Fault.PAGE: "the URL is probably not that of a store, or the server wants a login",
     Fault.CONTAINER: "check the URL",
     Fault.DENIED: (
-        "check credentials and storage_options (S3 also refuses what does not exist "
-        "to those who may not list the bucket)"
+        "check credentials and storage_options; S3 also refuses what does not exist to those "
+        "who may not list the bucket, for which there is the option 'denied_is_missing'"
     ),
     Fault.RANGE: "the object is truncated, or its index is of another version",
     Fault.LENGTH: "it is damaged, or something else than its name says",
@@ -80,7 +87,7 @@ _STATUS = {
     416: Fault.RANGE,
     425: Fault.TRANSIENT,
     429: Fault.TRANSIENT,
-    # These two say that the server can not do it, not that it can not do it now.
+    # These two say that the server cannot do it, not that it cannot do it now.
     501: Fault.PERMANENT,
     505: Fault.PERMANENT,
 }
@@ -105,9 +112,10 @@ _ERRNO = {
 _NAME = {
     **dict.fromkeys(
         # KeyError: what file systems that keep a dict raise FileNotFoundError from.
-        ("FileNotFoundError", "IsADirectoryError", "NotADirectoryError", "KeyError"),
+        ("FileNotFoundError", "NotADirectoryError", "KeyError"),
         Fault.MISSING,
     ),
+    "IsADirectoryError": Fault.DIRECTORY,
     **dict.fromkeys(
         (
             *("PermissionError", "NoCredentialsError", "PartialCredentialsError"),
@@ -188,6 +196,15 @@ def status_of(error: BaseException) -> int | None:
     return None
 
 
+def is_forbidden(error: BaseException) -> bool:
+    """Return whether a server refused an object in the way that also means that there is none.
+
+    Status 403; of S3 also in words, which it says of wrong keys and signatures, too.
+    """
+    codes = {_code(each) for each in (error, *_causes(error))} - {None}
+    return status_of(error) == 403 and codes <= {"403", "AccessDenied", "Forbidden"}
+
+
 def _causes(error: BaseException) -> list[BaseException]:
     # At most eight: a chain can be a ring.
     causes: list[BaseException] = []
@@ -203,6 +220,8 @@ def _is_unclear(cause: BaseException | None) -> bool:
 
 
 def _meaning(error: BaseException) -> Fault | None:
+    if is_shortage(error):
+        return Fault.TRANSIENT
     status = _status(error)
     if status is not None:
         return decode_status(status)

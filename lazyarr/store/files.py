@@ -11,22 +11,36 @@ import stat
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
     from lazyarr.store.base import Buffer
 
 __all__ = [
+    "CREATE_FLAGS",
     "DIRECTORY_FLAGS",
     "HAS_DIRECTORY_DESCRIPTORS",
+    "LINKLESS_FLAGS",
+    "LOCK_FLAGS",
     "MISSING_ERRNOS",
+    "LinkError",
     "READ_FLAGS",
+    "SEARCH_FLAGS",
     "TEMPORARY_PREFIX",
     "contains_files",
+    "find_obstacle",
     "is_transient",
     "list_directory",
+    "list_entries",
+    "make_directories",
+    "parent_directory",
     "pread_into",
     "read_to_end",
     "remove_file",
     "remove_leftovers",
     "remove_tree",
+    "sync_directories",
+    "sync_directory",
+    "sync_names",
     "write_and_rename",
 ]
 
@@ -43,8 +57,12 @@ def _flags(*names: str) -> int:
 # It means nothing for regular files.
 READ_FLAGS = _flags("O_RDONLY", "O_CLOEXEC", "O_NONBLOCK")
 DIRECTORY_FLAGS = _flags("O_RDONLY", "O_CLOEXEC", "O_DIRECTORY")
-_CREATE_FLAGS = _flags("O_WRONLY", "O_CREAT", "O_EXCL", "O_CLOEXEC")
-_LOCK_FLAGS = _flags("O_RDWR", "O_CLOEXEC", "O_NONBLOCK", "O_NOFOLLOW")
+# Enough to open a file in a directory that this user may not list.
+SEARCH_FLAGS = _flags("O_PATH", "O_CLOEXEC", "O_DIRECTORY")
+LINKLESS_FLAGS = DIRECTORY_FLAGS | _flags("O_NOFOLLOW")
+# O_EXCL follows no link either (open(2)).
+CREATE_FLAGS = _flags("O_WRONLY", "O_CREAT", "O_EXCL", "O_CLOEXEC")
+LOCK_FLAGS = _flags("O_RDWR", "O_CLOEXEC", "O_NONBLOCK", "O_NOFOLLOW")
 
 TEMPORARY_PREFIX = ".lazyarr-tmp-"
 """Names of files that are being written, or that a dead writer left behind: no objects."""
@@ -56,6 +74,13 @@ _TRANSIENT_ERRNOS = frozenset(
     {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, getattr(errno, "EREMOTEIO", errno.EIO)}
     | {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EBUSY}
 )
+
+
+class LinkError(OSError):
+    """A writer was to change a file behind a symbolic link."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(errno.ELOOP, f"{name!r} is a symbolic link, and a writer follows none")
 
 
 def is_transient(error: OSError) -> bool:
@@ -93,18 +118,144 @@ def pread_into(fd: int, target: memoryview, start: int) -> int:
     return done
 
 
-def write_and_rename(temporary: str, path: str, data: Buffer, *, dir_fd: int | None = None) -> None:
-    """Put a file in its place, whole; directories above it are made when they are missing."""
+@contextlib.contextmanager
+def parent_directory(
+    path: str, *, dir_fd: int, make: bool = False, sync: bool = False
+) -> Iterator[tuple[int, str]]:
+    """Lend the directory that a path leads to below an open one, and the name in it.
+
+    No symbolic link is followed.  Readers may follow them, but a writer that did would change,
+    or delete, what lies elsewhere: anybody who may write to the store can put one there.
+
+    Parameters
+    ----------
+    path : str
+        Names between single slashes.
+    dir_fd : int
+        The open directory.
+    make : bool
+        Whether directories that are missing are made.
+    sync : bool
+        Whether those that are made are forced to the disk.
+
+    Raises
+    ------
+    LinkError
+        A directory on the way is a symbolic link.
+    """
+    *names, last = path.split("/")
+    directory = os.dup(dir_fd)
     try:
-        _write_and_rename(temporary, path, data, dir_fd)
+        for name in names:
+            below = _open_below(name, directory, make=make, sync=sync)
+            os.close(directory)
+            directory = below
+        yield directory, last
+    finally:
+        os.close(directory)
+
+
+def _open_below(name: str, directory: int, *, make: bool, sync: bool) -> int:
+    try:
+        return os.open(name, LINKLESS_FLAGS, dir_fd=directory)
+    except FileNotFoundError:
+        if not make:
+            raise
+    except NotADirectoryError:
+        if stat.S_ISLNK(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
+            raise LinkError(name) from None
+        raise
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(name, dir_fd=directory)
+        if sync:
+            sync_names(directory)
+    return _open_below(name, directory, make=False, sync=False)
+
+
+def make_directories(path: str, *, sync: bool) -> None:
+    """Make a directory and those above it, where they are missing.
+
+    Parameters
+    ----------
+    path : str
+        The directory.
+    sync : bool
+        Whether those that are made are forced to the disk.
+    """
+    missing = []
+    while not os.path.isdir(path or "."):
+        missing.append(path)
+        path = os.path.dirname(path.rstrip("/"))
+    for below in reversed(missing):
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(below)
+        if sync:
+            sync_directory(path or ".")
+        path = below
+
+
+def sync_directory(path: str, *, dir_fd: int | None = None) -> None:
+    """Force to the disk which names a directory holds; nothing happens when it is gone."""
+    try:
+        fd = os.open(path, DIRECTORY_FLAGS, dir_fd=dir_fd)
+    except OSError as error:
+        if error.errno in MISSING_ERRNOS:
+            return
+        raise
+    try:
+        sync_names(fd)
+    finally:
+        os.close(fd)
+
+
+def sync_names(directory: int) -> None:
+    """Force to the disk which names an open directory holds, where its file system can.
+
+    Some network file systems refuse that for directories alone, and keep names in a way of
+    their own.
+    """
+    try:
+        os.fsync(directory)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EBADF, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise
+
+
+def sync_directories(directory: int) -> None:
+    """Force to the disk which names an open directory holds, and all directories in it."""
+    for _, _, _, below in os.fwalk(".", topdown=False, dir_fd=directory, onerror=_raise):
+        sync_names(below)
+
+
+def write_and_rename(
+    temporary: str, path: str, data: Buffer, *, dir_fd: int | None = None, sync: bool = False
+) -> None:
+    """Put a file in its place, whole.
+
+    Parameters
+    ----------
+    temporary, path : str
+        What it is called meanwhile, and then.
+    data : bytes-like
+        What it holds.
+    dir_fd : int, optional
+        The open directory that both are relative to.
+    sync : bool
+        Whether its bytes are forced to the disk before it gets its name; the name itself is
+        not.
+    """
+    try:
+        _write_and_rename(temporary, path, data, dir_fd, sync=sync)
     except FileNotFoundError:
         # 1. we create the temporary file, or close it; 2. another process clears up, finds
         # it without a lock, and takes it for a dead writer's; 3. there is nothing to rename.
-        _write_and_rename(temporary, path, data, dir_fd)
+        _write_and_rename(temporary, path, data, dir_fd, sync=sync)
 
 
-def _write_and_rename(temporary: str, path: str, data: Buffer, dir_fd: int | None) -> None:
-    fd = _create(temporary, dir_fd)
+def _write_and_rename(
+    temporary: str, path: str, data: Buffer, dir_fd: int | None, *, sync: bool
+) -> None:
+    fd = os.open(temporary, CREATE_FLAGS, 0o666, dir_fd=dir_fd)
     try:
         try:
             # Held until the end of the writer, however it comes; not every file system
@@ -114,6 +265,8 @@ def _write_and_rename(temporary: str, path: str, data: Buffer, dir_fd: int | Non
             rest = memoryview(data).cast("B")
             while rest:
                 rest = rest[os.write(fd, rest) :]
+            if sync:
+                os.fsync(fd)
         finally:
             os.close(fd)
         os.replace(temporary, path, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
@@ -123,56 +276,96 @@ def _write_and_rename(temporary: str, path: str, data: Buffer, dir_fd: int | Non
         raise
 
 
-def remove_leftovers(path: str, *, dir_fd: int) -> None:
-    """Remove the temporary files that dead writers left in a directory, as far as that goes."""
+def remove_leftovers(directory: int) -> None:
+    """Remove the temporary files that dead writers of this user left in an open directory.
+
+    Those that cannot be removed, and those of other users, are left there.
+    """
     # Locks belong to processes: those of this one would not be in the way.
     own = f"{TEMPORARY_PREFIX}{os.getpid()}-"
-    try:
-        directory = os.open(path, DIRECTORY_FLAGS, dir_fd=dir_fd)
-    except OSError:
-        return
-    try:
-        for name in os.listdir(directory):
-            if name.startswith(TEMPORARY_PREFIX) and not name.startswith(own):
-                with contextlib.suppress(OSError):
-                    _remove_unlocked(name, directory)
-    finally:
-        os.close(directory)
+    for name in os.listdir(directory):
+        if name.startswith(TEMPORARY_PREFIX) and not name.startswith(own):
+            with contextlib.suppress(OSError):
+                _remove_unlocked(name, directory)
 
 
 def _remove_unlocked(name: str, directory: int) -> None:
-    fd = os.open(name, _LOCK_FLAGS, dir_fd=directory)
+    fd = os.open(name, LOCK_FLAGS, dir_fd=directory)
     try:
-        os.lockf(fd, os.F_TLOCK, 0)
-        os.unlink(name, dir_fd=directory)
+        status = os.fstat(fd)
+        if stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid():
+            os.lockf(fd, os.F_TLOCK, 0)
+            os.unlink(name, dir_fd=directory)
     finally:
         os.close(fd)
 
 
 def remove_file(path: str, *, dir_fd: int) -> None:
-    """Remove a file, if it is there."""
+    """Remove a file, if it is there; no link is followed to it.
+
+    Raises
+    ------
+    LinkError
+        A directory on the way is a symbolic link.
+    """
     try:
-        os.unlink(path, dir_fd=dir_fd)
+        with parent_directory(path, dir_fd=dir_fd) as (directory, name):
+            os.unlink(name, dir_fd=directory)
     except OSError as error:
         # A directory is no object.
         if error.errno not in MISSING_ERRNOS | {errno.EISDIR}:
             raise
 
 
-def remove_tree(path: str, *, dir_fd: int) -> None:
-    """Remove a file, a symbolic link or a directory with all it holds, if it is there."""
-    try:
-        mode = os.stat(path, dir_fd=dir_fd, follow_symlinks=False).st_mode
-        if not stat.S_ISDIR(mode):
-            os.unlink(path, dir_fd=dir_fd)
-            return
-        # Imported here: it costs milliseconds and only deleting needs it.
-        import shutil
+def remove_tree(path: str, *, dir_fd: int, first: Collection[str] = ()) -> None:
+    """Remove a file, a symbolic link or a directory with all it holds, if it is there.
 
-        shutil.rmtree(path, dir_fd=dir_fd)
+    Parameters
+    ----------
+    path : str
+        What is removed; no link is followed to it or in it.
+    dir_fd : int
+        The open directory that it is relative to.
+    first : collection of str
+        Names in the directory that go before the rest.
+
+    Raises
+    ------
+    LinkError
+        A directory on the way is a symbolic link.
+    """
+    try:
+        with parent_directory(path, dir_fd=dir_fd) as (directory, name):
+            mode = os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode
+            if not stat.S_ISDIR(mode):
+                os.unlink(name, dir_fd=directory)
+                return
+            for early in first:
+                remove_file(f"{name}/{early}", dir_fd=directory)
+            # Imported here: it costs milliseconds and only deleting needs it.
+            import shutil
+
+            shutil.rmtree(name, dir_fd=directory)
     except OSError as error:
         if error.errno not in MISSING_ERRNOS:
             raise
+
+
+def list_entries(path: str, *, dir_fd: int) -> list[tuple[str, bool]]:
+    """Return the names in a directory, without temporary files, and whether each is a file.
+
+    A link that leads nowhere is none.
+    """
+    fd = os.open(path, DIRECTORY_FLAGS, dir_fd=dir_fd)
+    try:
+        with os.scandir(fd) as entries:
+            return [
+                (entry.name, entry.is_file())
+                for entry in entries
+                if not entry.name.startswith(TEMPORARY_PREFIX)
+            ]
+    finally:
+        os.close(fd)
 
 
 def list_directory(path: str, *, dir_fd: int) -> list[str]:
@@ -184,23 +377,65 @@ def list_directory(path: str, *, dir_fd: int) -> list[str]:
         os.close(fd)
 
 
+def find_obstacle(path: str, *, dir_fd: int) -> str | None:
+    """Return, in words, why a path leads nowhere though something is there; None for nothing.
+
+    git-annex and DataLad leave links that point to nothing where they have no content.
+
+    Parameters
+    ----------
+    path : str
+        What was looked for and not found.
+    dir_fd : int
+        Where it begins.
+
+    Raises
+    ------
+    FileExistsError
+        When there is a file or a directory at the path by now.
+    OSError
+        When the file system cannot be asked.
+    """
+    place = path
+    while place:
+        try:
+            mode = os.stat(place, dir_fd=dir_fd, follow_symlinks=False).st_mode
+        except OSError as error:
+            if error.errno not in MISSING_ERRNOS:
+                raise
+            place = place.rpartition("/")[0]
+            continue
+        if stat.S_ISLNK(mode):
+            try:
+                mode = os.stat(place, dir_fd=dir_fd).st_mode
+            except OSError:
+                return _describe_link(place, dir_fd)
+        if place == path:
+            raise FileExistsError(path)
+        is_directory = stat.S_ISDIR(mode)
+        return None if is_directory else f"{place!r} is a file, not a directory; remove it"
+    return None
+
+
+def _describe_link(path: str, dir_fd: int) -> str:
+    try:
+        target = os.readlink(path, dir_fd=dir_fd)
+    except OSError as error:  # it has been replaced since it was a link
+        raise FileExistsError(path) from error
+    return (
+        f"{path!r} is a symbolic link to {target!r}, which does not exist; fetch that, as "
+        "'git annex get' and 'datalad get' do, or remove the link"
+    )
+
+
 def contains_files(path: str, *, dir_fd: int) -> bool:
-    """Return whether a directory holds a file, at any depth, that is not temporary."""
+    """Return whether there is a file, or one below it, at any depth, that is not temporary."""
+    if stat.S_ISREG(os.stat(path, dir_fd=dir_fd).st_mode):
+        return True
     for _, _, names, _ in os.fwalk(path, dir_fd=dir_fd, onerror=_raise):
         if not all(name.startswith(TEMPORARY_PREFIX) for name in names):
             return True
     return False
-
-
-def _create(path: str, dir_fd: int | None) -> int:
-    try:
-        return os.open(path, _CREATE_FLAGS, 0o666, dir_fd=dir_fd)
-    except FileNotFoundError:
-        names = path.split("/")[:-1]
-        for depth in range(1, len(names) + 1):
-            with contextlib.suppress(FileExistsError):
-                os.mkdir("/".join(names[:depth]), dir_fd=dir_fd)
-        return os.open(path, _CREATE_FLAGS, 0o666, dir_fd=dir_fd)
 
 
 def _raise(error: OSError) -> NoReturn:

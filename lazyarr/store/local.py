@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
 import stat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from lazyarr.errors import StoreError
 from lazyarr.store import files
-from lazyarr.store.base import METADATA_NAMES, StoreReference, check_key, check_limit, check_range
+from lazyarr.store.base import (
+    METADATA_NAMES,
+    NoObjectError,
+    StoreReference,
+    check_key,
+    check_limit,
+    check_range,
+)
 from lazyarr.store.descriptors import BorrowedFile, DescriptorPool
 from lazyarr.store.directory import hold_directory, raise_short, raise_store_error
 from lazyarr.store.stamps import Stamps
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from lazyarr.store.base import Buffer
+    from lazyarr.store.claim import Claim
     from lazyarr.store.descriptors import Descriptor
 
 __all__ = ["LocalStore"]
@@ -29,7 +38,12 @@ _KEPT_OPEN = 64
 _KEPT_CLEARED = 1024
 """Directories that are known to hold no leftovers; looking again costs little."""
 
+_MAX_LOOKS = 8
+"""How often something is looked for that was not there, and is a moment later."""
+
 _counter = itertools.count()
+
+_Found = TypeVar("_Found")
 
 
 class LocalStore:
@@ -53,6 +67,9 @@ class LocalStore:
     Survives fork: the child opens its own files.
     """
 
+    durable = False
+    """Whether what is written is forced to the disk: objects at once, their names by `sync`."""
+
     def __init__(
         self, path: str, *, writable: bool = False, identity: tuple[int, int] | None = None
     ) -> None:
@@ -60,6 +77,8 @@ class LocalStore:
         self._files = DescriptorPool(_KEPT_OPEN)
         self._cleared: set[str] = set()
         self._stamps = Stamps()
+        self._claim: Claim | None = None
+        self._unsynced: set[str] = set()
         self.writable = writable
         self.url = self._root.url
 
@@ -147,14 +166,14 @@ class LocalStore:
         """Return an object's size in bytes; None when it does not exist."""
         check_key(key, self.url)
         with self._root.opened() as root, self._stamps.looking() as look:
-            if root is not None:
-                with self._missing_or_error("look up", key, root):
-                    status = os.stat(key, dir_fd=root.fd)
-                    self._files.forget_other(key, status)
-                    if stat.S_ISREG(status.st_mode):
-                        return status.st_size
-            look.note(key, None)
-        return None
+            status = self._find("look up", key, root, lambda fd: os.stat(key, dir_fd=fd))
+            if status is None:
+                look.note(key, None)
+                return None
+        self._files.forget_other(key, status)
+        if not stat.S_ISREG(status.st_mode):
+            self._refuse(key, status)
+        return status.st_size
 
     def is_unchanged(self) -> bool:
         """Return whether every object that was read is certainly what it was, or missing still.
@@ -162,7 +181,7 @@ class LocalStore:
         Raises
         ------
         OSError
-            When the file system can not be asked.
+            When the file system cannot be asked.
         """
         return self._stamps.are_current(self._root.current_stamp)
 
@@ -170,32 +189,74 @@ class LocalStore:
         """Return the sorted names of what lies directly below a prefix."""
         check_key(prefix, self.url, is_prefix=True)
         with self._root.opened() as root:
-            if root is None:
-                return ()
-            with self._missing_or_error("list", prefix, root):
-                return tuple(sorted(files.list_directory(prefix or ".", dir_fd=root.fd)))
-        return ()
+            names = self._find(
+                *("list", prefix, root),
+                lambda fd: files.list_directory(prefix or ".", dir_fd=fd),
+                may_be_file=True,
+            )
+        return tuple(sorted(names or ()))
+
+    def list_directories(self, prefix: str) -> tuple[str, ...]:
+        """Return the sorted names of what lies directly below a prefix and is no file."""
+        check_key(prefix, self.url, is_prefix=True)
+        with self._root.opened() as root:
+            entries = self._find(
+                *("list", prefix, root),
+                lambda fd: files.list_entries(prefix or ".", dir_fd=fd),
+                may_be_file=True,
+            )
+        return tuple(sorted(name for name, is_file in entries or () if not is_file))
+
+    def iterate_names(self, prefix: str) -> Generator[str]:
+        """Yield the names of what lies directly below a prefix, in no order, as they are read."""
+        check_key(prefix, self.url, is_prefix=True)
+        with self._root.opened() as root:
+            fd = self._find(
+                *("list", prefix, root),
+                lambda fd: os.open(prefix or ".", files.DIRECTORY_FLAGS, dir_fd=fd),
+                may_be_file=True,
+            )
+        if fd is not None:
+            try:
+                with os.scandir(fd) as entries:
+                    yield from (entry.name for entry in entries)
+            finally:
+                os.close(fd)
+
+    def changed_ns(self, key: str) -> int | None:
+        """Return when an object was changed last; None when it does not exist."""
+        check_key(key, self.url)
+        with self._root.opened() as root:
+            status = self._find("look up", key, root, lambda fd: os.stat(key, dir_fd=fd))
+        return None if status is None else status.st_mtime_ns
 
     def write(self, key: str, data: Buffer) -> None:
         """Put a whole object; readers see the old one or the new one, never a part.
 
         Notes
         -----
-        Atomic for readers, by renaming.  It is not forced to the disk: a power
-        failure may lose it.  The first write to a directory removes what writers that
-        were killed left in it.
+        Atomic for readers, by renaming.  With `durable`, a power failure leaves the old
+        object or the new one, and the new one after `sync`; without, it may leave neither.  The
+        first write to a directory removes what writers that were killed left in it.
         """
         check_key(key, self.url)
-        unique = f"{os.getpid()}-{next(_counter)}-{os.urandom(4).hex()}"
-        parent = key.rpartition("/")[0] or "."
-        temporary = f"{parent}/{files.TEMPORARY_PREFIX}{unique}"
-        with self._changing("write", key) as root:
+        unique = f"{os.getpid()}-{next(_counter)}-{os.urandom(8).hex()}"
+        temporary = files.TEMPORARY_PREFIX + unique
+        with (
+            self._changing("write", key) as root,
+            files.parent_directory(key, dir_fd=root.fd, make=True, sync=self.durable) as (
+                directory,
+                name,
+            ),
+        ):
+            parent = key.rpartition("/")[0]
             if parent not in self._cleared:
-                files.remove_leftovers(parent, dir_fd=root.fd)
+                files.remove_leftovers(directory)
                 if len(self._cleared) >= _KEPT_CLEARED:
                     self._cleared.clear()
                 self._cleared.add(parent)
-            files.write_and_rename(temporary, key, data, dir_fd=root.fd)
+            files.write_and_rename(temporary, name, data, dir_fd=directory, sync=self.durable)
+        self._unsynced.add(parent)
         self._files.forget(key)
 
     def delete(self, key: str) -> None:
@@ -203,6 +264,7 @@ class LocalStore:
         check_key(key, self.url)
         with self._changing("delete", key) as root:
             files.remove_file(key, dir_fd=root.fd)
+        self._unsynced.add(key.rpartition("/")[0])
         self._files.forget(key)
 
     def delete_prefix(self, prefix: str) -> None:
@@ -214,11 +276,22 @@ class LocalStore:
         with self._changing("delete", prefix) as root:
             # Metadata first: a tree that is half gone must not look like one
             # whose chunks are all fill value.
-            for name in METADATA_NAMES:
-                files.remove_file(f"{prefix or '.'}/{name}", dir_fd=root.fd)
-            for path in [prefix] if prefix else os.listdir(root.fd):
-                files.remove_tree(path, dir_fd=root.fd)
+            if prefix:
+                files.remove_tree(prefix, dir_fd=root.fd, first=METADATA_NAMES)
+            else:
+                names = os.listdir(root.fd)
+                for path in sorted(names, key=lambda name: name not in METADATA_NAMES):
+                    files.remove_tree(path, dir_fd=root.fd)
+        self._unsynced.add(prefix.rpartition("/")[0])
         self._files.forget_below(prefix)
+
+    def sync(self) -> None:
+        """Force to the disk which objects there are, if `durable`; no other thread writes now."""
+        changed, self._unsynced = self._unsynced, set()
+        if self.durable and changed:
+            with self._changing("write to", None) as root:
+                for path in sorted(changed):
+                    files.sync_directory(path or ".", dir_fd=root.fd)
 
     def exists_any(self, prefix: str) -> bool:
         """Return whether there is an object at a prefix or anywhere below it.
@@ -226,39 +299,58 @@ class LocalStore:
         Empty directories are no objects.
         """
         check_key(prefix, self.url, is_prefix=True)
-        if prefix and self.size(prefix) is not None:
-            return True
         with self._root.opened() as root:
-            if root is None:
-                return False
-            with self._missing_or_error("list", prefix, root):
-                return files.contains_files(prefix or ".", dir_fd=root.fd)
-        return False
+            found = self._find(
+                *("list", prefix, root),
+                lambda fd: files.contains_files(prefix or ".", dir_fd=fd),
+                may_be_file=True,
+            )
+        return bool(found)
+
+    def claim(self) -> None:
+        """Be the only writer of the store, which exists, until it is closed or this process ends.
+
+        Raises
+        ------
+        StoreError
+            There is another one, in this process or in another; the message names it.
+        """
+        # Imported here: readers do without.
+        from lazyarr.store.claim import claim_directory
+
+        with self._root.opened() as root:
+            assert root is not None
+            self._claim = claim_directory(root.fd, self.url)
 
     def close(self) -> None:
         """Close all descriptors; those in use by other threads when they are done."""
+        if self._claim is not None:
+            self._claim.close()
         self._files.close()
         self._root.close()
 
     def _open(self, key: str) -> Descriptor | None:
         check_key(key, self.url)
         with self._root.opened() as root, self._stamps.looking() as look:
-            fd = -1
-            if root is not None:
-                with self._missing_or_error("open", key, root):
-                    fd = os.open(key, files.READ_FLAGS, dir_fd=root.fd)
-            status = os.fstat(fd) if fd >= 0 else None
-            is_there = status is not None and not stat.S_ISDIR(status.st_mode)
-            look.note(key, status if is_there else None)
-        if status is None:
+            fd = self._find(
+                "open", key, root, lambda root_fd: os.open(key, files.READ_FLAGS, dir_fd=root_fd)
+            )
+            status = None if fd is None else os.fstat(fd)
+            look.note(key, status)
+        if fd is None or status is None:
             return None
-        if stat.S_ISREG(status.st_mode):
-            return self._files.lend(key, fd)
-        os.close(fd)
-        if stat.S_ISDIR(status.st_mode):
-            return None
-        message = f"cannot read {key!r} in {self.url}: it is not a regular file; remove it"
-        raise StoreError(message, url=self.url, key=key, transient=False)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(fd)
+            self._refuse(key, status)
+        return self._files.lend(key, fd)
+
+    def _refuse(self, key: str, status: os.stat_result) -> NoReturn:
+        what = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"
+        self._raise_no_object(key, f"it is {what}; remove it")
+
+    def _raise_no_object(self, key: str, found: str) -> NoReturn:
+        message = f"cannot read {key!r} in {self.url}: {found}"
+        raise NoObjectError(message, url=self.url, key=key, transient=False)
 
     @contextlib.contextmanager
     def _newest(self, key: str) -> Iterator[Descriptor | None]:
@@ -273,18 +365,48 @@ class LocalStore:
             if found is not None:
                 self._files.give_back(found)
 
-    @contextlib.contextmanager
-    def _missing_or_error(self, action: str, key: str, root: Descriptor) -> Iterator[None]:
-        # Goes on after the block when there is nothing at that key.
-        try:
-            yield
-        except OSError as error:
-            if error.errno not in files.MISSING_ERRNOS:
+    def _find(
+        self,
+        action: str,
+        key: str,
+        root: Descriptor | None,
+        look: Callable[[int], _Found],
+        *,
+        may_be_file: bool = False,
+    ) -> _Found | None:
+        """Return what looking for a key gives; None when nothing is there.
+
+        Raises
+        ------
+        NoObjectError
+            When something is, to which the key does not lead.
+        """
+        # What lies in a group and is no node is often a file, and has no document below it.
+        may_be_file = may_be_file or key.rpartition("/")[2] in METADATA_NAMES
+        if root is None:
+            return None
+        for _ in range(_MAX_LOOKS):
+            try:
+                return look(root.fd)
+            except OSError as error:
+                if error.errno not in files.MISSING_ERRNOS:
+                    raise_store_error(error, action, key, self.url)
+                is_file = error.errno == errno.ENOTDIR and may_be_file
+            try:
+                found = None if is_file else files.find_obstacle(key, dir_fd=root.fd)
+            except FileExistsError:
+                continue
+            except OSError as error:
                 raise_store_error(error, action, key, self.url)
             self._root.require_same(root, key)
+            if found is None:
+                return None
+            self._raise_no_object(key, found)
+        message = f"cannot {action} {key!r} in {self.url}: it comes and goes; try again"
+        raise StoreError(message, url=self.url, key=key, transient=True)
 
     @contextlib.contextmanager
-    def _changing(self, action: str, key: str) -> Iterator[Descriptor]:
+    def _changing(self, action: str, key: str | None) -> Iterator[Descriptor]:
         if not self.writable:
             message = f"cannot {action} {key!r} in {self.url}: the store was opened for reading"
             raise StoreError(message, url=self.url, key=key, transient=False)

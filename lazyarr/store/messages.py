@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lazyarr.errors import StoreError
+from lazyarr.store.base import NoObjectError, RefusedError
 from lazyarr.store.failure import REMEDIES, Fault, decode_failure
 from lazyarr.store.urls import without_credentials
 
@@ -14,6 +15,14 @@ if TYPE_CHECKING:
     from lazyarr.store.base import Answer
 
 __all__ = ["check_plain", "failed", "read_only", "wrong_length"]
+
+
+_KINDS = {
+    Fault.DIRECTORY: NoObjectError,
+    Fault.PAGE: NoObjectError,
+    Fault.DENIED: RefusedError,
+}
+_EXTRAS = {"https": "http", "http": "http", "s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 
 
 def read_only(url: str, action: str, key: str) -> StoreError:
@@ -27,10 +36,19 @@ def failed(url: str, action: str, key: str | None, error: Exception) -> StoreErr
     fault, found = decode_failure(error)
     remedy = REMEDIES.get(fault, REMEDIES[Fault.PERMANENT])
     if isinstance(error, ImportError):
-        remedy = "install it; 'pip install lazyarr[http,s3,gcs]' brings the usual ones"
+        found, remedy = f"a package is missing: {error}", _how_to_install(url)
     what = url if key is None else f"{key!r} in {url}"
     message = f"cannot {action} {what}: {without_credentials(found)}; {remedy}"
-    return StoreError(message, url=url, key=key, transient=fault is Fault.TRANSIENT)
+    kind = _KINDS.get(fault, StoreError)
+    return kind(message, url=url, key=key, transient=fault is Fault.TRANSIENT)
+
+
+def _how_to_install(url: str) -> str:
+    protocols = (link.partition("://")[0] for link in url.split("::"))
+    extras = sorted({_EXTRAS[protocol] for protocol in protocols if protocol in _EXTRAS})
+    if extras:
+        return f"run pip install 'lazyarr[{','.join(extras)}]'"
+    return "run pip install with the name of that package"
 
 
 def wrong_length(url: str, key: str, start: int, stop: int, answer: Answer) -> StoreError:
@@ -48,7 +66,7 @@ def wrong_length(url: str, key: str, start: int, stop: int, answer: Answer) -> S
 
 
 def check_plain(options: Mapping[str, Any], url: str) -> None:
-    """Refuse options that can not be handed to another process.
+    """Refuse options that cannot be handed to another process.
 
     Raises
     ------

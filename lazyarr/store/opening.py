@@ -67,7 +67,7 @@ def open_store(
         raise ValueError(f"{url!r} names no store; give a path, '.' for this directory, or a URL")
     if not isinstance(storage_options, Mapping | None):
         raise TypeError(
-            f"storage_options are a mapping, as {{'anon': True}}; found {storage_options!r:.80}"
+            f"storage_options={storage_options!r:.80} is no mapping; give one, as {{'anon': True}}"
         )
     options: dict[str, Any] = dict(storage_options or {})
     if path is not None:
@@ -96,7 +96,7 @@ def store_reference(store: Store, *, prefix: str = "") -> StoreReference:
     Raises
     ------
     StoreError
-        When the store can not be opened by another process.
+        When the store cannot be opened by another process.
     """
     while isinstance(store, RetryingStore):
         store = store.inner
@@ -127,7 +127,7 @@ def open_reference(
     Raises
     ------
     StoreError
-        When the description is not one, or the store can not be opened.
+        When the description is not one, or the store cannot be opened.
 
     Examples
     --------

@@ -7,11 +7,18 @@ from typing import TYPE_CHECKING, Protocol
 
 from lazyarr.errors import StoreError
 from lazyarr.store import files
-from lazyarr.store.base import Store, StoreReference, check_key, check_limit, check_range
+from lazyarr.store.base import (
+    NoObjectError,
+    Store,
+    StoreReference,
+    check_key,
+    check_limit,
+    check_range,
+)
 from lazyarr.store.descriptors import DescriptorPool
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from lazyarr.store.descriptors import Descriptor
 
@@ -35,7 +42,7 @@ class PackedStore:
     Parameters
     ----------
     fd : int
-        The file, usually a memfd.  The store owns it, unless it can not be made.
+        The file, usually a memfd.  The store owns it, unless it cannot be made.
     index : mapping of str to (int, int)
         Offset and size in bytes, by key.
     url : str
@@ -51,6 +58,7 @@ class PackedStore:
         self._index = {
             check_key(key, url): _checked(key, place, url) for key, place in index.items()
         }
+        self._directories = {parent for key in self._index for parent in _parents(key)}
         self._pool = DescriptorPool(1, keep_in_child=True)
         self._pool.give_back(self._pool.lend("", fd))
 
@@ -70,7 +78,7 @@ class PackedStore:
     ) -> memoryview | None:
         """Return exactly ``stop - start`` bytes; None when the object does not exist."""
         nbytes = check_range(start, stop, into)
-        place = self._index.get(check_key(key, self.url))
+        place = self._place(key)
         if place is None:
             return None
         target = memoryview(bytearray(nbytes)) if into is None else into.cast("B")[:nbytes]
@@ -101,7 +109,7 @@ class PackedStore:
 
     def size(self, key: str) -> int | None:
         """Return an object's size in bytes; None when it does not exist."""
-        place = self._index.get(check_key(key, self.url))
+        place = self._place(key)
         return None if place is None else place[1]
 
     def list_names(self, prefix: str) -> tuple[str, ...]:
@@ -111,9 +119,13 @@ class PackedStore:
         return tuple(sorted(below))
 
     def reference(self, prefix: str = "") -> StoreReference:
-        """Return the index of what lies below a prefix and a duplicate of the descriptor."""
+        """Return the index of what lies at a prefix or below it, and a copy of the descriptor."""
         start = prefix + "/" if prefix else ""
-        index = {key: list(p) for key, p in self._index.items() if key.startswith(start)}
+        index = {
+            key: list(place)
+            for key, place in self._index.items()
+            if key == prefix or key.startswith(start)
+        }
         held = self._borrow(prefix)
         try:
             fd = os.dup(held.fd)
@@ -133,6 +145,13 @@ class PackedStore:
     def close(self) -> None:
         """Close the descriptor, when no other thread reads from it any more."""
         self._pool.close()
+
+    def _place(self, key: str) -> tuple[int, int] | None:
+        place = self._index.get(check_key(key, self.url))
+        if place is None and key in self._directories:
+            message = f"cannot read {key!r} in {self.url}: it is a directory; remove it"
+            raise NoObjectError(message, url=self.url, key=key, transient=False)
+        return place
 
     def _borrow(self, key: str) -> Descriptor:
         held = self._pool.borrow("")
@@ -170,6 +189,11 @@ def pack_store(store: ListableStore, prefix: str) -> PackedStore:
         os.close(fd)
         raise
     return PackedStore(fd, index, store.url)
+
+
+def _parents(key: str) -> Iterator[str]:
+    while key := key.rpartition("/")[0]:
+        yield key
 
 
 def _checked(key: str, place: Sequence[int], url: str) -> tuple[int, int]:

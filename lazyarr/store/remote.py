@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 from lazyarr.errors import StoreError
 from lazyarr.store.base import METADATA_NAMES, StoreReference, check_key, check_range
 from lazyarr.store.connecting import connect
-from lazyarr.store.failure import Fault, decode_failure
+from lazyarr.store.failure import Fault, decode_failure, is_forbidden
 from lazyarr.store.messages import check_plain, failed, read_only, wrong_length
 from lazyarr.store.packed import pack_store
-from lazyarr.store.transport import AsyncTransport, choose_transport
+from lazyarr.store.transport import AsyncTransport, turn_of
+from lazyarr.store.transport_choice import choose_transport
 from lazyarr.store.urls import lives_in_this_process, without_credentials
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from lazyarr.store.base import Arrived, Buffer
     from lazyarr.store.transport import Answer, Transport
@@ -24,6 +25,14 @@ if TYPE_CHECKING:
 __all__ = ["FsspecStore"]
 
 _Result = TypeVar("_Result")
+
+DENIED_IS_MISSING = "denied_is_missing"
+"""A storage option: objects that are refused with status 403 are taken for missing.
+
+S3 answers so for what does not exist where listing the bucket is not allowed, and then sparse
+arrays cannot be read otherwise.  It is dangerous: when rights are lost for some chunks alone,
+those are read as their fill value.
+"""
 
 
 class FsspecStore:
@@ -65,6 +74,8 @@ class FsspecStore:
         self.timeout_seconds = timeout_seconds
         self._full_url = url
         self._options = dict(storage_options)
+        # A wish of lazyarr's own, which fsspec would not know.
+        self._denied_is_missing = self._options.get(DENIED_IS_MISSING, False) is True
         self._inherited: list[object] = []
         self._connect()
         if writable and "HTTPFileSystem" in {c.__name__ for c in type(self._fs).__mro__}:
@@ -158,7 +169,7 @@ class FsspecStore:
                     arrived=arrived,
                 )
         except Exception as error:  # noqa: BLE001 - every protocol has errors of its own
-            if decode_failure(error).fault is Fault.MISSING:
+            if self._is_missing(error, "read"):
                 return None
             self._raise(error, "read", key)
         if start < 0 or stop is not None:
@@ -181,10 +192,19 @@ class FsspecStore:
             Also from HTTP servers that do not list: an empty answer would make a
             group look empty.
         """
+        return tuple(sorted({name.rstrip("/") for name in self._list(prefix)}))
+
+    def list_directories(self, prefix: str) -> tuple[str, ...]:
+        """Return the sorted names of what lies directly below a prefix and is no object."""
+        return tuple(sorted({name[:-1] for name in self._list(prefix) if name.endswith("/")}))
+
+    def _list(self, prefix: str) -> Iterator[str]:
         paths = self._ask("list", prefix, lambda way, path: way.list_paths(path), is_prefix=True)
         itself = self._path(prefix).strip("/")
-        inside = [p.strip("/") for p in paths or ()]
-        return tuple(sorted({p.rpartition("/")[2] for p in inside if p != itself}))
+        for path in paths or ():
+            inside = path.strip("/")
+            if inside != itself:
+                yield inside.rpartition("/")[2] + ("/" if path.endswith("/") else "")
 
     def list_keys(self, prefix: str) -> tuple[str, ...]:
         """Return the sorted keys of all objects at a prefix and below it."""
@@ -207,7 +227,7 @@ class FsspecStore:
         self._check_writable("write", key)
         self._ask(
             *("write", key),
-            lambda _, path: self._fs.pipe_file(path, bytes(data)),
+            self._in_turn(lambda path: self._fs.pipe_file(path, bytes(data))),
             # What is missing here is what the object should lie in.
             is_missing_allowed=False,
         )
@@ -215,7 +235,7 @@ class FsspecStore:
     def delete(self, key: str) -> None:
         """Take an object away; nothing happens when there is none."""
         self._check_writable("delete", key)
-        self._ask("delete", key, lambda _, path: self._fs.rm_file(path))
+        self._ask("delete", key, self._in_turn(lambda path: self._fs.rm_file(path)))
 
     def delete_prefix(self, prefix: str) -> None:
         """Take away the object at a prefix and everything below it, metadata first."""
@@ -236,7 +256,7 @@ class FsspecStore:
         Raises
         ------
         StoreError
-            When an option is no plain value and can not be handed to another process.
+            When an option is no plain value and cannot be handed to another process.
         """
         if lives_in_this_process(self._full_url):
             packed = pack_store(self, prefix)
@@ -253,9 +273,11 @@ class FsspecStore:
 
     def _connect(self) -> None:
         try:
-            self._fs, self._root = connect(self._full_url, self._options)
+            options = {k: v for k, v in self._options.items() if k != DENIED_IS_MISSING}
+            self._fs, self._root = connect(self._full_url, options)
         except Exception as error:  # noqa: BLE001 - every protocol has errors of its own
             self._raise(error, "open", None)
+        self._turn = turn_of(self._fs)
         self._transport: Transport = choose_transport(self._fs, self.timeout_seconds)
         self._is_asynchronous = isinstance(self._transport, AsyncTransport)
         self._pid = os.getpid()
@@ -289,12 +311,28 @@ class FsspecStore:
         try:
             return ask(way, self._path(key))
         except Exception as error:  # noqa: BLE001 - every protocol has errors of its own
-            if is_missing_allowed and decode_failure(error).fault is Fault.MISSING:
+            if is_missing_allowed and self._is_missing(error, action):
                 return None
             self._raise(error, action, key)
 
+    def _is_missing(self, error: Exception, action: str) -> bool:
+        fault = decode_failure(error).fault
+        if fault is Fault.DENIED and action in ("read", "look up"):
+            return self._denied_is_missing and is_forbidden(error)
+        # A directory is no object that could be deleted.
+        return fault is Fault.MISSING or (fault is Fault.DIRECTORY and action == "delete")
+
     def _change(self, action: str, key: str, change: Callable[[str], _Result]) -> _Result | None:
-        return self._ask(action, key, lambda _, path: change(path), is_prefix=True)
+        return self._ask(action, key, self._in_turn(change), is_prefix=True)
+
+    def _in_turn(self, call: Callable[[str], _Result]) -> Callable[[Transport, str], _Result]:
+        """Return what `_ask` takes for a call that goes past the transport."""
+
+        def ask(_: Transport, path: str) -> _Result:
+            with self._turn:
+                return call(path)
+
+        return ask
 
     def _contains_objects(self, path: str) -> bool:
         self._fs.invalidate_cache(path)

@@ -5,18 +5,20 @@ The decision is a value in, value out function; the store around it sleeps.
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from lazyarr.errors import StoreError
+from lazyarr.store.base import list_directories
+from lazyarr.store.local import LocalStore
 from lazyarr.store.stamps import is_unchanged
 from lazyarr.values import Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lazyarr.store.asynchronous import AsyncStore
-    from lazyarr.store.base import Answer, Arrived, Buffer, Store, WritableStore
+    from lazyarr.store.base import Answer, Arrived, AsyncStore, Buffer, Store, WritableStore
     from lazyarr.store.descriptors import BorrowedFile
 
 __all__ = ["RetryPolicy", "RetryingStore"]
@@ -151,6 +153,10 @@ class RetryingStore:
         """Return the sorted names of what lies directly below a prefix."""
         return self._call(lambda: self.inner.list_names(prefix))
 
+    def list_directories(self, prefix: str) -> tuple[str, ...]:
+        """Return the sorted names of what lies directly below a prefix and is no object."""
+        return self._call(lambda: list_directories(self.inner, prefix))
+
     def forget(self, key: str) -> None:
         """Read an object from now on as it is now, if it has been replaced."""
         self.inner.forget(key)
@@ -162,6 +168,11 @@ class RetryingStore:
     def borrow(self, key: str) -> BorrowedFile | None:
         """Return an object as a file, if it is one and open already, to be released; else None."""
         return self.inner.borrow(key)
+
+    @property
+    def local(self) -> LocalStore | None:
+        """The directory that is read; None for stores of other kinds."""
+        return self.inner if isinstance(self.inner, LocalStore) else None
 
     def is_unchanged(self) -> bool:
         """Return whether every object that was read is certainly what it was."""
@@ -252,7 +263,5 @@ class RetryingStore:
 
 
 def _random_jitter() -> float:
-    # Imported here: it costs milliseconds, and a store that never fails does not need it.
-    import random
-
-    return random.random()  # noqa: S311 - it spreads retries, it keeps no secret
+    # Nothing is imported for it: what failed may have failed for want of descriptors.
+    return int.from_bytes(os.urandom(2)) / 0xFFFF

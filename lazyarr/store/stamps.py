@@ -9,7 +9,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING
 
-from lazyarr.kernel import Stamp, stamp_of
+from lazyarr.kernel import Stamp, renew_in_child, stamp_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,12 +30,12 @@ _STEP_NS, _LONGEST_STEP_NS = 10**6, 2 * 10**9
 def is_unchanged(store: Store) -> bool:
     """Return whether every object that was read of a store is certainly what it was.
 
-    False also for a store that can not tell.
+    False also for a store that cannot tell.
 
     Raises
     ------
     OSError
-        When it can not be asked.
+        When it cannot be asked.
     """
     ask: Callable[[], bool] | None = getattr(store, "is_unchanged", None)
     return ask is not None and ask()
@@ -177,5 +177,4 @@ def _start_all_anew() -> None:
         stamps._start_anew()  # noqa: SLF001 - the module's own class
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_start_all_anew)
+renew_in_child(_start_all_anew)

@@ -1,8 +1,8 @@
-"""How bytes are asked of an fsspec file system, and which way suits which one.
+"""How bytes are asked of an fsspec file system: what every way can do, and the common one.
 
 fsspec's `cat_file` leaves out what is needed to tell right from wrong: whether a
 server gave the range or ignored it, and how large the object is.  So HTTP, S3 and
-whole-file caches have ways of their own; everything else goes through `cat_file`.
+caches have ways of their own; everything else goes through `cat_file`.
 
 Every method raises what the file system raised; FileNotFoundError means that
 the object does not exist, as far as `failure.decode_failure` believes it.
@@ -11,15 +11,18 @@ the object does not exist, as far as `failure.decode_failure` believes it.
 from __future__ import annotations
 
 import threading
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from lazyarr.store.base import Answer
 from lazyarr.store.failure import Fault, UnusableAnswerError, decode_failure, too_long
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from lazyarr.store.base import Arrived
 
-__all__ = ["Answer", "AsyncTransport", "FsspecTransport", "Transport", "choose_transport"]
+__all__ = ["Answer", "AsyncTransport", "FsspecTransport", "Transport", "class_names", "turn_of"]
 
 
 class Transport(Protocol):
@@ -49,7 +52,7 @@ class Transport(Protocol):
         ...
 
     def list_paths(self, path: str) -> list[str]:
-        """Return the paths directly below a path."""
+        """Return the paths directly below a path; those of directories end in a slash."""
         ...
 
 
@@ -91,8 +94,9 @@ class FsspecTransport:
         self.fs = fs
         # fsspec's mirrored methods take `timeout` for themselves; others would hand
         # it on to the file system.  The class is asked: caches pretend to be what they wrap.
-        is_async = "AsyncFileSystem" in _class_names(fs)
+        is_async = "AsyncFileSystem" in class_names(fs)
         self._limit = {"timeout": timeout_seconds} if is_async else {}
+        self._turn = turn_of(fs)
 
     def fetch(
         self,
@@ -105,13 +109,15 @@ class FsspecTransport:
         """Return a range of an object, or all of it."""
         if stop is None and limit_nbytes is not None:
             return self._fetch_within(path, limit_nbytes)
-        data = self.fs.cat_file(path, start=start, end=stop, **self._limit)
+        with self._turn:
+            data = self.fs.cat_file(path, start=start, end=stop, **self._limit)
         return Answer(data, len(data) if stop is None else None)
 
     def _fetch_within(self, path: str, limit_nbytes: int) -> Answer:
         """Return all of an object, of which no more is asked for than one byte too many."""
         try:
-            data = self.fs.cat_file(path, start=0, end=limit_nbytes + 1, **self._limit)
+            with self._turn:
+                data = self.fs.cat_file(path, start=0, end=limit_nbytes + 1, **self._limit)
         except Exception as error:
             # An empty object has no first byte that a range could begin with.
             if decode_failure(error).fault is not Fault.RANGE or self.size(path):
@@ -130,10 +136,11 @@ class FsspecTransport:
     def size(self, path: str) -> int:
         """Return an object's size in bytes."""
         # A listing that fsspec has kept may be older than the object.
-        self.fs.invalidate_cache(path)
-        info = self.fs.info(path, **self._limit)
+        with self._turn:
+            self.fs.invalidate_cache(path)
+            info = self.fs.info(path, **self._limit)
         if info.get("type") == "directory":
-            raise FileNotFoundError(path)
+            raise UnusableAnswerError("it is a directory", Fault.DIRECTORY)
         size = info.get("size")
         if not isinstance(size, int):
             found = f"the store does not say how large the object is, it says {size!r}"
@@ -142,73 +149,81 @@ class FsspecTransport:
 
     def list_paths(self, path: str) -> list[str]:
         """Return the paths directly below a path, as the store knows them now."""
-        self.fs.invalidate_cache(path)
-        return [str(p) for p in self.fs.ls(path, detail=False, **self._limit)]
+        with self._turn:
+            self.fs.invalidate_cache(path)
+            entries = self.fs.ls(path, detail=True, **self._limit)
+        return [
+            str(found["name"]).rstrip("/") + ("/" if found.get("type") == "directory" else "")
+            for found in entries
+        ]
 
 
-class _CachingTransport(FsspecTransport):
-    """Through fsspec's other caches, whose word on what is missing is not taken.
-
-    They ask `exists` first, and that says no to whatever goes wrong
-    (fsspec 2026.9, `WholeFileCacheFileSystem._open`).  They are not safe from several
-    threads either, and keep half a download as if it were whole.
-    """
-
-    def __init__(self, fs: Any, timeout_seconds: float) -> None:
-        super().__init__(fs, timeout_seconds)
-        self._inner = choose_transport(fs.fs, timeout_seconds)
-        self._lock = threading.Lock()
-
-    def fetch(
-        self,
-        path: str,
-        start: int | None = None,
-        stop: int | None = None,
-        *,
-        limit_nbytes: int | None = None,
-    ) -> Answer:
-        with self._lock:
-            wanted = self._inner.size(path) if stop is None else stop - (start or 0)
-            # Before the cache downloads it: fsspec would not stop before its end.
-            if stop is None and limit_nbytes is not None and wanted > limit_nbytes:
-                raise too_long(limit_nbytes)
-            try:
-                answer = super().fetch(path, start, stop)
-                if len(answer.data) < wanted:
-                    self.fs.pop_from_cache(path)
-            except FileNotFoundError:
-                # Raises FileNotFoundError when it is true.
-                self._inner.size(path)
-                found = "the cache in between says that there is no such object, the store has it"
-                raise UnusableAnswerError(found, Fault.TRANSIENT) from None
-        return answer
-
-    def size(self, path: str) -> int:
-        return self._inner.size(path)
-
-    def list_paths(self, path: str) -> list[str]:
-        return self._inner.list_paths(path)
-
-
-def choose_transport(fs: Any, timeout_seconds: float) -> Transport:
-    """Return the way that suits a file system, known by its classes' names."""
-    names = _class_names(fs)
-    if "AsyncFileSystem" in names and "HTTPFileSystem" in names:
-        from lazyarr.store.transport_http import HttpTransport
-
-        return HttpTransport(fs, timeout_seconds)
-    if "S3FileSystem" in names:
-        from lazyarr.store.transport_s3 import S3Transport
-
-        return S3Transport(fs, timeout_seconds)
-    if "SimpleCacheFileSystem" in names and not fs.compression:
-        from lazyarr.store.transport_cached import CachedTransport
-
-        return CachedTransport(fs, choose_transport(fs.fs, timeout_seconds))
-    if "CachingFileSystem" in names:
-        return _CachingTransport(fs, timeout_seconds)
-    return FsspecTransport(fs, timeout_seconds)
-
-
-def _class_names(fs: Any) -> frozenset[str]:
+def class_names(fs: Any) -> frozenset[str]:
+    """Return the names of a file system's class and of all its bases, by which it is known."""
     return frozenset(cls.__name__ for cls in type(fs).__mro__)
+
+
+# Each call opens a file of its own, or takes a lock.
+_SAFE = frozenset({"LocalFileSystem", "MemoryFileSystem"})
+
+
+def turn_of(fs: Any) -> AbstractContextManager[object]:
+    """Return what is held during a call of a file system that serves one thread at a time.
+
+    Few of the synchronous ones say whether several threads may call them.  The members of an
+    archive share one open file: tarfile moves its position without a lock, and so does zipfile of
+    Python 3.13.0 when it seeks.  Then one thread gets the bytes of another, which nothing
+    notices where chunks have no checksum.  FTP has one connection.  So each of them is called
+    by one thread at a time.  The cost is that requests to such a store do not overlap.
+
+    Parameters
+    ----------
+    fs : fsspec.AbstractFileSystem
+        The file system.  Those that it asks for bytes are found through it.
+    """
+    # The lock belongs to the file system that needs it, since several may lie around one.
+    # fsspec gives one instance to all who use the same options; a child of fork makes its
+    # own, so nobody there waits for a thread of the parent.
+    slow = (each for each in _chain(fs) if not _is_safe(each))
+    locks = {_own(each).setdefault("_lazyarr_turn", threading.RLock()) for each in slow}
+    if len(locks) > 1:
+        return _AllOf(locks)
+    # A lock itself, and no class around it: a signal's handler that raises in between would
+    # leave it locked.
+    return next(iter(locks), nullcontext())
+
+
+class _AllOf:
+    """Several locks as one, for a file system that asks several (`ReferenceFileSystem`)."""
+
+    def __init__(self, locks: Iterable[threading.RLock]) -> None:
+        # In one order everywhere, or two threads could wait for each other.
+        self._locks = tuple(sorted(locks, key=id))
+
+    def __enter__(self) -> None:
+        for lock in self._locks:
+            lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        for lock in self._locks:
+            lock.release()
+
+
+def _chain(fs: Any) -> Iterator[Any]:
+    """Yield a file system and those that it asks for bytes."""
+    yield fs
+    inner, several = _own(fs).get("fs"), _own(fs).get("fss")
+    for each in (inner, *(several.values() if isinstance(several, dict) else ())):
+        if each is not None and each is not fs and "AbstractFileSystem" in class_names(each):
+            yield from _chain(each)
+
+
+def _is_safe(fs: Any) -> bool:
+    names = class_names(fs)
+    return "AsyncFileSystem" in names or not _SAFE.isdisjoint(names)
+
+
+def _own(fs: Any) -> dict[str, Any]:
+    """Return a file system's own attributes; caches pretend to have those of what they wrap."""
+    own: dict[str, Any] = object.__getattribute__(fs, "__dict__")
+    return own

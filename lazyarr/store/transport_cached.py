@@ -1,4 +1,4 @@
-"""``simplecache::``: whole objects kept as local files, never half of one."""
+"""fsspec's caches: ``simplecache::``, which keeps whole objects as local files, and others."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lazyarr.store import files
 from lazyarr.store.failure import Fault, UnusableAnswerError, too_long
-from lazyarr.store.transport import Answer
+from lazyarr.store.transport import Answer, FsspecTransport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     _Choice = Callable[[int], tuple[int, int]]
     """From an object's size to the range of it that is wanted."""
 
-__all__ = ["CachedTransport"]
+__all__ = ["CachedTransport", "CachingTransport"]
 
 
 class CachedTransport:
-    """Reads through the directory of an fsspec SimpleCacheFileSystem.
+    """Reads through the directory of an fsspec SimpleCacheFileSystem, never half of an object.
 
     fsspec downloads straight into the file that it later takes for the
     whole object, so a connection that drops leaves half an object in the cache for
@@ -135,3 +135,59 @@ class CachedTransport:
     def _cached_file(self, path: str) -> str | None:
         found = self.fs._check_file(path)  # noqa: SLF001 - there is no public way to ask
         return None if found is None else str(found)
+
+
+class CachingTransport(FsspecTransport):
+    """Through fsspec's other caches, whose word on what is missing is not taken.
+
+    They ask `exists` first, and that says no to whatever goes wrong
+    (fsspec 2026.9, `WholeFileCacheFileSystem._open`).  They are not safe from several
+    threads either, and keep half a download as if it were whole.
+
+    Parameters
+    ----------
+    fs : fsspec.implementations.cached.CachingFileSystem
+        Which reads, and keeps what was read.
+    inner : Transport
+        Tells which objects there are, and how large each is.
+    timeout_seconds : float
+        As of `FsspecTransport`.
+    """
+
+    def __init__(self, fs: Any, inner: Transport, timeout_seconds: float) -> None:
+        super().__init__(fs, timeout_seconds)
+        self._inner = inner
+        self._lock = threading.Lock()
+
+    def fetch(
+        self,
+        path: str,
+        start: int | None = None,
+        stop: int | None = None,
+        *,
+        limit_nbytes: int | None = None,
+    ) -> Answer:
+        """Return a range of an object, or all of it, through the cache."""
+        with self._lock:
+            wanted = self._inner.size(path) if stop is None else stop - (start or 0)
+            # Before the cache downloads it: fsspec would not stop before its end.
+            if stop is None and limit_nbytes is not None and wanted > limit_nbytes:
+                raise too_long(limit_nbytes)
+            try:
+                answer = super().fetch(path, start, stop)
+                if len(answer.data) < wanted:
+                    self.fs.pop_from_cache(path)
+            except FileNotFoundError:
+                # Raises FileNotFoundError when it is true.
+                self._inner.size(path)
+                found = "the cache in between says that there is no such object, the store has it"
+                raise UnusableAnswerError(found, Fault.TRANSIENT) from None
+        return answer
+
+    def size(self, path: str) -> int:
+        """Return an object's size in bytes, as the store says it."""
+        return self._inner.size(path)
+
+    def list_paths(self, path: str) -> list[str]:
+        """Return the paths directly below a path; listings are not cached."""
+        return self._inner.list_paths(path)

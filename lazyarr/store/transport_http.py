@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from lazyarr.store.base import UNCHANGED, Answer
+from lazyarr.store.base import METADATA_NAMES, UNCHANGED, Answer
 from lazyarr.store.bodies import read_end, read_part, read_range, read_whole
-from lazyarr.store.failure import UnusableAnswerError, too_long
+from lazyarr.store.failure import Fault, UnusableAnswerError, too_long
 from lazyarr.store.http_headers import (
     ContentRange,
     check_given,
@@ -34,17 +34,19 @@ _NO_SUFFIX = frozenset({400, 416, 501})
 def parse_links(page: str, url: str) -> tuple[str, ...]:
     """Return the names of what a page links to that lies directly below a URL, still quoted.
 
+    Those of directories end in a slash.
+
     Examples
     --------
     >>> page = '<a href="c/">c</a> <A HREF="/x/zarr.json">zarr.json</A> <a href="?C=N;O=D">Name</a>'
     >>> parse_links(page, "http://host/x/")
-    ('c', 'zarr.json')
+    ('c/', 'zarr.json')
     """
     below = url.partition("://")[2]
     links = (_resolve(url, link).partition("://")[2] for link in _LINK.findall(page))
-    names = (link[len(below) :].rstrip("/") for link in links if link.startswith(below))
+    names = (link[len(below) :] for link in links if link.startswith(below))
     # Links such as "?C=N;O=D" sort the page.
-    return tuple(sorted({n for n in names if n and n[0] not in "?#" and "/" not in n}))
+    return tuple(sorted({n for n in names if n and n[0] not in "?#/" and "/" not in n[:-1]}))
 
 
 def _resolve(url: str, link: str) -> str:
@@ -123,7 +125,9 @@ class HttpTransport:
         names = parse_links(str(page, "utf-8", "ignore"), url)
         if not names:
             raise UnusableAnswerError(f"the server lists nothing there; {advice}")
-        return [url + unquote(name) for name in names]
+        # Some servers do not say which links are directories.
+        mark = "" if any(name.endswith("/") for name in names) else "/"
+        return [url + unquote(name) + mark for name in names]
 
     async def read(
         self,
@@ -147,6 +151,7 @@ class HttpTransport:
             if limit_nbytes is not None and (content_length(response.headers) or 0) > limit_nbytes:
                 raise too_long(limit_nbytes)
             data = await read_whole(_pieces(response), limit_nbytes)
+            _refuse_page(path, data, response)
             return Answer(data, len(data), version_of(response.headers, len(data)))
 
     async def _fetch_range(
@@ -218,6 +223,19 @@ def _require_status(response: Any, path: str, wanted: int) -> None:
     response.raise_for_status()
     if response.status != wanted:
         raise UnusableAnswerError(f"the server answered with status {response.status}")
+
+
+def _refuse_page(path: str, data: bytes, response: Any) -> None:
+    """Refuse a page where a document of a node was asked for.
+
+    Servers of web applications answer so, with status 200, for whatever they do not have.
+    """
+    begin = data[:200].lstrip()
+    kind = str(response.headers.get("Content-Type", "no content type"))
+    is_page = begin.startswith(b"<") or ("html" in kind and not begin.startswith(b"{"))
+    if is_page and path.rpartition("/")[2] in METADATA_NAMES:
+        found = f"the server answered with a page ({kind}) that begins with {bytes(begin[:40])!r}"
+        raise UnusableAnswerError(found, Fault.PAGE)
 
 
 def _given(response: Any) -> ContentRange:

@@ -33,7 +33,9 @@ def local_path(url: str | os.PathLike[str]) -> str | None:
     if not isinstance(url, str):
         return os.fsdecode(url)
     if "::" in url:
-        return None
+        # A chain of file systems, unless there is a file or directory of that name.
+        path = os.path.expanduser(url)
+        return path if "://" not in url and os.path.exists(path) else None
     for scheme in ("file://", "local://"):
         if url.startswith(scheme):
             return url[len(scheme) :]

@@ -127,7 +127,7 @@ class _Handler(SimpleHTTPRequestHandler):
                 self._etag = f'"{status.st_mtime_ns:x}-{status.st_size:x}-{status.st_ino:x}"'
                 self._send_object(file.read(), request.range, behaviour)
         else:
-            self.send_error(404)
+            self.send_error(behaviour.missing_status)
 
     do_HEAD = do_GET  # noqa: N815 - http.server's name
 

@@ -40,6 +40,8 @@ class Behaviour:
         How long the answer is held back.
     no_listing : bool
         Status 404 for directories.
+    missing_status : int
+        The status for what does not exist.
     etags : bool
         Answers name the object's version, and status 304 says that it has not changed.
     hold : bool
@@ -61,6 +63,7 @@ class Behaviour:
     wrong_bytes: bool = False
     delay_seconds: float = 0.0
     no_listing: bool = False
+    missing_status: int = 404
     etags: bool = True
     hold: bool = False
     no_length: bool = False

@@ -1,7 +1,7 @@
 """A server in a process of its own, which ends when its input does.
 
 A thread that touches lazy memory holds the GIL until the pager has the data, so a
-server that the pager needs can not be a thread of the same process.
+server that the pager needs cannot be a thread of the same process.
 """
 
 from __future__ import annotations

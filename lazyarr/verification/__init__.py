@@ -1,4 +1,8 @@
-"""Every stored chunk of a store, read and checked without mapping any of it."""
+"""Every stored chunk of a store, read and checked without mapping any of it.
+
+Public: the names below.
+Not here: reading and decoding a chunk (`lazyarr.reading`).  No pager is needed.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from lazyarr import settings
-from lazyarr.client.survey import open_hierarchy
+from lazyarr.opening.nodes import open_nodes
 from lazyarr.verification.checking import Tally, check_all
 from lazyarr.verification.report import Report, Skipped
 from lazyarr.verification.survey import survey_store
@@ -15,7 +19,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Mapping, Sequence
 
-    from lazyarr.format import Layout
+    from lazyarr.layout import Layout
 
 __all__ = ["Report", "Skipped", "verify"]
 
@@ -34,8 +38,11 @@ def verify(
 ) -> Report:
     """Return a report on every stored chunk: each is read, checked and decoded.
 
-    Works on all processors, needs neither a pager nor userfaultfd, and stays within the
-    memory limit.  Chunks that fail are read a second time before they count as damaged.
+    Consolidated metadata is compared with each node's own document; where they differ, the
+    node's own document counts.  Below each array it looks for objects whose keys are not those
+    of chunks.  It works on all processors, needs neither a pager nor userfaultfd, and stays
+    within the memory limit.  A chunk that fails is read a second time before it counts as
+    damaged.
 
     Parameters
     ----------
@@ -51,10 +58,10 @@ def verify(
     NodeNotFoundError
         When there is nothing to verify.
     StoreError
-        When the store can not be reached, also when that happens half-way: a chunk that
-        nobody could read is not known to be damaged.
+        When the store cannot be reached, also half-way: a chunk that could not be read is not
+        known to be damaged.
     FormatError
-        When the node at `url` itself is not what Zarr allows, or can not be mapped.
+        When the node at `url` itself is not what Zarr allows, or cannot be mapped.
 
     Examples
     --------
@@ -64,15 +71,17 @@ def verify(
     >>> report.ok, report.chunks_checked
     (True, 1)
     """
-    hierarchy = open_hierarchy(url, storage_options)
+    hierarchy = open_nodes(url, storage_options, compares=False)
+    documents = open_nodes(url, storage_options, use_consolidated=False)
     try:
-        survey = survey_store(hierarchy)
+        survey = survey_store(hierarchy, documents)
         layouts = [checker.layout for checker in survey.checkers]
         n_chunks = sum(math.prod(layout.grid_shape) for layout in layouts)
         tally = Tally(n_chunks, survey.damaged, progress=progress)
         check_all(survey.checkers, tally, _n_threads(hierarchy.store.url, layouts))
     finally:
         hierarchy.store.close()
+        documents.store.close()
     return tally.report(hierarchy.store.url, survey)
 
 

@@ -6,15 +6,16 @@ import copy
 from typing import TYPE_CHECKING, Any
 
 from lazyarr.errors import FormatError, StoreError
-from lazyarr.loading.finding import Finder
-from lazyarr.loading.stored import StoredChunks
-from lazyarr.loading.workspace import Workspace
+from lazyarr.reading.chunk_reader import ChunkReader
+from lazyarr.reading.locator import Locator
+from lazyarr.reading.workspace import Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lazyarr.format import ArrayMetadata, ShardIndex
-    from lazyarr.loading.finding import IndexRead
+    from lazyarr.formats.base import ArrayDescription
+    from lazyarr.layout import ShardIndex
+    from lazyarr.reading.locator import IndexRead
     from lazyarr.store import Store
 
 __all__ = ["Checker"]
@@ -28,7 +29,7 @@ _CHECKSUMS = frozenset(
 _MAX_INDEX_READS = 2
 
 
-class Checker(StoredChunks):
+class Checker(ChunkReader):
     """The stored chunks of one array, one at a time.
 
     Safe to use from several threads.
@@ -37,13 +38,13 @@ class Checker(StoredChunks):
     ----------
     store : Store
         The store; it stays the caller's.
-    metadata : ArrayMetadata
+    metadata : ArrayDescription
         What the array says of itself.
     """
 
-    def __init__(self, store: Store, metadata: ArrayMetadata) -> None:
+    def __init__(self, store: Store, metadata: ArrayDescription) -> None:
         layout = metadata.layout()
-        finder = Finder(layout, metadata.path)
+        finder = Locator(layout, metadata.path)
         super().__init__(layout, finder, lambda: store, url=store.url, path=metadata.path)
         self.layout = layout
         self.path = metadata.path
@@ -56,7 +57,7 @@ class Checker(StoredChunks):
         Raises
         ------
         ChunkError
-            When it can not be had.
+            When it cannot be had.
         """
 
         def step() -> int | None:
@@ -64,7 +65,7 @@ class Checker(StoredChunks):
             if data is None:
                 return None
             workspace.unit.grow(self.layout.chunk_nbytes)
-            self.layout.decode(data, workspace.unit.view[: self.layout.chunk_nbytes])
+            self.layout.decode_chunk(chunk, data, workspace.unit.view[: self.layout.chunk_nbytes])
             return len(data)
 
         return self.heal(chunk, step)

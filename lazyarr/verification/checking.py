@@ -7,7 +7,7 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING
 
 from lazyarr.errors import ChunkError, StoreError
-from lazyarr.loading.workspace import Workspace
+from lazyarr.reading.workspace import Workspace
 from lazyarr.verification.report import Report
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ __all__ = ["Tally", "check_all"]
 
 
 def check_all(checkers: Sequence[Checker], tally: Tally, n_threads: int) -> None:
-    """Check all chunks; whatever goes wrong other than with a chunk ends it."""
+    """Check all chunks on several threads; any error other than a chunk's own ends the check."""
     jobs = _Jobs(checkers)
     with tally, ThreadPoolExecutor(n_threads, "lazyarr-verify") as threads:
         try:
@@ -60,7 +60,7 @@ class _Jobs:
         self._is_stopped = False
 
     def take(self) -> tuple[Checker, tuple[int, ...]] | None:
-        """Return an array and a chunk of it; None when there are no more."""
+        """Return the checker of an array and a chunk of it; None when there are no more."""
         with self._lock:
             return None if self._is_stopped else next(self._chunks, None)
 
@@ -70,7 +70,7 @@ class _Jobs:
 
 
 class Tally:
-    """What has been checked so far, by all threads, and the progress bar."""
+    """The counts of what all threads have checked so far, and the progress bar."""
 
     def __init__(self, n_chunks: int, damaged: list[ChunkError], *, progress: bool) -> None:
         from tqdm.auto import tqdm
@@ -107,7 +107,7 @@ class Tally:
             self._bar.update()
 
     def report(self, url: str, survey: Survey) -> Report:
-        """Return what there is to say in the end."""
+        """Return the report on what was checked."""
         order = {checker.path: place for place, checker in enumerate(survey.checkers)}
         return Report(
             url=url,
@@ -119,4 +119,6 @@ class Tally:
             damaged=tuple(sorted(self._damaged, key=lambda e: (order.get(e.array, -1), e.chunk))),
             skipped=tuple(survey.skipped),
             unguarded=tuple(c.path for c in survey.checkers if not c.is_guarded),
+            strays=tuple(survey.strays),
+            stale=tuple(survey.stale),
         )

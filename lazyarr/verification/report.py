@@ -1,4 +1,4 @@
-"""What a verification has found."""
+"""The report of a verification."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from lazyarr.client.text import count, format_nbytes, printable
+from lazyarr.client.arrays.text import count, format_nbytes, printable
 from lazyarr.store.base import METADATA_NAMES
 
 if TYPE_CHECKING:
@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
     from lazyarr.errors import ChunkError
 
-__all__ = ["Report", "Skipped"]
+__all__ = ["Report", "Skipped", "Strays"]
+
+
+_MEND_NAMES = "mend the separator or the encoding of chunk keys in its metadata, or remove them"
+_CONSOLIDATE = "bring it up to date with zarr.consolidate_metadata"
 
 
 class Skipped(NamedTuple):
@@ -25,11 +29,26 @@ class Skipped(NamedTuple):
     array : str
         Its path in the store.
     reason : str
-        Why lazyarr can not map it.
+        Why lazyarr cannot map it.
     """
 
     array: str
     reason: str
+
+
+class Strays(NamedTuple):
+    """Objects below an array whose keys are not those of any of its chunks.
+
+    Attributes
+    ----------
+    array : str
+        The array's path in the store.
+    keys : tuple of str
+        Some of the keys: those that look like chunks, or any where no chunk is stored.
+    """
+
+    array: str
+    keys: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -50,13 +69,19 @@ class Report:
     stored_nbytes, decoded_nbytes : int
         Bytes of the intact chunks, as they are stored and in memory.
     damaged : tuple of ChunkError
-        One for each chunk that can not be had, in the order of arrays and chunks, and
+        One for each chunk that cannot be had, in the order of arrays and chunks, and
         one, of chunk ``()``, for each document of metadata that is no JSON.
     skipped : tuple of Skipped
-        The arrays that lazyarr can not map, and so did not check.
+        The arrays that lazyarr cannot map, and so did not check.
     unguarded : tuple of str
         Paths of the checked arrays that carry no checksums: of their chunks nothing more
         is known than that they decode to the right length.
+    strays : tuple of Strays
+        Arrays below which there are objects whose keys are not those of chunks.  Where keys
+        are encoded in another way than the metadata says, chunks look as if they were missing.
+    stale : tuple of str
+        Paths of nodes whose own documents differ from the consolidated metadata.  They were
+        checked by their own documents.
     """
 
     url: str
@@ -68,11 +93,24 @@ class Report:
     damaged: tuple[ChunkError, ...]
     skipped: tuple[Skipped, ...]
     unguarded: tuple[str, ...]
+    strays: tuple[Strays, ...] = ()
+    stale: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is damaged in what was checked; see `skipped` for what was not."""
-        return not self.damaged
+        """Whether chunks were checked, nothing is damaged, and no object has a wrong name.
+
+        See `skipped` for what was not checked.
+        """
+        return bool(self.chunks_checked) and not self.damaged and not self.strays
+
+    @property
+    def _verdict(self) -> str:
+        if self.damaged:
+            return "DAMAGED"
+        if self.strays:
+            return "WRONG NAMES"
+        return "ok" if self.ok else "NOTHING CHECKED"
 
     def __repr__(self) -> str:
         return (
@@ -83,7 +121,7 @@ class Report:
     def __str__(self) -> str:
         """Return everything, a line for each damaged chunk and each skipped array."""
         lines = [
-            f"{'ok' if self.ok else 'DAMAGED'}: {self.url}",
+            f"{self._verdict}: {self.url}",
             f"  checked  {count(self.chunks_checked, 'chunk')} of {count(self.arrays, 'array')}, "
             f"{format_nbytes(self.stored_nbytes)} stored, "
             f"{format_nbytes(self.decoded_nbytes)} decoded",
@@ -91,6 +129,14 @@ class Report:
             f"  damaged  {_count_damaged(self.damaged)}",
             *(f"    {printable(line)}" for line in _list_damaged(self.damaged)),
         ]
+        for array, keys in self.strays:
+            found = ", ".join(map(repr, keys[:3])) + (", ..." if len(keys) > 3 else "")
+            line = f"  no chunk of {array or '/'!r} is named {found}; {_MEND_NAMES}"
+            lines.append(printable(line))
+        if self.stale:
+            nodes = count(len(self.stale), "node")
+            lines.append(f"  consolidated metadata is stale for {nodes}; {_CONSOLIDATE}")
+            lines.extend(f"    {printable(path or '/')}" for path in self.stale)
         if self.skipped:
             lines.append(f"  skipped  {count(len(self.skipped), 'array')}, not checked")
         lines.extend(f"    {printable(f'{array!r}: {why}')}" for array, why in self.skipped)

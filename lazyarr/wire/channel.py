@@ -10,8 +10,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
-from lazyarr.errors import PagerError
-from lazyarr.wire.messages import MAX_DESCRIPTORS, Message
+from lazyarr.errors import FormatError, PagerError
+from lazyarr.known import CLOSED_BY_OTHERS, Identity, identity_of
+from lazyarr.shortage import naming_shortage, shortage
+from lazyarr.wire.messages import MAX_DESCRIPTORS, Message, Record
 from lazyarr.wire.packets import decode, encode
 
 __all__ = [
@@ -28,22 +30,29 @@ __all__ = [
 # is 208 KiB on most systems (net.core.wmem_default; unix(7), EMSGSIZE).
 MAX_PACKET_NBYTES = 192 << 10
 
-# Stands for a packet that comes in a memory object, the first of the descriptors.
+# A packet that says so comes in a memory object, whose descriptor is the first of the message.
 _SPILLED = b"spilled"
-_MAX_SPILLED_NBYTES = 1 << 30
+
+# The longest messages have a table of references to chunks (kerchunk) in their storage_options:
+# some tens of megabytes.  An array's layout takes kilobytes, the failures of the longest request
+# 2 MB, the statistics of ten thousand arrays 5 MB.
+_MAX_SPILLED_NBYTES = 64 << 20
+# A client's message must fit into a record too, by which the worker passes it on.
+_RECORD_NBYTES = 64 << 10
 
 # As plain numbers: putting flags together takes longer than a packet does.
 _NO_SIGNAL, _DONT_WAIT = int(socket.MSG_NOSIGNAL), int(socket.MSG_DONTWAIT)
 _PEEK, _CLOSE_ON_EXEC = int(socket.MSG_PEEK), int(socket.MSG_CMSG_CLOEXEC)
 # recv(2): the real length of the packet, which stays.
 _LENGTH, _BYTE = int(socket.MSG_PEEK | socket.MSG_TRUNC), bytearray(1)
+_LENGTH_CUT = int(socket.MSG_TRUNC)
 _CUT_SHORT = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)
 _RIGHTS = (int(socket.SOL_SOCKET), int(socket.SCM_RIGHTS))
 _SPACE = socket.CMSG_SPACE((1 + MAX_DESCRIPTORS) * array.array("i").itemsize)
 
 
 class Received(NamedTuple):
-    """A message and the descriptors that came with it; the receiver owns them."""
+    """A message and the descriptors that came with it; the receiver owns the descriptors."""
 
     message: Message
     descriptors: tuple[int, ...]
@@ -64,6 +73,7 @@ class Channel:
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
+        self._identity: Identity | None = None
 
     def __repr__(self) -> str:
         return f"<Channel: descriptor {self.fileno()}>"
@@ -75,7 +85,7 @@ class Channel:
         Raises
         ------
         PagerError
-            When it is not of such a socket; it is closed then.
+            When the descriptor is of no such socket; it is closed then.
         """
         try:
             sock = socket.socket(fileno=descriptor)
@@ -87,13 +97,29 @@ class Channel:
             raise PagerError("expected one end of a channel, found a socket of another kind")
         return cls(sock)
 
+    def remember(self) -> Channel:
+        """Return the channel, which from now on makes sure of its socket before each use.
+
+        A client runs other code than lazyarr's.  That may close the descriptor, and open a file of
+        its own under the same number.
+        """
+        self._identity = identity_of(self.fileno())
+        return self
+
+    def is_own(self) -> bool:
+        """Return whether the descriptor still is this channel's socket."""
+        return self._identity is None or identity_of(self.fileno()) == self._identity
+
     def fileno(self) -> int:
         """Return the descriptor, or -1 when closed."""
         return self._socket.fileno()
 
     def close(self) -> None:
         """Close the channel; closing twice is fine."""
-        self._socket.close()
+        if self.is_own():
+            self._socket.close()
+        else:
+            self._socket.detach()
 
     def hang_up(self) -> None:
         """Let both sides see the end, after what was sent before; the descriptor stays."""
@@ -110,9 +136,9 @@ class Channel:
         Parameters
         ----------
         message : Message
-            What to say.
+            The message.
         descriptors : sequence of int
-            Copies of these, at most eight, go with it.
+            At most eight; copies of them go with the message.
         wait : bool
             Whether to wait while the other side does not read.
 
@@ -120,8 +146,16 @@ class Channel:
         ------
         PagerError
             When the other side is gone, or, without `wait`, has too much to read.
+        FormatError
+            When the message is longer than any may be.
         """
         packet = encode(message)
+        spare_nbytes = 0 if isinstance(message, Record) else _RECORD_NBYTES
+        if len(packet) > _MAX_SPILLED_NBYTES - spare_nbytes:
+            raise FormatError(
+                f"cannot tell the pager what takes {len(packet)} bytes: up to "
+                f"{_MAX_SPILLED_NBYTES - spare_nbytes} may be; give large storage_options as a file"
+            )
         if len(packet) > MAX_PACKET_NBYTES:
             with _spilled(packet) as spill:
                 self._send(_SPILLED, (spill, *descriptors), wait=wait)
@@ -129,6 +163,8 @@ class Channel:
             self._send(packet, descriptors, wait=wait)
 
     def _send(self, packet: bytes, descriptors: Sequence[int], *, wait: bool) -> None:
+        if not self.is_own():
+            raise PagerError(CLOSED_BY_OTHERS)
         ancillary = [rights_of(*descriptors)] if descriptors else []
         flags = _NO_SIGNAL if wait else _NO_SIGNAL | _DONT_WAIT
         try:
@@ -142,24 +178,27 @@ class Channel:
         Parameters
         ----------
         peek : bool
-            Whether to leave the message where it is, and take copies of its descriptors:
-            whoever reads next gets it again.
+            Whether to leave the message in the channel, and take copies of its descriptors.  The
+            next read gets the message again.
         wait : bool
-            Whether to wait for one.  Who keeps a copy of this end can take a message
-            away after it was announced.
+            Whether to wait for a message.  Another process with a copy of this end may take a
+            message that epoll has announced.
 
         Raises
         ------
         PagerError
-            When what came is no message, or when, without `wait`, nothing has come.
+            When the packet holds no message, or when, without `wait`, no packet has come.
+        KernelError
+            EMFILE: this process has no room for the descriptors that came with the message.  A
+            caller that peeks can try again when some are free.
         """
         flags = _CLOSE_ON_EXEC | (_PEEK if peek else 0) | (0 if wait else _DONT_WAIT)
         try:
             try:
                 nbytes = self._next_nbytes(flags)
             except ConnectionResetError:
-                # Said once, before what is still queued: the other side has closed with
-                # something unread (net/unix/af_unix.c).  What it had sent is to be heard.
+                # The other side has closed with something unread.  The kernel reports that once,
+                # before the packets that are still queued (net/unix/af_unix.c).  These are read.
                 nbytes = self._next_nbytes(flags)
             nbytes = min(nbytes, MAX_PACKET_NBYTES)
             packet, ancillary, flags, _ = self._socket.recvmsg(nbytes, _SPACE, flags)
@@ -173,6 +212,9 @@ class Channel:
             return None
         if flags & _CUT_SHORT:
             close_all(descriptors)
+            if not flags & _LENGTH_CUT and len(descriptors) <= MAX_DESCRIPTORS:
+                # There was room for more (recvmsg(2), MSG_CTRUNC): this process has none left.
+                raise shortage(f"receive the descriptors of a message of {len(packet)} bytes")
             raise PagerError("a message came cut short; client and pager must be of one version")
         try:
             if packet == _SPILLED and descriptors:
@@ -182,24 +224,27 @@ class Channel:
             close_all(descriptors)
             raise
 
-    def _next_nbytes(self, flags: int) -> int:
-        """Wait for a packet and return how long it is.
+    def drop(self) -> None:
+        """Remove the message that was peeked at, with its descriptors."""
+        with suppress(OSError):  # another process may have taken it, or closed the channel
+            self._socket.recv_into(_BYTE, 1, _DONT_WAIT)
 
-        Memory for the longest there may be would be mapped anew each time: that takes ten
-        times as long as reading a short one does.
-        """
+    def _next_nbytes(self, flags: int) -> int:
+        """Wait for a packet and return its size."""
+        # Memory for the longest packet would be mapped anew for each: that takes ten times as
+        # long as reading a short packet does.
         return self._socket.recv_into(_BYTE, 1, flags | _LENGTH)
 
     def hear(self, *, peek: bool = False) -> Received | None:
-        """Return what has come from somebody who need not be what they say, without waiting.
+        """Return a message from a process that is not trusted, without waiting.
 
-        As `receive`; but a message that carries other descriptors than its kind does is
-        refused, for nobody would close them.
+        As `receive`.  But a message with another number of descriptors than its kind carries is
+        refused, for its receiver would not close them.
 
         Raises
         ------
         PagerError
-            When what came is no such message, or nothing has come.
+            When the packet holds no such message, or none has come.
         """
         received = self.receive(peek=peek, wait=False)
         if received is None or len(received.descriptors) in received.message.carries:
@@ -209,7 +254,9 @@ class Channel:
         raise PagerError(f"a message carries what it should not: {found}")
 
     def is_hung_up(self) -> bool:
-        """Return whether the other side is gone."""
+        """Return whether the other side is gone, or this one closed."""
+        if self.fileno() < 0 or not self.is_own():
+            return True
         poll = select.poll()
         poll.register(self._socket, select.POLLHUP)
         return any(events & select.POLLHUP for _, events in poll.poll(0))
@@ -262,12 +309,19 @@ def descriptors_in(ancillary: Iterable[tuple[int, int, bytes]]) -> list[int]:
 
 
 def close_all(descriptors: Sequence[int]) -> None:
-    """Close descriptors that nobody wants."""
+    """Close descriptors that came with a message and are not used."""
     for descriptor in descriptors:
         os.close(descriptor)
 
 
 def channel_pair() -> tuple[Channel, Channel]:
-    """Return the two ends of a new channel; both are closed on exec."""
-    ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    """Return the two ends of a new channel; both are closed on exec.
+
+    Raises
+    ------
+    KernelError
+        EMFILE, ENFILE: no descriptors are left.
+    """
+    with naming_shortage("speak to the pager"):
+        ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     return Channel(ends[0]), Channel(ends[1])

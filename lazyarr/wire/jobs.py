@@ -1,7 +1,8 @@
-"""What the pager's worker and the processes that decode for it tell each other.
+"""Jobs for decoders, and their results.
 
-Both are of one pager, and each packet costs the worker some of the time in which it
-serves everybody: so these are plain structures, not messages.
+The worker sends a job for each unit, and each packet costs it some of the time in which it
+serves all clients.  Both sides are of one pager and trust each other.  So these are plain
+structures, not messages.
 """
 
 from __future__ import annotations
@@ -15,22 +16,22 @@ from lazyarr.units import Span
 __all__ = ["JOB_NBYTES", "RESULT_NBYTES", "Job", "News", "Result"]
 
 JOB_NBYTES = 128 << 10
-"""How long the packet of a job may be."""
+"""The greatest size of a job's packet."""
 
 _JOB = struct.Struct("<8Q3?B")
 _RESULT = struct.Struct("<2QB2dqQ")
 
 RESULT_NBYTES = _RESULT.size
-"""How long the packet of a result is."""
+"""The size of a result's packet."""
 
 
 class News(enum.IntEnum):
-    """What a result says."""
+    """What a result reports."""
 
-    FAILED = 0  # the worker has to load the unit, or find out why it can not be
+    FAILED = 0  # the worker has to load the unit itself, or find out why that fails
     DONE = 1  # all of the unit is installed
-    ARRIVED = 2  # the pages that are waited for are; the rest follows
-    READY = 3  # jobs may come
+    ARRIVED = 2  # the awaited pages are installed, and the rest follows
+    READY = 3  # the decoder has started, and jobs may come
 
 
 _NEWS = tuple(News)
@@ -44,21 +45,21 @@ class Job(NamedTuple):
     Attributes
     ----------
     region, unit : int
-        Which one.
+        The region, and the unit in it.
     start, nbytes : int
-        Where the encoded chunk lies in the file.
+        Where the encoded chunk lies in the file, and its size.
     address, unit_nbytes : int
-        Where its bytes go, and how many there are.
+        Where the unit lies in the client's memory, and its size.
     awaited : Span or None
-        Which of them somebody waits for.
+        The bytes of the unit that a thread waits for; None when all are wanted alike.
     in_parts : bool
-        Whether to install what is decoded while the rest is not.
+        Whether to install the bytes that are decoded while others are not yet.
     is_pick : bool
-        Whether to tell when those are there that are waited for.
-    zarr_format : int
-        The version of the array's document.
-    document : bytes
-        The document, which says how chunks are decoded.
+        Whether to send `ARRIVED` when the awaited bytes are installed.
+    copy_mode : int
+        How the pages are installed: bits of `InstallMode`.
+    pipeline : bytes
+        How chunks are decoded, as text (see `lazyarr.layout.document`).
     """
 
     region: int
@@ -70,8 +71,8 @@ class Job(NamedTuple):
     awaited: Span | None
     in_parts: bool
     is_pick: bool
-    zarr_format: int
-    document: bytes
+    copy_mode: int
+    pipeline: bytes
 
     def encode(self) -> bytes:
         """Return the job as a packet."""
@@ -86,9 +87,9 @@ class Job(NamedTuple):
             self.awaited is not None,
             self.in_parts,
             self.is_pick,
-            self.zarr_format,
+            self.copy_mode,
         )
-        return head + self.document
+        return head + self.pipeline
 
     @classmethod
     def decode(cls, packet: bytes) -> Job:
@@ -96,13 +97,13 @@ class Job(NamedTuple):
 
         Examples
         --------
-        >>> job = Job(1, 2, 0, 700, 1 << 40, 8192, Span(0, 4096), True, False, 3, b"{}")
+        >>> job = Job(1, 2, 0, 700, 1 << 40, 8192, Span(0, 4096), True, False, 0, b"{}")
         >>> Job.decode(job.encode()) == job
         True
         """
         fields = _JOB.unpack_from(packet)
         region, unit, start, nbytes, address, unit_nbytes = fields[:6]
-        first, stop, is_awaited, in_parts, is_pick, zarr_format = fields[6:]
+        first, stop, is_awaited, in_parts, is_pick, copy_mode = fields[6:]
         return cls(
             region,
             unit,
@@ -113,7 +114,7 @@ class Job(NamedTuple):
             Span(first, stop) if is_awaited else None,
             in_parts,
             is_pick,
-            zarr_format,
+            copy_mode,
             packet[_JOB.size :],
         )
 
@@ -124,15 +125,15 @@ class Result(NamedTuple):
     Attributes
     ----------
     region, unit : int
-        Which one.
+        The region and the unit of the job.
     news : News
-        What has become of it.
+        What has become of the job.
     decode_seconds, install_seconds : float
-        What it took.
+        How long the two steps took.
     grown_nbytes : int
-        By how much the memory has grown that is decoded in.
+        By how much the decoder's workspace has grown; that counts towards the memory limit.
     nbytes : int
-        How long the encoded chunk was.
+        Size of the encoded chunk.
     """
 
     region: int

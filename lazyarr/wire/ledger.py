@@ -1,4 +1,4 @@
-"""What a new worker must know: every client, every region, and who has mapped it where."""
+"""What a new worker must know: every client, every region, and where each client has mapped it."""
 
 from __future__ import annotations
 
@@ -26,14 +26,15 @@ __all__ = ["ClientRecord", "Ledger", "Objects", "RegionRecord", "record_of"]
 
 
 class Objects(Struct):
-    """The memory objects of a client, in which its regions lie; they may outlive it.
+    """The memory objects of a client, in which its regions lie; they may outlive the client.
 
     Attributes
     ----------
     memfd, map_memfd : int
-        Of arrays and of residency maps; closed with the last region.
+        Descriptors of the memory objects of arrays and of residency maps; closed with the last
+        region.
     n_regions : int
-        How many there are.
+        How many regions lie in them.
     """
 
     memfd: int
@@ -47,14 +48,14 @@ class ClientRecord(Struct):
     Attributes
     ----------
     control : int
-        The pager's end of the channel that it came on.
+        The pager's end of the client's first channel.
     hello : Hello or None
-        What it said first, with the settings that it said last; None when it has not
-        said anything yet.
+        The client's first message, with the settings that it sent last; None until it has sent
+        one.
     descriptors : tuple of int
-        What came with that.
+        The descriptors that came with `Hello`.
     objects : Objects or None
-        The ledger's own copies of its memory objects, for its regions.
+        The ledger's own copies of the client's memory objects, for its regions.
     """
 
     control: int
@@ -64,18 +65,18 @@ class ClientRecord(Struct):
 
 
 class RegionRecord(Struct):
-    """A region that somebody has mapped.
+    """A region that a client has mapped, or will map.
 
     Attributes
     ----------
     message : OpenRegion
-        What its first client said of it.
+        The message by which the first client opened the region.
     objects : Objects
-        What it lies in: the first client's.
+        The memory objects in which the region lies: the first client's.
     descriptors : tuple of int
-        Those of its store.
+        The descriptors of its store.
     addresses : dict of int to (int or None)
-        Where each client has mapped it; None for one that will.
+        Where each client has mapped it; None for a client that has not mapped it yet.
     """
 
     message: OpenRegion
@@ -85,9 +86,9 @@ class RegionRecord(Struct):
 
 
 class Ledger:
-    """The supervisor's copy of what the worker has been told.
+    """The supervisor's copy of what clients have told the worker.
 
-    It owns the descriptors in it.
+    The ledger owns the descriptors in it.
 
     Attributes
     ----------
@@ -96,28 +97,33 @@ class Ledger:
     regions : dict of int to RegionRecord
         Every region, by its number.
     listener : int or None
-        The socket at which other processes come.
+        The socket to which invited processes connect.
+    secret : str
+        The word by which they show that they were invited.
     settings : dict
-        What was set last, by whomever.
+        The settings that a client set last.
     """
 
     def __init__(self) -> None:
         self.clients: dict[int, ClientRecord] = {}
         self.regions: dict[int, RegionRecord] = {}
         self.listener: int | None = None
+        self.secret = ""
         self.settings: dict[str, Any] = {}
 
     def __repr__(self) -> str:
         return f"<Ledger: {len(self.clients)} clients, {len(self.regions)} regions>"
 
     def enter(self, received: Received) -> None:
-        """Enter a record that the worker has sent; entering it twice does no harm.
+        """Enter a record that the worker has sent; entering a record twice does no harm.
 
         Raises
         ------
         PagerError
-            When it is none; its descriptors are closed then.
+            When the message is no record; its descriptors are closed then.
         """
+        # The supervisor has to survive, so a record is not believed either: a worker sends on
+        # what a client has sent.
         record = received.message
         is_kept = False
         try:
@@ -134,7 +140,7 @@ class Ledger:
                 close_all(received.descriptors)
 
     def _enter(self, client: int, message: Message | None, descriptors: tuple[int, ...]) -> bool:
-        """Return whether the descriptors are the ledger's now."""
+        """Enter a client's message; return whether the ledger has taken over the descriptors."""
         match message:
             case None:
                 self._remove(client)
@@ -144,20 +150,29 @@ class Ledger:
                     if number in self.regions:
                         self.regions[number].addresses[client] = None
                 return True
+            case Join():
+                return False  # the worker before this one has entered it
+            case Listen() if self.listener is None:
+                (self.listener,), self.secret = descriptors, message.secret
+                return True
+            case Listen():
+                return False
+            case Configure():
+                self.settings = message.settings
+                known = self.clients.get(client)
+                if known is not None and known.hello is not None:
+                    known.hello = known.hello._replace(settings=message.settings)
+            case _ if client not in self.clients:
+                # The client has ended.  Another thread of the worker has entered that before this
+                # message.  Regions that were entered now would never be let go.
+                return False
             case Hello() if self.clients[client].hello is None:
                 self.clients[client].hello = message
                 self.clients[client].descriptors = descriptors
-                # Who comes later may not have heard of what was configured meanwhile.
+                # The first client's settings hold.  A later client brings its own, which may be
+                # older than what was configured meanwhile.
                 self.settings = self.settings or message.settings
                 return True
-            case Listen() if self.listener is None:
-                (self.listener,) = descriptors
-                return True
-            case Configure():
-                self.settings = message.settings
-                known = self.clients[client].hello
-                if known is not None:
-                    self.clients[client].hello = known._replace(settings=message.settings)
             case OpenRegion() if message.region not in self.regions:
                 self.regions[message.region] = self._region(client, message, descriptors)
                 return True
@@ -167,8 +182,8 @@ class Ledger:
                 self.regions[message.region].addresses.setdefault(client, None)
             case CloseRegion():
                 self._detach(message.region, client)
-            case Join() | Hello() | Listen() | OpenRegion():
-                return False  # what the worker before this one has entered
+            case Hello() | OpenRegion():
+                return False
             case _:
                 raise PagerError(f"a ledger holds no {type(message).__name__}")
         return False
@@ -176,6 +191,9 @@ class Ledger:
     def _region(
         self, client: int, message: OpenRegion, descriptors: tuple[int, ...]
     ) -> RegionRecord:
+        """Return the record of a region that a client has opened."""
+        # Two descriptors for the memory of each client, not for each array: ten thousand arrays
+        # may be open.  Copies, because regions may outlive the client.
         record = self.clients[client]
         if record.objects is None or not record.objects.n_regions:
             _, memfd, map_memfd, _ = record.descriptors
@@ -192,6 +210,7 @@ class Ledger:
             self._detach(region, client)
 
     def _detach(self, region: int, client: int) -> None:
+        """Take a client off a region; the last one takes the region out."""
         record = self.regions.get(region)
         if record is not None:
             record.addresses.pop(client, None)
@@ -205,6 +224,6 @@ class Ledger:
 
 
 def record_of(client: int, message: Message | None) -> Record:
-    """Return the record of something that a client said; None for its end."""
+    """Return the record of a client's message, or of the client's end for None."""
     body: dict[str, Any] = {} if message is None else document_of(message)
     return Record(client, body)

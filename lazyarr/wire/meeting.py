@@ -1,38 +1,58 @@
-"""Where processes come to a pager that did not fork them: a socket with a name.
+"""The socket by whose name invited processes reach a pager that did not fork them.
 
-The name lies in the abstract namespace of Unix sockets (unix(7)): there is no file that
-could be left behind, and it is gone with the last process that has the socket.  Others can
-see such names, and take one that is free again, so both sides ask the kernel who the other
-one is.
+The name lies in the abstract namespace of Unix sockets (unix(7)).  So there is no file that
+could be left behind, and the name is gone with the last process that has the socket.  Every
+process can see such names (/proc/net/unix), and take one that is free again.  So both sides
+ask the kernel for the other one's user.  The process that connects sends a secret first, which
+travels with pickled arrays and nowhere else.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import signal
 import socket
 import struct
+from typing import NamedTuple
 
 from lazyarr.wire.channel import Channel
 
-__all__ = ["accept", "connect", "listen", "new_name", "pid_namespace"]
+__all__ = ["Invitation", "accept", "connect", "listen", "new_invitation", "pid_namespace"]
 
+# asm-generic/socket.h, Linux 6.5: a descriptor of the process itself, not its number alone.
+_SO_PEERPIDFD = 77
 _UCRED = struct.Struct("=iII")  # struct ucred: pid, uid, gid (linux/socket.h)
 _BACKLOG = 1024
 
 
-def new_name() -> str:
-    """Return a name for a pager that nobody can guess."""
-    return os.urandom(16).hex()
+class Invitation(NamedTuple):
+    """The name and the secret by which a process becomes a client of a pager.
+
+    Attributes
+    ----------
+    name : str
+        Name of the socket, which every process can see.
+    secret : str
+        The word that the process sends first.
+    """
+
+    name: str
+    secret: str
+
+
+def new_invitation() -> Invitation:
+    """Return a name for a pager and a secret, neither of which can be guessed."""
+    return Invitation(os.urandom(16).hex(), os.urandom(16).hex())
 
 
 def listen(name: str) -> socket.socket | None:
-    """Return a socket that others can `connect` to; None when there is one already.
+    """Return a socket that other processes `connect` to; None when the name is taken.
 
     Raises
     ------
     OSError
-        When there can be none.
+        When no socket can be made.
     """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
@@ -48,24 +68,31 @@ def listen(name: str) -> socket.socket | None:
 
 
 def accept(listener: socket.socket) -> Channel | None:
-    """Return a channel to somebody who has come, if it is a process of this user's.
+    """Return a channel to a process that has connected; None when it may not be a client.
+
+    A client must be a process of the same user, and in the same namespace of process ids.  Only
+    there does a process id mean the same process to both sides.
 
     Raises
     ------
     OSError
-        When nobody waits, or there is no descriptor left.
+        When no process has connected, or no descriptor is left.
     """
     sock, _ = listener.accept()
-    if _is_own(sock):
-        return Channel(sock)
+    try:
+        if _is_own(sock) and _is_in_namespace(sock):
+            return Channel(sock)
+    except BaseException:
+        sock.close()
+        raise
     sock.close()
     return None
 
 
 def connect(name: str, *, timeout_seconds: float) -> Channel | None:
-    """Return a channel to the pager of a name, if there is one and it is this user's.
+    """Return a channel to the pager of a name; None when there is none of this user.
 
-    Waiting for an answer on it ends after the time-out too, with an error.
+    Waiting for an answer on the channel ends after the same time-out, with an error.
     """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
@@ -89,10 +116,50 @@ def pid_namespace() -> int:
 
 
 def _is_own(sock: socket.socket) -> bool:
-    """Return whether the other side was a process of this user's when it came, or listened."""
+    """Return whether the other side was a process of this user when it connected or listened."""
+    return _peer(sock)[1] == os.geteuid()
+
+
+def _is_in_namespace(sock: socket.socket) -> bool:
+    """Return whether the other side is in this process's namespace of process ids.
+
+    The kernel gives 0 for a process that has no number here (unix(7), SO_PEERCRED), but one in
+    a namespace below this one has a number in both.
+    """
+    pid, _ = _peer(sock)
+    here = pid_namespace()
+    if not pid or not here:
+        return False
+    try:
+        pidfd = _open_peer(sock, pid)
+    except ProcessLookupError:
+        return False
+    try:
+        there = os.stat(f"/proc/{pid}/ns/pid").st_ino
+        # The process lives still.  So the directory that was looked at was its own, and not that
+        # of another process with the same number.
+        signal.pidfd_send_signal(pidfd, 0)
+    except (ProcessLookupError, FileNotFoundError, PermissionError):
+        return False
+    finally:
+        os.close(pidfd)
+    return there == here
+
+
+def _open_peer(sock: socket.socket, pid: int) -> int:
+    try:
+        return sock.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD)
+    except OSError as error:
+        if error.errno not in (errno.ENOPROTOOPT, errno.EINVAL, errno.ENODATA):
+            raise
+    return os.pidfd_open(pid)
+
+
+def _peer(sock: socket.socket) -> tuple[int, int]:
+    """Return the number and the user of the process at the other side."""
     found = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-    _, uid, _ = _UCRED.unpack(found)
-    return bool(uid == os.geteuid())
+    pid, uid, _ = _UCRED.unpack(found)
+    return pid, uid
 
 
 def _address(name: str) -> str:

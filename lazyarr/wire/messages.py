@@ -1,6 +1,6 @@
-"""What clients and the pager say to each other: the kinds of messages.
+"""The kinds of messages that clients, the pager's worker and its supervisor send each other.
 
-`packets` makes packets of them, and messages of packets.
+`packets` makes packets of messages, and messages of packets.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ __all__ = [
     "Welcome",
 ]
 
-VERSION = 1
+VERSION = 5
 """Raised whenever a message changes its meaning; both sides must have the same."""
 
 MAX_DESCRIPTORS = 8
@@ -50,25 +50,28 @@ MAX_DESCRIPTORS = 8
 
 
 class Message(Value):
-    """What one side says to the other.
+    """A message from one process to another.
 
     Attributes
     ----------
     carries : range
-        How many descriptors may come with it.
+        How many descriptors may come with the message.
     """
 
-    # What nobody expects nobody would close.
+    # A receiver closes only the descriptors that it expects.  So a message with any other number
+    # is refused, and all of its descriptors are closed.
     carries = range(1)
 
 
 class Hello(Message):
-    """A client says who it is.
+    """The first message of a client.
 
-    Carries its userfaultfd, the memory objects of its arrays and of their residency
-    maps, and the far end of its lifeline.
+    Carries the client's userfaultfd, the memory object of its arrays, the memory object of
+    their residency maps, and the pager's end of its lifeline.
     """
 
+    # One userfaultfd and two memory objects for a client, however many arrays it opens: each
+    # descriptor counts against the limits of client, worker and supervisor.
     carries = range(4, 5)
 
     version: int
@@ -78,27 +81,36 @@ class Hello(Message):
 
 
 class Join(Message):
-    """A child that is about to be forked will be a client; carries its channel's far end.
+    """A client announces a child that it is about to fork.
 
-    `regions` are those that it will have, which must not be forgotten until then.
+    Carries the pager's end of the channel that the child will use.  `regions` are the regions
+    that the child will have; the pager must not forget them until then.
     """
 
+    # Sent before the fork: afterwards the parent could let go of a region, or die, before the
+    # child has said a word.
     carries = range(1, 2)
 
     regions: list[int]
 
 
 class Listen(Message):
-    """A client gives the pager a socket at which processes that it did not fork can come.
+    """A client gives the pager a socket to which invited processes connect.
 
-    Carries the socket, which listens already.  A second one is not used.
+    Carries the socket, which listens already.  The pager uses the first such socket only.
+    `secret` is the word by which a process shows there that it was invited.
     """
 
     carries = range(1, 2)
 
+    secret: str
+
 
 class Hire(Message):
-    """A worker wants a process that decodes, by `threads` threads; carries the end for its jobs."""
+    """A worker asks the supervisor for a decoder with so many threads.
+
+    Carries the decoder's end of the socket for its jobs.
+    """
 
     carries = range(1, 2)
 
@@ -106,48 +118,52 @@ class Hire(Message):
 
 
 class Knock(Message):
-    """A process that was not forked wants to be a client; said to the listening socket.
+    """An invited process asks to be a client; sent to the listening socket.
 
-    `namespace` is the inode of its namespace of process ids: only in the same one do both
-    mean the same process by a number.  Carries the far end of the channel that it will
-    speak on; may be said again, with the same end, when no answer came.
+    `secret` shows that the process was invited.  Carries the pager's end of the channel that the
+    process will use.  When no answer comes the process may send it again, with the same end.
     """
 
     carries = range(1, 2)
 
     version: int
-    namespace: int
+    secret: str
 
 
 class Welcome(Message):
-    """The answer to `Knock`: the process may say `Hello` on its channel.
+    """The answer to `Knock`: the process may send `Hello` on its channel.
 
-    `settings` are those that hold in the pager, and hold for the process from now on.
+    `settings` are the settings of the pager, which hold for the process from now on.
     """
 
     settings: dict[str, Any]
 
 
 class Refused(Message):
-    """The other answer to `Knock`."""
+    """The answer to `Knock` of a process that cannot be a client."""
 
     reason: str
 
 
 class OpenChannel(Message):
-    """A client wants to speak on one more channel; carries its far end."""
+    """A client opens one more channel; carries the pager's end of it."""
 
+    # Each request has a channel to itself while it lasts.  An interrupted request closes its
+    # channel, so its answer can never be taken for that of the next.
     carries = range(1, 2)
 
 
 class OpenRegion(Message):
     """A client has mapped and registered memory for an array.
 
-    `map_offset` is where in the memfd the residency map lies, one byte per unit;
-    `offset` is where the array's own memory lies, -1 when it is private.
-    Carries the descriptors that the store's reference speaks of.
+    `offset` is where the array's memory lies in the memory object of arrays, -1 for memory that
+    lies in none.  `map_offset` is where its residency map lies in the other memory object, one
+    byte per unit.  `kind` is the name of a `MemoryKind`.  `layout` is the array's layout as text
+    (see `lazyarr.layout.document`).  Carries the descriptors that the store's reference names.
     """
 
+    # Not answered: nothing waits for the pager to open an array.  A layout and not the document
+    # of some format, so the pager parses no format.
     carries = range(MAX_DESCRIPTORS + 1)
 
     region: int
@@ -156,10 +172,10 @@ class OpenRegion(Message):
     map_offset: int
     url: str
     path: str
-    document: str
-    zarr_format: int
+    layout: str
     store: dict[str, Any]
     is_remote: bool
+    kind: str
 
 
 class AttachRegion(Message):
@@ -170,34 +186,34 @@ class AttachRegion(Message):
 
 
 class WantRegion(Message):
-    """A client wants to have a region that another client has; it knows what array it is."""
+    """A client asks for a region whose number it has from a pickle; `layout` is its array's."""
 
     ticket: int
     region: int
-    document: str
+    layout: str
 
 
 class FindRegion(Message):
-    """A client opens an array, and wants to have a region of it that others have.
+    """A client that opens an array asks for a region of it that another client has.
 
-    Only if whatever was read for it is certainly still what is stored.  The fields are
-    those of `OpenRegion`.
+    It gets the region only if all that was read for that is certainly still what is stored.  The
+    fields are those of `OpenRegion`.
     """
 
     ticket: int
     url: str
     path: str
-    document: str
-    zarr_format: int
+    layout: str
     store: dict[str, Any]
 
 
 class Found(Message):
     """The answer to `WantRegion` and `FindRegion`; `region` is -1 when there is none.
 
-    Carries the memory objects of the array and of its residency map, in which it lies at
-    `offset` and `map_offset`; the client must attach the region or close it, and until then it
-    is not forgotten.  Carries nothing when the client has the region already.
+    Carries the memory objects of the array and of its residency map, in which they lie at
+    `offset` and `map_offset`.  The pager keeps the region until the client has attached it or
+    closed it, and the client must do one of the two.  Carries nothing when the client has the
+    region already.
     """
 
     carries = range(0, 3, 2)
@@ -209,17 +225,19 @@ class Found(Message):
 
 
 class CloseRegion(Message):
-    """A client wants to unmap a region, and waits until it may."""
+    """A client asks whether it may unmap a region, and waits for the answer."""
 
+    # Where the region was, the client may map something else at once.  So the answer comes when
+    # no load is on its way into it.
     ticket: int
     region: int
 
 
 class Request(Message):
-    """A client wants units to be resident: half-open ranges ``[start, stop]``.
+    """A client asks for units: `units` are pairs ``[start, stop]``, of which `stop` is excluded.
 
-    It is answered when all of them are, or, where it names a range of pages of its only unit,
-    when these can be read.
+    The answer comes when all of these units are resident.  A request for one unit may name a
+    range of its `pages`, and then the answer comes when these can be read.
     """
 
     ticket: int
@@ -229,7 +247,7 @@ class Request(Message):
 
 
 class Evict(Message):
-    """A client wants units to be taken out."""
+    """A client asks that units be evicted."""
 
     ticket: int
     region: int
@@ -238,7 +256,7 @@ class Evict(Message):
 
 
 class Advise(Message):
-    """A client says how units will be read: one of the words of `mmap.madvise`."""
+    """A client tells how it will read units; `advice` is the value of an `Advice`."""
 
     ticket: int
     region: int
@@ -248,31 +266,33 @@ class Advise(Message):
 
 
 class Configure(Message):
-    """Settings have changed."""
+    """A client sets the settings of the pager, for all clients."""
 
     ticket: int
     settings: dict[str, Any]
 
 
 class WantFailure(Message):
-    """A client's main thread raises now, and wants to know what; the answer is `Done`."""
+    """A client's main thread raises now, and asks for the failure; the answer is `Done`."""
 
     ticket: int
 
 
 class WantStatistics(Message):
-    """A client wants to know what the pager has done."""
+    """A client asks for the statistics of the pager."""
 
     ticket: int
 
 
 class Record(Message):
-    """The worker tells its supervisor what a client has said, before it acts on it.
+    """The worker passes a client's message on to the supervisor, before it acts on the message.
 
-    `body` is the client's message as an object, and empty when the client is gone.
-    Carries what the message carried; for `Join`, the channel that the client is on.
+    `body` is the client's message as an object; empty when the client is gone.  Carries the
+    descriptors of that message.  For `Join` that is the channel of the client to come.
     """
 
+    # What a worker knew must outlive it.  Sent before the worker acts: if it dies in between, the
+    # next one acts on the message a second time, which is harmless.
     carries = range(MAX_DESCRIPTORS + 1)
 
     client: int
@@ -280,24 +300,33 @@ class Record(Message):
 
 
 class Reserve(Message):
-    """The worker has promised a client a region; only in a record."""
+    """The worker has promised a region to a client; sent as the body of a `Record` only."""
 
     region: int
 
 
 class Ping(Message):
-    """The supervisor wants to know whether the worker still answers."""
+    """The supervisor asks whether a worker or a decoder still answers."""
 
 
 class Pong(Message):
-    """It does."""
+    """The answer to `Ping`; sent unasked by a process that is ready."""
 
 
 class Done(Message):
-    """The answer: what was asked for is done, but for the failures."""
+    """The answer to a request that is done.
+
+    Attributes
+    ----------
+    failures : list of dict
+        Why some of its units cannot be had; empty when all is well.
+    notices : list of dict
+        Counts of arrays whose units are loaded again and again; each array is told of once.
+    """
 
     ticket: int
     failures: list[dict[str, Any]]
+    notices: list[dict[str, Any]] = []  # noqa: RUF012 - a value: nobody changes it
 
 
 class Statistics(Message):

@@ -1,8 +1,8 @@
-"""Messages as packets, and packets as messages.
+"""Makes packets of messages, and messages of packets.
 
-Every message is one JSON object in one packet: ``{"is": NAME, ...fields}``.
-Messages are checked field by field before they are believed, and nothing is
-ever unpickled: a message can carry a value, never code.
+Every message is one JSON object in one packet: ``{"is": NAME, ...fields}``.  Whatever comes on
+a socket is untrusted, so each field is checked, and nothing is ever unpickled.  A message can
+carry a value, never code.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ from lazyarr.wire.messages import KINDS, Message, Record
 
 __all__ = ["decode", "document_of", "encode", "message_of"]
 
+# Made once: json.dumps makes an encoder for each call that names separators.  Values
+# that JSON does not know go as text.
 _ENCODER = json.JSONEncoder(separators=(",", ":"), default=str)
 
-# Of what may hold anything.  The sender's JSON encoder can nest deeper than the
-# reader's, and a message that can be read must also go into a record.
+# How deep a field may nest that holds any value.  The sender's JSON encoder can nest deeper than
+# the reader's.  A message that was read must also fit into a record, which nests it by one more.
 _MAX_DEPTH = 32
 
 _JSON_TYPES: dict[str, type[Any]] = {
@@ -49,8 +51,8 @@ def decode(packet: bytes) -> Message:
     Raises
     ------
     PagerError
-        When it is not one: the two sides are of different versions, or the
-        sender is not what it says.
+        When the packet holds no message: the two sides are of different versions, or the
+        sender is no client and no pager.
     """
     try:
         return message_of(json.loads(packet))
@@ -63,7 +65,9 @@ def decode(packet: bytes) -> Message:
 
 
 def message_of(document: dict[str, Any]) -> Message:
-    """Return the message that an object describes; raise ValueError or its like when none."""
+    """Return the message that an object describes; raise ValueError or its like if it is none."""
+    # Neither more fields nor fewer: a field that one side alone knows is a change of meaning,
+    # for which versions are compared.
     fields = {name: value for name, value in document.items() if name != "is"}
     kind = KINDS[document["is"]]
     if fields.keys() != set(kind._fields):
@@ -76,7 +80,8 @@ def message_of(document: dict[str, Any]) -> Message:
 
 
 def _refuse_deep(value: Any, limit: int) -> None:
-    """Raise ValueError when a value nests deeper than it may."""
+    """Raise ValueError when a value nests deeper than a limit."""
+    # Level by level, for a function that calls itself could be nested too deeply as well.
     level = [value]
     for _ in range(limit):
         inner = [node.values() if isinstance(node, dict) else node for node in level]
@@ -87,10 +92,13 @@ def _refuse_deep(value: Any, limit: int) -> None:
 
 
 def _check(value: Any, annotation: str) -> None:
-    """Raise ValueError when a field does not hold what it should."""
+    """Raise ValueError when a field does not hold a value of its type."""
     wanted = _JSON_TYPES[annotation]
+    # bool is a subclass of int.
     if not isinstance(value, wanted) or isinstance(value, bool) != (wanted is bool):
         raise ValueError(annotation)
+    # JSON's integers have no limit, and the kernel's do: struct.pack would fail later, in a worker
+    # that serves other clients too.  -1 stands for "none".
     if wanted is int and not -1 <= value < 1 << 63:
         raise ValueError("no address, offset or count")
     check_item = _ITEM_CHECKS.get(annotation)

@@ -57,7 +57,7 @@ class ArrayWriter:
 
     def __len__(self) -> int:
         if not self.shape:
-            raise TypeError(f"array {self.path!r} has no axes, so it has no length")
+            raise TypeError(f"array {self._name} has no axes, so it has no length")
         return self.shape[0]
 
     @property
@@ -109,7 +109,7 @@ class ArrayWriter:
                 or (source.shape[1:] != self.shape[1:])
             ):
                 raise ValueError(
-                    f"cannot append rows of shape {source.shape} to {self.path!r} of shape "
+                    f"cannot append rows of shape {source.shape} to {self._name} of shape "
                     f"{self.shape}; all lengths but the first must be the same"
                 )
             self._require_dtype(source)
@@ -152,6 +152,10 @@ class ArrayWriter:
                 self._sink.fill(selection.box, _settled(source))
                 self._settle(source)
 
+    @property
+    def _name(self) -> str:
+        return repr(self.path or "/")
+
     def _source(self, rows: Any) -> Source:
         if not hasattr(rows, "dtype"):
             found = numpy.asarray(rows)
@@ -170,7 +174,7 @@ class ArrayWriter:
         except ValueError:
             raise ValueError(
                 f"cannot write elements of shape {source.shape} to {selection.shape} elements of "
-                f"{self.path!r}"
+                f"{self._name}; give as many, or what NumPy would broadcast"
             ) from None
         elements = numpy.expand_dims(elements, selection.dropped)
         return as_source(elements)
@@ -178,7 +182,7 @@ class ArrayWriter:
     def _require_dtype(self, source: Source) -> None:
         if not numpy.can_cast(source.dtype, self.dtype, "same_kind"):
             raise TypeError(
-                f"cannot write elements of dtype {source.dtype} to {self.path!r} of dtype "
+                f"cannot write elements of dtype {source.dtype} to {self._name} of dtype "
                 f"{self.dtype}; convert them with astype"
             )
 
@@ -188,7 +192,7 @@ class ArrayWriter:
 
 
 def _settled(source: Source) -> Source:
-    """Return a source that the caller can not change, if copying it costs little."""
+    """Return a source that the caller cannot change, if copying it costs little."""
     if source.is_in_memory and source.nbytes <= _COPIED_NBYTES:
         return as_source(numpy.array(source.data))
     return source

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 from typing import TypeAlias
 
-from lazyarr.format import SHARD_NBYTES, default_shards
+from lazyarr.formats.zarr import SHARD_NBYTES, default_shards
 from lazyarr.units import Span
 
 __all__ = ["Box", "box_shape", "cells", "count_cells", "meet", "plan_reads", "slices_in", "whole"]

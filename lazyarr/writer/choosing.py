@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy
 
-from lazyarr.format.codec_names import parse_bytes_codec
-from lazyarr.format.compressors import compressor_codecs
+from lazyarr.formats.zarr.codec_names import parse_bytes_codec
+from lazyarr.formats.zarr.compressors import compressor_codecs
 from lazyarr.units import Span
 from lazyarr.writer.boxes import box_shape
 
 if TYPE_CHECKING:
-    from lazyarr.format import Compressor
-    from lazyarr.format.codec import BytesCodec
+    from lazyarr.codecs.base import BytesCodec
+    from lazyarr.formats.zarr import Compressor
     from lazyarr.writer.boxes import Box
     from lazyarr.writer.source import Source
 

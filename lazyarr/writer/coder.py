@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy
 
-from lazyarr.format.checksum import Crc32c
+from lazyarr.codecs.checksum import Crc32c
 
 if TYPE_CHECKING:
-    from lazyarr.format import ArrayMetadata, Buffer
+    from lazyarr.codecs import Buffer
+    from lazyarr.formats.zarr import ArrayMetadata
 
 __all__ = ["ChunkCoder"]
 

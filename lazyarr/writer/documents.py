@@ -9,9 +9,11 @@ from lazyarr.store import METADATA_LIMIT_NBYTES
 from lazyarr.writer.hierarchy import document_key, node_type
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from lazyarr.writer.place import Place
 
-__all__ = ["read_document", "read_documents"]
+__all__ = ["read_document", "read_documents", "read_each"]
 
 _THREADS = 16
 """Requests at once: each waits for a remote store most of the time."""
@@ -20,6 +22,13 @@ _THREADS = 16
 def read_document(place: Place, path: str) -> bytes | None:
     """Return the document of a node; None when there is none."""
     return place.read(document_key(path), limit_nbytes=METADATA_LIMIT_NBYTES)
+
+
+def read_each(place: Place, paths: Collection[str]) -> dict[str, bytes | None]:
+    """Return the documents of some nodes by their paths; None where there is none."""
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="lazyarr-read") as threads:
+        documents = threads.map(lambda path: read_document(place, path), paths)
+        return dict(zip(paths, documents, strict=True))
 
 
 def read_documents(place: Place) -> dict[str, bytes]:

@@ -10,7 +10,8 @@ from lazyarr.units import Span
 from lazyarr.writer.boxes import Box, cells, count_cells, meet, whole
 
 if TYPE_CHECKING:
-    from lazyarr.format import ArrayMetadata, Layout
+    from lazyarr.formats.zarr import ArrayMetadata
+    from lazyarr.layout import ChunkAddress, Layout
 
 __all__ = ["ArrayGrid", "Piece", "array_grid"]
 
@@ -77,7 +78,7 @@ class ArrayGrid:
             c * length // n
             for c, length, n in zip(place, self.object_shape, self.chunk_shape, strict=True)
         )
-        key = self.layout.locate(self._in_memory_order(tuple(first))).key
+        key = self._address(tuple(first)).key
         return f"{self.path}/{key}" if self.path else key
 
     def inside(self, place: tuple[int, ...]) -> Box:
@@ -95,12 +96,14 @@ class ArrayGrid:
     def pieces(self, box: Box) -> Iterator[Piece]:
         """Yield what each chunk gets of a box that lies in one object."""
         for chunk, cell in cells(box, self.chunk_shape):
-            entries = self.layout.locate(self._in_memory_order(chunk)).entries
+            entries = self._address(chunk).entries
             entry = entries[0] if entries else 0
             yield Piece(chunk, entry, cell, meet(cell, self.extent), meet(cell, box))
 
-    def _in_memory_order(self, place: tuple[int, ...]) -> tuple[int, ...]:
-        return tuple(place[axis] for axis in self.layout.axes)
+    def _address(self, chunk: tuple[int, ...]) -> ChunkAddress:
+        address = self.layout.locate(tuple(chunk[axis] for axis in self.layout.axes))
+        assert address is not None  # what is written has a key for each chunk
+        return address
 
 
 def array_grid(metadata: ArrayMetadata, extent: tuple[int, ...]) -> ArrayGrid:
@@ -108,7 +111,7 @@ def array_grid(metadata: ArrayMetadata, extent: tuple[int, ...]) -> ArrayGrid:
 
     Examples
     --------
-    >>> from lazyarr.format import array_document, parse_data_type, parse_node
+    >>> from lazyarr.formats.zarr import array_document, parse_data_type, parse_node
     >>> dtype = parse_data_type("uint8")
     >>> document = array_document(shape=(10,), dtype=dtype, chunks=(4,), shards=(8,))
     >>> grid = array_grid(parse_node(document, path="x"), (10,))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lazyarr.errors import FormatError
-from lazyarr.format import group_document
+from lazyarr.formats.zarr import group_document
 from lazyarr.store.base import METADATA_NAMES
 
 __all__ = ["Hierarchy", "ancestors", "check_name", "document_key", "node_type"]
@@ -92,8 +92,8 @@ class Hierarchy:
             self.documents[path] = document
             self.changed.add(path)
 
-    def add(self, path: str, document: bytes) -> None:
-        """Add a node, and a group for each ancestor that is not there.
+    def require_free(self, path: str) -> None:
+        """Raise unless a node can be added at a path.
 
         Raises
         ------
@@ -103,12 +103,23 @@ class Hierarchy:
             An ancestor is an array.
         """
         if path in self.documents:
-            raise FileExistsError(f"cannot create {path!r}: there is a node of this name")
+            raise FileExistsError(
+                f"cannot create {path!r}: there is a node of this name; choose another, or "
+                f"write to the array as writer[{path!r}]"
+            )
+        for parent in ancestors(path):
+            if parent in self.documents and node_type(self.documents[parent]) != "group":
+                raise ValueError(
+                    f"cannot create {path!r}: {parent or '/'!r} is an array, which holds no other "
+                    "nodes; choose a name that is not below it"
+                )
+
+    def add(self, path: str, document: bytes) -> None:
+        """Add a node, and a group for each ancestor that is not there; see `require_free`."""
+        self.require_free(path)
         for parent in ancestors(path):
             if parent not in self.documents:
                 self.put(parent, group_document())
-            elif node_type(self.documents[parent]) != "group":
-                raise ValueError(f"cannot create {path!r}: {parent or '/'!r} is an array")
         self.put(path, document)
 
     def stale_groups(self) -> tuple[str, ...]:

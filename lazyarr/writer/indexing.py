@@ -65,7 +65,11 @@ def _expanded(parts: tuple[Any, ...], shape: tuple[int, ...]) -> list[Any]:
     at = [i for i, part in enumerate(parts) if part is Ellipsis]
     n_given = len(parts) - len(at)
     if len(at) > 1 or n_given > len(shape):
-        raise IndexError(f"index {parts!r} is for more axes than the {len(shape)} that there are")
+        n_axes = "one axis" if len(shape) == 1 else f"{len(shape) or 'no'} axes"
+        raise IndexError(
+            f"index {parts!r:.80} is for more than the array has: {n_axes}; give at most one part "
+            "for each"
+        )
     missing = [slice(None)] * (len(shape) - n_given)
     position = at[0] if at else len(parts)
     return [*parts[:position], *missing, *parts[position + 1 :]]

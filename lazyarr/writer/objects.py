@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy
 
 if TYPE_CHECKING:
-    from lazyarr.format import Buffer, ShardLevel
+    from lazyarr.codecs import Buffer
+    from lazyarr.layout import ShardLevel
     from lazyarr.writer.stored import StoredObject
 
 __all__ = ["OpenObject", "assemble"]
@@ -31,7 +32,7 @@ def assemble(
 
     Examples
     --------
-    >>> from lazyarr.format import ShardLevel
+    >>> from lazyarr.layout import ShardLevel
     >>> [len(part) for part in assemble({1: b"abc"}, ShardLevel(grid_shape=(2,)))]
     [3, 36]
     """

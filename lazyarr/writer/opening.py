@@ -26,6 +26,8 @@ def start_session(
     *,
     overwrite: bool,
     options: Mapping[str, Any] | None,
+    consolidated: bool | None = None,
+    durable: bool = True,
 ) -> Session:
     """Return the session of a new store.
 
@@ -39,25 +41,35 @@ def start_session(
         Whether a store that is there is replaced.
     options : mapping or None
         As fsspec takes them.
+    consolidated : bool or None
+        Whether the root holds copies of all documents; None for stores that are not local.
+    durable : bool
+        Whether a local store is forced to the disk before it is seen.
 
     Raises
     ------
     FileExistsError
         There is something already.
     StoreError
-        The place can not be reached or written to.
+        The place cannot be reached or written to.
     """
     store = _open_store(url, options)
     with _closing_on_error(store):
         place: Place
+        if consolidated is None:
+            # A request per node is what copies save.  Files are quick without, and other
+            # writers leave copies as they are: zarr-python appends rows that nobody sees then.
+            consolidated = not isinstance(store, LocalStore)
         if isinstance(store, LocalStore):
-            place = StagedDirectory(store.path, overwrite=overwrite)
+            place = StagedDirectory(store.path, overwrite=overwrite, durable=durable)
         else:
             place = NewPrefix(store, overwrite=overwrite)
-        return Session(place, root, is_new=True)
+        return Session(place, root, is_new=True, consolidated=consolidated)
 
 
-def resume_session(url: str | os.PathLike[str], *, options: Mapping[str, Any] | None) -> Session:
+def resume_session(
+    url: str | os.PathLike[str], *, options: Mapping[str, Any] | None, durable: bool = True
+) -> Session:
     """Return the session of a store that exists.
 
     Raises
@@ -67,11 +79,15 @@ def resume_session(url: str | os.PathLike[str], *, options: Mapping[str, Any] | 
     FormatError
         It is of Zarr v2.
     StoreError
-        It can not be reached or written to.
+        It cannot be reached or written to, or somebody else is writing to it.
     """
     store = _open_store(url, options)
     with _closing_on_error(store):
-        return Session(ExistingStore(store), None, is_new=False)
+        place = ExistingStore(store)
+        if isinstance(store, LocalStore):
+            store.claim()
+            store.durable = durable
+        return Session(place, None, is_new=False)
 
 
 @contextlib.contextmanager

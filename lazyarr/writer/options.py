@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from lazyarr.checks import shown
 from lazyarr.errors import FormatError
-from lazyarr.format import (
+from lazyarr.formats.zarr import (
     COMPRESSORS,
     Compressor,
     array_document,
@@ -19,7 +20,7 @@ from lazyarr.writer.choosing import choose_compressor
 if TYPE_CHECKING:
     import numpy
 
-    from lazyarr.format import DataType
+    from lazyarr.layout import DataType
     from lazyarr.writer.source import Source
 
 __all__ = ["ChunksOption", "CompressorOption", "ShardsOption", "plan_array"]
@@ -82,9 +83,11 @@ def plan_array(
             dimension_names=dimension_names,
         )
     except FormatError as error:
-        # Of a document that can not be read back, what is wrong with it.
+        # Of a document that cannot be read back, what is wrong with it.
         cause = error.__cause__ if isinstance(error.__cause__, FormatError) else error
-        raise FormatError(f"cannot create array {name!r}: {cause.message}", path=name) from error
+        raise FormatError(
+            f"cannot create array {name or '/'!r}: {cause.message}", path=name
+        ) from error
 
 
 def _choose(
@@ -133,9 +136,14 @@ def _lengths(
             checked = ()
         if len(checked) == len(shape) and all(length > 0 for length in checked):
             return checked
+    way = {
+        0: "give () for an array without axes",
+        1: "give a positive number of rows",
+        2: "give a positive length for each of its two axes, or a number of rows",
+    }.get(len(shape), f"give {len(shape)} positive lengths, one for each axis, or a number of rows")
+    none = ", or None for no shards" if option == "shards" else ""
     raise FormatError(
-        f"{option} are {given!r} for an array of shape {shape}; "
-        f"give a positive length for each of its {len(shape)} axes, or 'auto'"
+        f"{option} are {shown(given)} for an array of shape {shape}; {way}, or 'auto'{none}"
     )
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from lazyarr.writer.objects import assemble
 
 if TYPE_CHECKING:
-    from lazyarr.format import Buffer, ShardLevel
+    from lazyarr.codecs import Buffer
+    from lazyarr.layout import ShardLevel
     from lazyarr.writer.place import Place
     from lazyarr.writer.pump import Pump
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Protocol
 
-from lazyarr.errors import FormatError, NodeNotFoundError
+from lazyarr.errors import FormatError, NodeNotFoundError, StoreError
 from lazyarr.store.base import METADATA_NAMES
+from lazyarr.store.local import LocalStore
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,6 +46,10 @@ class Place(Protocol):
 
     def delete_prefix(self, prefix: str) -> None:
         """Take away everything below a prefix."""
+        ...
+
+    def sync(self) -> None:
+        """Let what was put outlast a power failure, before a document says that it is there."""
         ...
 
     def publish(self) -> None:
@@ -95,6 +101,9 @@ class StorePlace:
         """Take away everything below a prefix."""
         self._store.delete_prefix(prefix)
 
+    def sync(self) -> None:
+        """Do nothing: an object store has what it says that it has."""
+
     def close(self) -> None:
         """Let go of descriptors and connections."""
         self._store.close()
@@ -133,8 +142,14 @@ class ExistingStore(StorePlace):
             path="",
         )
 
+    def sync(self) -> None:
+        """Have a local store force names to the disk, if it is to."""
+        if isinstance(self._store, LocalStore):
+            self._store.sync()
+
     def publish(self) -> None:
-        """Do nothing: documents were put after the data."""
+        """Do nothing more than that: documents were put after the data."""
+        self.sync()
 
     def abort(self) -> None:
         """Do nothing: no document names what was put."""
@@ -145,7 +160,9 @@ class NewPrefix(StorePlace):
 
     It becomes visible with the root's document, which is put last.  Until then a
     marker says that the objects are of an unfinished store, so that the next writer
-    knows that it may take them away.
+    knows that it may take them away.  It may do so while this one lives, for nothing tells a
+    writer that works from one that died; so the marker names its writer, and who finds another
+    name in it does not go on: half of each would be a store that looks whole.
 
     Parameters
     ----------
@@ -169,17 +186,34 @@ class NewPrefix(StorePlace):
         is_partial = not is_store and _MARKER in names
         if names and not is_partial and not (is_store and overwrite):
             raise refuse_existing(self.url, is_store=is_store)
-        store.write(_MARKER, b"")
+        self._token = os.urandom(16).hex().encode()
+        store.write(_MARKER, self._token)
         self._delete_all(names)
+
+    def sync(self) -> None:
+        """Raise if another writer has begun at this place."""
+        if not self._is_mine():
+            raise StoreError(
+                f"cannot write {self.url}: another writer has begun at the same place and taken "
+                "away what this one had put; have one write at a time",
+                url=self.url,
+                key=_MARKER,
+                transient=False,
+            )
 
     def publish(self) -> None:
         """Take the marker away."""
         self._store.delete(_MARKER)
 
     def abort(self) -> None:
-        """Delete what was put, the marker last."""
+        """Delete what was put, the marker last; nothing where another writer has begun."""
+        if not self._is_mine():
+            return
         self._delete_all(self._store.list_names(""))
         self._store.delete(_MARKER)
+
+    def _is_mine(self) -> bool:
+        return self._store.read(_MARKER) == self._token
 
     def _delete_all(self, names: Sequence[str]) -> None:
         for name in METADATA_NAMES:

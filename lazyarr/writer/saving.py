@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
-from lazyarr.format import group_document
+from lazyarr.formats.zarr import group_document
 from lazyarr.store.urls import local_path
 from lazyarr.writer.boxes import whole
 from lazyarr.writer.hierarchy import Hierarchy, check_name
+from lazyarr.writer.labelled import expand, label
+from lazyarr.writer.naming import ArrayOptions
 from lazyarr.writer.opening import start_session
 from lazyarr.writer.options import ChunksOption, CompressorOption, ShardsOption, plan_array
 from lazyarr.writer.session import Session
 from lazyarr.writer.source import Source, as_source
 
 __all__ = ["save"]
+
+DimensionNames: TypeAlias = Sequence[str | None] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +40,16 @@ def save(
     url: str | os.PathLike[str],
     data: Any,
     *,
-    chunks: ChunksOption = "auto",
-    shards: ShardsOption = "auto",
+    chunks: ChunksOption | Mapping[str, ChunksOption] = "auto",
+    shards: ShardsOption | Mapping[str, ShardsOption] = "auto",
     compressor: CompressorOption = "zstd",
     level: int | None = None,
     attributes: Mapping[str, Any] | None = None,
-    dimension_names: Sequence[str | None] | None = None,
+    dimension_names: DimensionNames | Mapping[str, DimensionNames] = None,
     overwrite: bool = False,
     storage_options: Mapping[str, Any] | None = None,
+    consolidated: bool | None = None,
+    durable: bool = True,
     progress: bool = False,
 ) -> None:
     """Write an array, or several with names, as a store.
@@ -58,11 +65,16 @@ def save(
         One array makes the root an array.  A mapping makes it a group; names such as
         ``"train/images"``, and mappings in mappings, make groups in it.  Arrays may be larger
         than memory: `numpy.memmap` and the arrays of zarr, h5py, dask and TensorStore are
-        read a part at a time.
-    chunks, shards : "auto", sequence of int, or int
-        Shapes of the smallest chunks and of the objects that hold them, for every
-        array; a number alone is one of rows.  ``"auto"`` gives contiguous chunks of about
-        512 KiB, and shards of about 64 MiB.  ``shards=None`` makes every chunk an object.
+        read a part at a time.  Attributes and names of axes of xarray, zarr, h5py and
+        lazyarr are kept; so is an `xarray.Dataset` with its coordinates and the encoding of
+        values, for `xarray.open_zarr`.
+    chunks, shards : "auto", sequence of int, int, or mapping of str to one of these
+        Shapes of the smallest chunks and of the objects that hold them; a number alone is
+        one of rows.  ``"auto"`` gives contiguous chunks of about 512 KiB, and shards of about
+        64 MiB.  ``shards=None`` makes every chunk an object.  For every array, or by the
+        arrays' names; those that are not named have ``"auto"``.  A number that is for all of
+        several arrays is multiplied where chunks would have less than 64 KiB by it, with a
+        warning.
     compressor : {"zstd", "blosc", "none", "auto"}
         What compresses chunks.  ``"blosc"`` is zstd behind a shuffle of bytes: numbers of
         several bytes become smaller with it, and are read several times as fast; what is mostly
@@ -75,13 +87,21 @@ def save(
         How hard the compressor tries: up to 22 with zstd, 3 by default; 1 to 9 with blosc, 1
         by default.
     attributes : mapping, optional
-        Of the root: anything that JSON can hold.
-    dimension_names : sequence of (str or None), optional
-        Names of the axes, for every array.
+        Of the root: anything that JSON can hold, NumPy's numbers and arrays too.  By the arrays'
+        names where each key is one, or ``""`` for the root, and each value a mapping.
+    dimension_names : sequence of (str or None), or mapping of str to that, optional
+        Names of the axes, for every array or by the arrays' names.
     overwrite : bool
         Whether a store that is there is replaced.  What is no store never is.
     storage_options : mapping, optional
         As fsspec takes them.
+    consolidated : bool, optional
+        Whether the root group holds copies of the metadata of all nodes, so that a reader
+        needs one request for all.  By default it does, but for local stores: writers
+        that do not know of the copies leave them stale.
+    durable : bool
+        Whether files and directories of a local store are forced to the disk (fsync) before
+        the store is seen, so that it outlasts a power failure.
     progress : bool
         Whether to show a bar on stderr.
 
@@ -92,11 +112,12 @@ def save(
     FormatError
         Something does not fit into Zarr, or attributes not into JSON.
     TypeError
-        Elements have no fixed size, as objects have.
+        Elements have no fixed size, as objects have, or something comes with an array that it
+        would lose: coordinates, an index, columns, a unit.  The message says what keeps it.
     ValueError
-        A name is not one that Zarr allows.
+        A name is not one that Zarr allows, or an option is given for an array that is not there.
     StoreError
-        The place can not be reached or written to.
+        The place cannot be reached or written to.
 
     Examples
     --------
@@ -104,19 +125,25 @@ def save(
     >>> images = numpy.zeros((100, 32, 32, 3), "uint8")
     >>> lazyarr.save("memory://doc-save", {"train/images": images})
     """
-    options: dict[str, Any] = {"chunks": chunks, "shards": shards}
-    options |= {"compressor": compressor, "level": level, "dimension_names": dimension_names}
-    if isinstance(data, Mapping):
-        # Everything is checked before anything is written, or deleted.
-        root = group_document(attributes)
-        planned = [_plan(path, give, options) for path, give in _flatten(data, "")]
-    else:
-        root = None
-        planned = [_plan("", lambda: data, {**options, "attributes": attributes})]
-    _refuse_conflicts(root, planned)
+    given = {"chunks": chunks, "shards": shards, "dimension_names": dimension_names}
+    # Everything is checked before anything is written, or deleted.
+    groups, planned = _plan_all(
+        data, {**given, "attributes": attributes}, {"compressor": compressor, "level": level}
+    )
+    _refuse_conflicts(groups, planned)
     _refuse_own_arrays(url, planned)
-    session = start_session(url, root, overwrite=overwrite, options=storage_options)
+    root = groups.pop("", None)
+    session = start_session(
+        url,
+        root,
+        overwrite=overwrite,
+        options=storage_options,
+        consolidated=consolidated,
+        durable=durable,
+    )
     try:
+        for path, document in sorted(groups.items()):
+            session.add_group(path, document)
         with _progress_bar(planned, shown=progress) as report:
             for array in planned:
                 _write(session, array, report)
@@ -127,34 +154,84 @@ def save(
     session.close()
 
 
-def _flatten(data: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """Yield path, and a way to get the array, of everything in a mapping.
+def _plan_all(
+    data: Any, given: Mapping[str, Any], options: Mapping[str, Any]
+) -> tuple[dict[str, bytes], list[_Planned]]:
+    """Return the documents of groups that are more than the way to an array, and all arrays.
+
+    Parameters
+    ----------
+    data : array-like or mapping
+        What is to be saved.
+    given : mapping
+        Options that may be given by name, attributes too.
+    options : mapping
+        Those that hold for all arrays.
+    """
+    groups: dict[str, dict[str, Any]] = {}
+    arrays: dict[str, Callable[[], Any]] = {"": lambda: data}
+    if isinstance(data, Mapping):
+        arrays = dict(_flatten(data, "", groups))
+    named = ArrayOptions(arrays, **given)
+    planned = [_plan(path, give, named, options) for path, give in arrays.items()]
+    for message in named.warnings():
+        warnings.warn(message, UserWarning, stacklevel=3)
+    documents = {path: group_document(members) for path, members in groups.items()}
+    if groups:
+        documents[""] = group_document(_merged(groups[""], named.root_attributes))
+    return documents, planned
+
+
+def _flatten(
+    data: Mapping[str, Any], prefix: str, groups: dict[str, dict[str, Any]]
+) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """Yield path, and a way to get the array, of everything in a mapping; note its groups.
 
     Not the array: a `numpy.lib.npyio.NpzFile` reads each when it is asked, and
     keeps none.
     """
-    for name in data:
+    attributes, members = expand(data)
+    if attributes or not prefix:
+        groups[prefix.rstrip("/")] = attributes
+    for name in members:
         path = prefix + check_name(name)
-        value = data[name]
+        value = members[name]
         if isinstance(value, Mapping):
-            yield from _flatten(value, f"{path}/")
+            yield from _flatten(value, f"{path}/", groups)
         else:
-            yield path, lambda name=name: data[name]  # type: ignore[misc]
+            yield path, lambda name=name: members[name]  # type: ignore[misc]
 
 
-def _plan(path: str, give: Callable[[], Any], options: Mapping[str, Any]) -> _Planned:
-    data = give()
-    source = as_source(data, name=path)
-    document = plan_array(path, shape=source.shape, dtype=source.dtype, sample=source, **options)
-    url = getattr(data, "url", None)
-    return _Planned(path, document, source.nbytes, url, lambda: as_source(give(), name=path))
+def _plan(
+    path: str, give: Callable[[], Any], named: ArrayOptions, options: Mapping[str, Any]
+) -> _Planned:
+    data = label(give(), name=path)
+    source = as_source(data.data, name=path)
+    own = named.of(path, source.shape, source.dtype.itemsize)
+    own["attributes"] = _merged(data.attributes, own["attributes"])
+    if own["dimension_names"] is None:
+        own["dimension_names"] = data.dimension_names
+    document = plan_array(
+        path, shape=source.shape, dtype=source.dtype, sample=source, **own, **options
+    )
+    url = getattr(data.data, "url", None)
+
+    def reopen() -> Source:
+        return as_source(label(give(), name=path).data, name=path)
+
+    return _Planned(path, document, source.nbytes, url, reopen)
 
 
-def _refuse_conflicts(root: bytes | None, planned: Sequence[_Planned]) -> None:
+def _merged(found: dict[str, Any], given: Any) -> Any:
+    """Return attributes with those that were asked for; what is no mapping is for others to say."""
+    return {**found, **given} if isinstance(given, Mapping) else given or found
+
+
+def _refuse_conflicts(groups: Mapping[str, bytes], planned: Sequence[_Planned]) -> None:
     """Raise as the session would, before it has begun."""
     hierarchy = Hierarchy()
-    if root is not None:
-        hierarchy.add("", root)
+    for path in sorted(groups):
+        hierarchy.add(path, groups[path])
     for array in planned:
         hierarchy.add(array.path, array.document)
 
@@ -166,8 +243,8 @@ def _refuse_own_arrays(url: str | os.PathLike[str], planned: Sequence[_Planned])
     for array in planned:
         if array.url is not None and array.url.rstrip("/") == str(url).rstrip("/"):
             raise ValueError(
-                f"cannot write {array.path!r} to {url}: it is read from there, and an old store "
-                "is deleted first; write to another place"
+                f"cannot write {array.path or '/'!r} to {url}: it is read from there, and an old "
+                "store is deleted first; write to another place"
             )
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from lazyarr import settings
 from lazyarr.errors import NodeNotFoundError, StoreError
-from lazyarr.format import SHARD_NBYTES, ArrayMetadata, parse_node, resized_document
-from lazyarr.writer.documents import read_document, read_documents
+from lazyarr.formats.zarr import SHARD_NBYTES, ArrayMetadata, parse_node, resized_document
+from lazyarr.writer.documents import read_document, read_documents, read_each
 from lazyarr.writer.hierarchy import Hierarchy, ancestors, document_key, node_type
 from lazyarr.writer.pump import Pump
 from lazyarr.writer.sink import ArraySink
@@ -41,6 +41,8 @@ class Session:
         array, and for one that exists.
     is_new : bool
         Whether nothing is in the store yet.
+    consolidated : bool
+        Whether the root of a new store gets copies of all documents below it.
 
     Attributes
     ----------
@@ -48,13 +50,17 @@ class Session:
         Held by whoever calls a method or uses a sink.
     """
 
-    def __init__(self, place: Place, root: bytes | None, *, is_new: bool) -> None:
+    def __init__(
+        self, place: Place, root: bytes | None, *, is_new: bool, consolidated: bool = False
+    ) -> None:
         self.place = place
         self.lock = threading.RLock()
         self.is_new = is_new
+        self._consolidated = consolidated
         self._hierarchy = Hierarchy()
         if root is not None:
             self._hierarchy.add("", root)
+        self._found: dict[str, bytes | None] = {}
         self._sinks: dict[str, ArraySink] = {}
         self._encoding = Pump(settings.current().threads, _WINDOW_NBYTES, "encode")
         self._putting = Pump(_PUT_THREADS, _WINDOW_NBYTES, "put")
@@ -113,10 +119,11 @@ class Session:
         with self.lock:
             self._require_usable()
             self._load(path)
-            self._hierarchy.add(path, document)
+            self._hierarchy.require_free(path)
             if not self.is_new:
                 # Chunks without a document are what a writer that died left behind.
                 self.place.delete_prefix(f"{path}/c")
+            self._hierarchy.add(path, document)
             return self._add_sink(path, document, choose)
 
     def open_array(self, path: str) -> ArraySink:
@@ -135,7 +142,7 @@ class Session:
             document = self._hierarchy.documents.get(path)
             if document is None or node_type(document) != "array":
                 raise NodeNotFoundError(
-                    f"cannot write to {path!r} in {self.place.url}: there is no such array; "
+                    f"cannot write to {path or '/'!r} in {self.place.url}: there is no such array; "
                     "make it with create_array",
                     url=self.place.url,
                     key=document_key(path),
@@ -144,14 +151,23 @@ class Session:
             return self._add_sink(path, document)
 
     def commit(self) -> None:
-        """Put everything that is left, documents last, and publish the store."""
+        """Put everything that is left, documents last, and publish the store.
+
+        Raises
+        ------
+        StoreError
+            It cannot be written, or another writer has changed it meanwhile.
+        """
         with self.writing():
+            self._refuse_changed()
             for path, sink in self._sinks.items():
                 sink.flush()
                 if sink.has_grown:
                     document = self._hierarchy.documents[path]
                     self._hierarchy.put(path, resized_document(document, sink.metadata.shape))
             self._consolidate()
+            self._refuse_changed()
+            self.place.sync()
             for key, document in self._hierarchy.plan_commit():
                 self.place.put(key, [document])
             self.place.publish()
@@ -164,7 +180,7 @@ class Session:
             self._is_broken = True
             self._stop_threads()
             # Whoever aborts has an error to tell already, and it is often this store
-            # that can not be reached.  The next writer takes away what is left.
+            # that cannot be reached.  The next writer takes away what is left.
             with contextlib.suppress(StoreError):
                 self.place.abort()
             self.close()
@@ -228,14 +244,34 @@ class Session:
         known = self._hierarchy.documents
         for needed in (*ancestors(path), path):
             if needed not in known:
-                document = read_document(self.place, needed)
+                self._found[needed] = document = read_document(self.place, needed)
                 if document is not None:
                     known[needed] = document
+
+    def _refuse_changed(self) -> None:
+        """Raise where a document that is about to be replaced is not what it was.
+
+        No lock keeps two writers apart in an object store, on two machines, or where one
+        of them is not lazyarr's.  The one that comes to its end last has other rows in
+        mind than the store has, and what it puts would end or replace those.  What is left is
+        the time between this look and the last object.
+        """
+        concerned = {*self._sinks, *self._hierarchy.changed} & self._found.keys()
+        for path, document in read_each(self.place, sorted(concerned)).items():
+            if document != self._found[path]:
+                key, url = document_key(path), self.place.url
+                raise StoreError(
+                    f"cannot write {key!r} in {url}: another writer has changed it since this one "
+                    "read it; open the store again and give it the same rows",
+                    url=url,
+                    key=key,
+                    transient=False,
+                )
 
     def _consolidate(self) -> None:
         known = self._hierarchy.documents
         if self.is_new:
-            if node_type(known.get("", b"")) == "group":
+            if self._consolidated and node_type(known.get("", b"")) == "group":
                 self._hierarchy.consolidate("")
             return
         stale = self._hierarchy.stale_groups()

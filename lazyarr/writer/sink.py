@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy
 
 from lazyarr.errors import FormatError
-from lazyarr.format import SHARD_NBYTES, ArrayMetadata
+from lazyarr.formats.zarr import SHARD_NBYTES, ArrayMetadata
 from lazyarr.units import Span
 from lazyarr.writer.boxes import Box, box_shape, cells, meet, plan_reads, slices_in, whole
 from lazyarr.writer.coder import ChunkCoder
@@ -21,7 +21,7 @@ from lazyarr.writer.outbox import Outbox
 from lazyarr.writer.stored import StoredArray
 
 if TYPE_CHECKING:
-    from lazyarr.format import Buffer
+    from lazyarr.codecs import Buffer
     from lazyarr.writer.place import Place
     from lazyarr.writer.pump import Pump
     from lazyarr.writer.source import Source
@@ -96,8 +96,8 @@ class ArraySink:
         levels = metadata.layout().levels
         if len(levels) > 1:
             raise FormatError(
-                f"cannot write to {metadata.path!r}: its shards hold shards, which lazyarr only "
-                "reads; run 'lazyarr convert'",
+                f"cannot write to {metadata.path or '/'!r}: its shards hold shards, which lazyarr "
+                "only reads; run 'lazyarr convert'",
                 path=metadata.path,
             )
         self.metadata = metadata

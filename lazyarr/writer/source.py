@@ -73,7 +73,7 @@ class Source:
         return block
 
     def _copy_lazy(self, box: Box, out: _Array) -> None:
-        # Asked for, a chunk that can not be had is an error; touched, it is a signal
+        # Asked for, a chunk that cannot be had is an error; touched, it is a signal
         # that kills.  Copied at once, before it is evicted.
         assert self.prefetch is not None
         slices = tuple(slice(*span) for span in box)
@@ -117,7 +117,7 @@ def as_source(data: Any, *, name: str = "") -> Source:
     """
     if isinstance(data, numpy.ma.MaskedArray):
         raise TypeError(
-            f"cannot store array {name!r}: it is masked, and Zarr has no masks; "
+            f"cannot store array {name or '/'!r}: it is masked, and Zarr has no masks; "
             "fill it, with data.filled(value)"
         )
     dtype = None if isinstance(data, numpy.ndarray) else _sliceable_dtype(data)
@@ -147,6 +147,6 @@ def _sliceable_dtype(data: Any) -> numpy.dtype[Any] | None:
 def _check_dtype(dtype: numpy.dtype[Any], name: str) -> None:
     if dtype.hasobject or dtype.kind == "T":
         raise TypeError(
-            f"cannot store array {name!r}: its elements are of dtype {dtype}, which has no fixed "
-            "size; convert it, with data.astype('U20') for text or to a numeric type"
+            f"cannot store array {name or '/'!r}: its elements are of dtype {dtype}, which has no "
+            "fixed size; convert it, with data.astype('U20') for text or to a numeric type"
         )

@@ -1,12 +1,8 @@
 """A local store that is written beside its place, and put there in one step.
 
-The directory ``.name.partial-1a2b3c4d`` beside the store ``name`` holds
-
-- ``lock``: locked for as long as the writer lives, so that others can tell a
-  writer that works from one that died;
-- ``store``: what is being written;
-- ``old``: the store that is being replaced, where the file system can not exchange two
-  directories; whoever clears up after a writer that died in between puts it back.
+The directory ``.name.partial-...`` beside the store ``name``, which nobody but its user may
+enter, is a `PartialDirectory`.  Others may be able to write to the directory that both lie
+in, so everything is reached from that open directory, by names that are no links.
 """
 
 from __future__ import annotations
@@ -14,28 +10,38 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
+import stat
 from typing import TYPE_CHECKING
 
-from lazyarr.errors import KernelUnsupportedError
+from lazyarr.errors import KernelUnsupportedError, StoreError
 from lazyarr.kernel import exchange_paths
+from lazyarr.store import files
 from lazyarr.store.base import METADATA_NAMES
+from lazyarr.store.claim import claim_directory
 from lazyarr.store.directory import raise_store_error
 from lazyarr.store.local import LocalStore
+from lazyarr.writer.partial import OLD, STORE, PartialDirectory, clear_up
 from lazyarr.writer.place import StorePlace, refuse_existing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Iterator, Sequence
+    from typing import Protocol
 
     from lazyarr.store import Buffer
+    from lazyarr.store.claim import Claim
+
+    class Exchange(Protocol):
+        """Gives each of two names the other's directory."""
+
+        def __call__(
+            self, first: str, second: str, /, *, src_dir_fd: int, dst_dir_fd: int
+        ) -> None: ...
+
 
 __all__ = ["StagedDirectory"]
 
 _BUFFER_NBYTES = 1 << 16
-
-# Locks belong to processes: one that asks again gets its own, and closing any
-# descriptor of the file gives it up (fcntl(2), "Advisory record locking").
-_own: set[str] = set()
+_MAX_LINKS = 40  # as the kernel follows (path_resolution(7))
 
 
 class StagedDirectory(StorePlace):
@@ -48,164 +54,205 @@ class StagedDirectory(StorePlace):
     overwrite : bool
         Whether a store that is there may be replaced.  Nothing but a store, or an
         empty directory, ever is.
+    durable : bool
+        Whether every file and directory is forced to the disk before the store is seen, and the
+        store's name before an old one is removed.
 
     Raises
     ------
     FileExistsError
         There is something, and it is no store or must not be replaced.
     StoreError
-        The directory can not be made.
+        The directory cannot be made, or somebody is writing to the store that is to be
+        replaced.
 
     Notes
     -----
-    What dead writers left beside the same place is removed.  Nothing is forced to the
-    disk: a store is safe from the death of its writer, not from a power failure.
+    What dead writers of this user left beside the same place is removed.
     """
 
-    def __init__(self, path: str, *, overwrite: bool) -> None:
-        self._path = os.path.realpath(path)
+    def __init__(self, path: str, *, overwrite: bool, durable: bool = True) -> None:
         self._overwrite = overwrite
+        self._durable = durable
         self._pid = os.getpid()
-        url = "file://" + path
-        parent, name = os.path.split(self._path)
-        prefix = os.path.join(parent, f".{name}.partial-")
-        try:
-            os.makedirs(parent, exist_ok=True)
-            _clear_up(prefix, self._path)
-            _refuse_others(self._path, url, overwrite=overwrite)
-            self._partial, self._lock = _make_partial(prefix)
-            self._root = os.path.join(self._partial, "store")
-            os.mkdir(self._root)
-        except FileExistsError:
-            raise
-        except OSError as error:
-            raise_store_error(error, "write", None, url)
-        super().__init__(LocalStore(self._root, writable=True))
+        self._claim: Claim | None = None
+        self.url = "file://" + os.path.abspath(path)
+        with contextlib.ExitStack() as undo, self._errors("write"):
+            above, self._name = _resolve(path, sync=durable)
+            self._parent = os.open(above, files.DIRECTORY_FLAGS)
+            undo.callback(os.close, self._parent)
+            undo.callback(self._give_up_claim)
+            self._claim_old()
+            self._partial = PartialDirectory(self._parent, self._name)
+            undo.callback(self._partial.remove)
+            clear_up(self._parent, self._name, owner=self._partial.owner)
+            # An old store may have been put back.
+            self._claim_old()
+            identity = self._partial.make_store()
+            undo.pop_all()
+        url = self.url
+        # Its path is looked up again, and has to lead to the same directory.
+        staged = os.path.join(os.path.realpath(above), self._partial.name, STORE)
+        super().__init__(LocalStore(staged, writable=True, identity=identity))
         self.url = url
-        self._made = {self._root}
 
     def put(self, key: str, parts: Sequence[Buffer]) -> None:
         """Put an object.  Nobody looks yet, so it is written where it stays."""
-        path = os.path.join(self._root, key)
-        try:
-            directory = os.path.dirname(path)
-            if directory not in self._made:
-                os.makedirs(directory, exist_ok=True)
-                self._made.add(directory)
-            with open(path, "wb", buffering=_BUFFER_NBYTES) as file:
+        with (
+            self._errors("write", key),
+            files.parent_directory(key, dir_fd=self._partial.store, make=True) as place,
+        ):
+            directory, name = place
+            # One that is put again was not whole.
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=directory)
+            fd = os.open(name, files.CREATE_FLAGS, 0o666, dir_fd=directory)
+            with open(fd, "wb", buffering=_BUFFER_NBYTES) as file:
                 file.writelines(parts)
-        except OSError as error:
-            raise_store_error(error, "write", key, self.url)
+                if self._durable:
+                    # By those who put, of which there are several, while others compress.  One
+                    # syncfs(2) at the end was no faster, and waits for what others write.
+                    file.flush()
+                    os.fsync(fd)
 
-    def publish(self, *, exchange: Callable[[str, str], None] = exchange_paths) -> None:
+    def publish(self, *, exchange: Exchange = exchange_paths) -> None:
         """Put the store in its place; what was there is gone then, or still there on an error.
 
         Parameters
         ----------
         exchange : callable, optional
-            Gives each of two paths the other's directory, or raises `KernelUnsupportedError`.
+            Gives each of two names the other's directory, or raises `KernelUnsupportedError`.
         """
-        try:
+        with self._errors("publish"):
+            if self._durable:
+                files.sync_directories(self._partial.store)
             self._move_into_place(exchange)
-        except FileExistsError:
-            raise
-        except OSError as error:
-            raise_store_error(error, "publish", None, self.url)
+            if self._durable:
+                files.sync_names(self._parent)
         self._remove()
 
     def abort(self) -> None:
         """Remove what was put and not published."""
         self._remove()
 
-    def _move_into_place(self, exchange: Callable[[str, str], None]) -> None:
-        # 1. nothing was there; 2. now somebody else's store is: rename(2) replaces
-        # no directory that holds something, so this one is refused.
-        if not (self._overwrite and os.path.isdir(self._path)):
+    def close(self) -> None:
+        """Let go of descriptors, and of the store that was to be replaced."""
+        super().close()
+        self._remove()
+
+    def _move_into_place(self, exchange: Exchange) -> None:
+        fds = {"src_dir_fd": self._partial.fd, "dst_dir_fd": self._parent}
+        self._claim_old()
+        if self._claim is None:
+            # 1. no store was there; 2. another writer has put one there since: rename(2)
+            # replaces no directory that holds something, so this one is refused.
             try:
-                os.rename(self._root, self._path)
+                os.rename(STORE, self._name, **fds)
             except OSError:
-                _refuse_others(self._path, self.url, overwrite=self._overwrite)
+                _open_old(self._parent, self._name, self.url, overwrite=False)
                 raise
             return
-        _refuse_others(self._path, self.url, overwrite=self._overwrite)
         try:
-            exchange(self._root, self._path)
+            exchange(STORE, self._name, **fds)
         except KernelUnsupportedError:
             # A reader that comes between the two finds no store; it is never half of one.
-            os.rename(self._path, os.path.join(self._partial, "old"))
-            os.rename(self._root, self._path)
+            os.rename(self._name, OLD, src_dir_fd=self._parent, dst_dir_fd=self._partial.fd)
+            os.rename(STORE, self._name, **fds)
+            return
+        replaced = os.stat(STORE, dir_fd=self._partial.fd, follow_symlinks=False)
+        if (replaced.st_dev, replaced.st_ino) != self._claim.identity:
+            # Something else came in between, and was taken away in place of the old store.
+            exchange(STORE, self._name, **fds)
+            raise refuse_existing(self.url, is_store=False)
+
+    def _claim_old(self) -> None:
+        """Refuse what is there, or be the only writer of the store that is to be replaced."""
+        old = _open_old(self._parent, self._name, self.url, overwrite=self._overwrite)
+        if old is None:
+            self._give_up_claim()
+            return
+        try:
+            status = os.fstat(old)
+            if self._claim is None or self._claim.identity != (status.st_dev, status.st_ino):
+                self._give_up_claim()
+                self._claim = claim_directory(old, self.url)
+        finally:
+            os.close(old)
+
+    def _give_up_claim(self) -> None:
+        claim, self._claim = self._claim, None
+        if claim is not None:
+            claim.close()
 
     def _remove(self) -> None:
         # A forked child has a copy of this object, but the directory is its parent's.
-        if self._lock == -1 or self._pid != os.getpid():
+        if self._parent == -1 or self._pid != os.getpid():
             return
-        _put_back(self._partial, self._path)
-        shutil.rmtree(self._partial, ignore_errors=True)
-        _own.discard(self._partial)
-        os.close(self._lock)
-        self._lock = -1
+        self._partial.remove()
+        self._give_up_claim()
+        os.close(self._parent)
+        self._parent = -1
+
+    @contextlib.contextmanager
+    def _errors(self, action: str, key: str | None = None) -> Iterator[None]:
+        """Raise what the file system says as a StoreError."""
+        try:
+            yield
+        except (FileExistsError, StoreError):
+            raise
+        except OSError as error:
+            raise_store_error(error, action, key, self.url)
 
 
-def _refuse_others(path: str, url: str, *, overwrite: bool) -> None:
-    is_store = False
-    if os.path.isdir(path):
-        names = os.listdir(path)
-        is_store = any(name in METADATA_NAMES for name in names)
-        if not names or (is_store and overwrite):
-            return
-    if os.path.lexists(path):
-        raise refuse_existing(url, is_store=is_store)
+def _resolve(path: str, *, sync: bool) -> tuple[str, str]:
+    """Return the directory that a store is to be in, which is made, and the store's name there.
+
+    A link that lies where the store is to be is followed if this user, root, or the owner of
+    the directory has put it there, as the kernel does in directories such as /tmp
+    (proc_sys_fs(5), protected_symlinks): otherwise others could choose what is replaced.
+    """
+    for _ in range(_MAX_LINKS):
+        above, name = os.path.split(path.rstrip("/"))
+        if name in ("", ".", ".."):
+            above, name = os.path.split(os.path.realpath(path))
+        above = above or "."
+        files.make_directories(above, sync=sync)
+        path = os.path.join(above, name)
+        try:
+            status = os.lstat(path)
+        except FileNotFoundError:
+            return above, name
+        if not stat.S_ISLNK(status.st_mode):
+            return above, name
+        around = os.stat(above)
+        is_shared = around.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+        if is_shared and status.st_uid not in (0, os.geteuid(), around.st_uid):
+            raise PermissionError(errno.EACCES, f"{path} is a link that another user put there")
+        path = os.path.join(above, os.readlink(path))
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
 
 
-def _make_partial(prefix: str) -> tuple[str, int]:
-    """Return a new directory and the descriptor that holds its lock."""
-    while True:
-        path = prefix + os.urandom(4).hex()
-        _own.add(path)
-        os.mkdir(path)
-        lock = _lock(path, without_locks=True)
-        # Somebody who cleared up between the last two calls took it for a dead
-        # writer's: its lock file is gone then.
-        if lock is not None and os.path.exists(os.path.join(path, "lock")):
-            return path, lock
-        _own.discard(path)
+def _open_old(parent: int, name: str, url: str, *, overwrite: bool) -> int | None:
+    """Return the store that is to be replaced, open; None where nothing is, or an empty directory.
 
-
-def _lock(path: str, *, without_locks: bool) -> int | None:
-    """Return a descriptor that holds a directory's lock; None when another process has it.
-
-    Where the file system has no locks, `without_locks` says whether to go on: a
-    writer does, but nobody takes away there what may be a living writer's.
+    Raises
+    ------
+    FileExistsError
+        There is something else, or it must not be replaced.
     """
     try:
-        fd = os.open(os.path.join(path, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    except OSError:
+        old = os.open(name, files.LINKLESS_FLAGS, dir_fd=parent)
+    except FileNotFoundError:
         return None
-    try:
-        os.lockf(fd, os.F_TLOCK, 0)
-    except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EAGAIN) and without_locks:
-            return fd
-        os.close(fd)
-        return None
-    return fd
-
-
-def _clear_up(prefix: str, target: str) -> None:
-    """Remove what dead writers left, and put back the store that one was about to replace."""
-    parent, start = os.path.split(prefix)
-    for name in os.listdir(parent):
-        path = os.path.join(parent, name)
-        if not name.startswith(start) or path in _own:
-            continue
-        lock = _lock(path, without_locks=False)
-        if lock is not None:
-            _put_back(path, target)
-            shutil.rmtree(path, ignore_errors=True)
-            os.close(lock)
-
-
-def _put_back(partial: str, target: str) -> None:
-    # Refused, as it should be, where the new store is in place.
-    with contextlib.suppress(OSError):
-        os.rename(os.path.join(partial, "old"), target)
+    except NotADirectoryError:
+        raise refuse_existing(url, is_store=False) from None
+    with contextlib.ExitStack() as undo:
+        undo.callback(os.close, old)
+        names = os.listdir(old)
+        if not names:
+            return None
+        is_store = any(name in METADATA_NAMES for name in names)
+        if not (is_store and overwrite):
+            raise refuse_existing(url, is_store=is_store)
+        undo.pop_all()
+    return old

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy
 
+from lazyarr.codecs import DamagedChunkError
 from lazyarr.errors import ChunkError
-from lazyarr.format import DamagedChunkError
 from lazyarr.writer.boxes import Box, box_shape, meet, slices_in
 
 if TYPE_CHECKING:
-    from lazyarr.format import Buffer, ShardLevel
+    from lazyarr.codecs import Buffer
+    from lazyarr.layout import ShardLevel
     from lazyarr.writer.coder import ChunkCoder
     from lazyarr.writer.grid import Piece
     from lazyarr.writer.place import Place

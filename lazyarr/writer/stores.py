@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy
 
-from lazyarr.format import group_document
+from lazyarr.formats.zarr import group_document
 from lazyarr.writer.arrays import ArrayWriter
 from lazyarr.writer.hierarchy import check_name
 from lazyarr.writer.opening import resume_session, start_session
@@ -28,7 +28,7 @@ __all__ = ["Writer", "create", "open_writer", "start_session"]
 
 
 class Writer:
-    """A store that is being written; `create` and `open_writer` give it.
+    """A store that is being written; `lazyarr.create` gives it.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ class Writer:
         fill_value : object
             What elements are that nobody wrote.  Chunks of nothing else are not stored.
         attributes : mapping, optional
-            Anything that JSON can hold.
+            Anything that JSON can hold, and NumPy's numbers and arrays, which become such.
         dimension_names : sequence of (str or None), optional
             Names of the axes.
 
@@ -207,6 +207,8 @@ def create(
     attributes: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     storage_options: Mapping[str, Any] | None = None,
+    consolidated: bool | None = None,
+    durable: bool = True,
 ) -> Writer:
     """Return the writer of a new store.
 
@@ -221,11 +223,19 @@ def create(
     url : str or os.PathLike
         A directory, or any URL that fsspec can write to.
     attributes : mapping, optional
-        Of the root group: anything that JSON can hold.
+        Of the root group: anything that JSON can hold, and NumPy's numbers and arrays, which
+        become such.
     overwrite : bool
         Whether a store that is there is replaced.  What is no store never is.
     storage_options : mapping, optional
         As fsspec takes them.
+    consolidated : bool, optional
+        Whether the root group holds copies of the metadata of all nodes, so that a reader
+        needs one request for all.  By default it does, but for local stores: writers
+        that do not know of the copies leave them stale.
+    durable : bool
+        Whether files and directories of a local store are forced to the disk (fsync) before
+        the store is seen, so that it outlasts a power failure.
 
     Raises
     ------
@@ -234,7 +244,7 @@ def create(
     FormatError
         The attributes do not fit into JSON.
     StoreError
-        The place can not be reached or written to.
+        The place cannot be reached or written to.
 
     Notes
     -----
@@ -251,11 +261,22 @@ def create(
     ...     labels[:] = range(100)
     """
     document = group_document(attributes)
-    return Writer(start_session(url, document, overwrite=overwrite, options=storage_options))
+    session = start_session(
+        url,
+        document,
+        overwrite=overwrite,
+        options=storage_options,
+        consolidated=consolidated,
+        durable=durable,
+    )
+    return Writer(session)
 
 
 def open_writer(
-    url: str | os.PathLike[str], storage_options: Mapping[str, Any] | None = None
+    url: str | os.PathLike[str],
+    storage_options: Mapping[str, Any] | None = None,
+    *,
+    durable: bool = True,
 ) -> Writer:
     """Return the writer of a store that exists, to append to its arrays or add more.
 
@@ -269,6 +290,9 @@ def open_writer(
         The store.
     storage_options : mapping, optional
         As fsspec takes them.
+    durable : bool
+        Whether what is written to a local store is forced to the disk (fsync): data before the
+        documents that count it, so that a power failure leaves the old rows, or all.
 
     Raises
     ------
@@ -277,11 +301,14 @@ def open_writer(
     FormatError
         It is of Zarr v2.
     StoreError
-        It can not be reached or written to.
+        It cannot be reached or written to, or somebody else is writing to it.
 
     Notes
     -----
-    One writer at a time: two that append to the same array lose each other's rows.
+    One writer at a time.  Of two for a local store, in any process of this machine, the second
+    gets a `StoreError` that names the process of the first.  In an object store, or from
+    several machines, the one that is closed last gets one, if the other has changed the
+    same documents meanwhile; if both are closed within the same moment, rows can still be lost.
 
     Examples
     --------
@@ -291,4 +318,4 @@ def open_writer(
     >>> with open_writer("memory://doc-open") as writer:
     ...     writer["labels"].append([1, 2, 3])
     """
-    return Writer(resume_session(url, options=storage_options))
+    return Writer(resume_session(url, options=storage_options, durable=durable))

@@ -10,39 +10,12 @@ from click.testing import CliRunner
 
 from lazyarr.cli import main
 from lazyarr.kernel.uapi import USER_MODE_ONLY
+from tests.programs import filtered
 
 if TYPE_CHECKING:
     from click.testing import Result
 
 __all__ = ["run", "run_command", "run_limited", "run_refused"]
-
-# A system call filter: userfaultfd(), with or without user-mode-only, and the ioctl
-# that opens one through /dev/userfaultfd end with EPERM.  See seccomp(2).
-FILTERED = """
-import ctypes, platform, struct, sys
-NUMBERS = {"x86_64": (323, 16), "aarch64": (282, 29)}[platform.machine()]
-LOAD, EQUAL, ANY_BIT, RETURN = 0x20, 0x15, 0x45, 0x06
-ALLOW, EPERM = 0x7FFF0000, 0x00050001
-ALLOWED_FLAG = int(sys.argv.pop(1))
-program = b"".join(struct.pack("=HBBI", *line) for line in [
-    (LOAD, 0, 0, 0),                # the system call's number
-    (EQUAL, 0, 2, NUMBERS[0]),      # userfaultfd: look on
-    (LOAD, 0, 0, 16),               # its flags
-    (ANY_BIT, 3, 4, ALLOWED_FLAG),
-    (EQUAL, 0, 2, NUMBERS[1]),      # ioctl: look on
-    (LOAD, 0, 0, 24),               # its request
-    (EQUAL, 1, 0, 0xAA00),          # USERFAULTFD_IOC_NEW
-    (RETURN, 0, 0, ALLOW),
-    (RETURN, 0, 0, EPERM),
-])
-class Filter(ctypes.Structure):
-    _fields_ = [("length", ctypes.c_ushort), ("program", ctypes.c_char_p)]
-libc = ctypes.CDLL(None, use_errno=True)
-assert libc.prctl(38, 1, 0, 0, 0) == 0  # PR_SET_NO_NEW_PRIVS
-assert libc.prctl(22, 2, ctypes.byref(Filter(9, program)), 0, 0) == 0  # PR_SET_SECCOMP
-from lazyarr.cli import main
-main(sys.argv[1:], prog_name="lazyarr")
-"""
 
 
 def run(*arguments: object) -> Result:
@@ -62,12 +35,12 @@ def run_command(*arguments: object, **options: object) -> subprocess.CompletedPr
 
 def run_refused(*arguments: object) -> subprocess.CompletedProcess[str]:
     """Return how a command ended that was given no userfaultfd, as in Docker."""
-    return _run("-c", FILTERED, 0, *arguments)
+    return _run(filtered.__file__, 0, *arguments)
 
 
 def run_limited(*arguments: object) -> subprocess.CompletedProcess[str]:
     """Return how a command ended that was given user-mode-only ones, as most users are."""
-    return _run("-c", FILTERED, USER_MODE_ONLY, *arguments)
+    return _run(filtered.__file__, USER_MODE_ONLY, *arguments)
 
 
 def _run(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:

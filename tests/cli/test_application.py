@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,8 @@ import pytest
 
 import lazyarr
 from tests.cli.running import run, run_command, run_refused
+from tests.process.running import command_of
+from tests.programs import measures
 from tests.stores import write_zarr
 
 
@@ -34,7 +37,20 @@ def test_failed_is_1(tmp_path, command):
     done = run_command(command, tmp_path / "nothing")
     assert (done.returncode, done.stdout) == (1, "")
     (line,) = done.stderr.splitlines()
-    assert line.startswith("Error: there is no array or group '/' in file://")
+    assert re.fullmatch(
+        r"Error: cannot open file://.*/nothing: there is no such directory; check the path", line
+    )
+
+
+def test_a_warning_is_one_line(tmp_path):
+    """On stderr; the command goes on."""
+    lazyarr.save(tmp_path / "x.zarr", {"a": np.arange(3)}, consolidated=True)
+    lazyarr.save(tmp_path / "x.zarr/b", np.arange(4))
+    done = run_command("tree", tmp_path / "x.zarr")
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[-1].endswith("(4,) int64, 32 B")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("Warning: the consolidated metadata of file://")
 
 
 @pytest.mark.parametrize(
@@ -61,7 +77,7 @@ def test_failed_is_1(tmp_path, command):
     ],
 )
 def test_wrong_usage_is_2(arguments):
-    """What can not be meant is refused before anything is done."""
+    """What cannot be meant is refused before anything is done."""
     result = run(*arguments)
     assert result.exit_code == 2
     assert result.stdout == ""
@@ -69,7 +85,7 @@ def test_wrong_usage_is_2(arguments):
 
 
 def test_a_wrong_setting_is_wrong_usage(url):
-    """An environment variable that can not be understood is named."""
+    """An environment variable that cannot be understood is named."""
     environment = {**os.environ, "LAZYARR_MEMORY_LIMIT": "much"}
     done = run_command("info", url, env=environment)
     assert done.returncode == 2
@@ -88,7 +104,7 @@ def test_help_and_version_are_there():
 
 def test_a_reader_that_goes_away_is_no_error(tmp_path):
     """`lazyarr tree | head -1` ends quietly."""
-    lazyarr.save(tmp_path / "many", {f"array{i}": np.zeros(1) for i in range(3000)})
+    lazyarr.save(tmp_path / "many", {f"array{i}": np.zeros(1) for i in range(1000)})
     command = f"'{sys.executable}' -m lazyarr tree --json '{tmp_path / 'many'}' | head -1"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60)
     assert (done.stdout, done.stderr) == ("{\n", "")
@@ -136,13 +152,10 @@ def test_converting_needs_no_userfaultfd(url, tmp_path):
 
 def test_opening_imports_no_command_line(url):
     """`lazyarr.open` pays for neither click nor tqdm."""
-    program = """
-import sys, lazyarr
-x = lazyarr.open(sys.argv[1])
-x[5], x.sum(), x.info
-print([name for name in ("click", "tqdm", "lazyarr.cli") if name in sys.modules])
-"""
     done = subprocess.run(
-        [sys.executable, "-c", program, url], capture_output=True, text=True, timeout=60
+        [sys.executable, *command_of(measures.opening_imports_no_command_line, url)],
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert (done.stdout, done.stderr) == ("[]\n", "")

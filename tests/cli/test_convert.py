@@ -51,7 +51,9 @@ def test_npy_files_are_converted(tmp_path, dst, data):
     x = lazyarr.open(dst)
     assert (x.shape, x.dtype.newbyteorder("=")) == (data.shape, data.dtype.newbyteorder("="))
     np.testing.assert_array_equal(np.array(x), data)
-    assert lazyarr.verify(dst, progress=False).ok
+    report = lazyarr.verify(dst, progress=False)
+    assert not report.damaged
+    assert report.ok == (data.size > 0)  # of an empty array nothing can be checked
 
 
 @pytest.mark.parametrize(
@@ -176,6 +178,33 @@ def test_a_layout_leaves_arrays_of_other_shapes_alone(tmp_path, dst):
     assert (read(dst, "images").chunks, read(dst, "labels").chunks) == ((4, 32, 128), (64,))
 
 
+def test_rows_of_several_arrays_fit_each(tmp_path, dst):
+    """A number for all of them gives none chunks of a few bytes, and what was done is said."""
+    np.savez(tmp_path / "x.npz", images=np.zeros((64, 64, 64), "u2"), labels=np.arange(100_000))
+    result = run("convert", tmp_path / "x.npz", dst, "--chunks", 16)
+    assert result.exit_code == 0
+    assert "labels: chunks of 8192 rows, for 16 would have less than 64 KiB" in result.stderr
+    assert "images:" not in result.stderr
+    assert (read(dst, "labels").chunks, read(dst, "images").chunks) == ((8192,), (16, 64, 64))
+
+
+@pytest.mark.parametrize(
+    ("name", "way"),
+    [
+        ("x.nc", "xarray.open_dataset"),
+        ("x.H5", "as h5py opens it"),
+        ("x.csv", "whatever gives NumPy arrays"),
+    ],
+)
+def test_files_of_other_kinds_say_what_reads_them(tmp_path, dst, name, way):
+    """By their suffix; what is read says where it goes."""
+    (tmp_path / name).write_bytes(b"something")
+    result = run("convert", tmp_path / name, dst)
+    assert result.exit_code == 1
+    assert way in result.stderr
+    assert "lazyarr.save" in result.stderr
+
+
 def test_a_layout_that_fits_nothing_is_an_error(tmp_path, dst):
     """Nothing is left of the attempt."""
     np.save(tmp_path / "x.npy", DATA)
@@ -207,7 +236,7 @@ def test_a_store_can_take_its_own_place(tmp_path):
 
 @pytest.mark.parametrize("chunk", ["c/0/0/0", "c/3/3/3"])
 def test_a_damaged_source_is_an_error(tmp_path, dst, chunk):
-    """A chunk that can not be had ends it with a message, never with a signal or a store."""
+    """A chunk that cannot be had ends it with a message, never with a signal or a store."""
     url = write_zarr(tmp_path / "x", DATA, chunks=(16, 8, 32))
     os.truncate(Path(url) / chunk, 5)
     done = run_command("convert", "-q", url, dst)
@@ -268,8 +297,8 @@ def objects_npz():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"hello", "it is no .npy, .npz or Zarr store"),
-        (b"", "it is no .npy, .npz or Zarr store"),
+        (b"hello", "a file of another kind than .npy and .npz"),
+        (b"", "a file of another kind than .npy and .npz"),
         (b"PK\3\4 and no more", "cannot read"),
         (b"\x93NUMPY\1\0", "cannot read"),
         (b"\x93NUMPY\1\0\4\0{}  ", "cannot read"),
@@ -351,3 +380,11 @@ def test_remote_stores_are_read_and_written(tmp_path, s3_bucket, s3_server):
     np.testing.assert_array_equal(read(back, "x")[...], DATA)
     result = run("convert", tmp_path / "x.npz", there, "--dst-storage-options", options)
     assert result.exit_code == 1
+
+
+def test_remote_files_of_numpys_are_converted(dst, http_server):
+    """By any URL that `lazyarr.open` takes."""
+    data = np.arange(60.0).reshape(6, 10)
+    np.save(f"{http_server.directory}/x.npy", data)
+    assert run("convert", f"{http_server.url}/x.npy", dst, "--quiet").exit_code == 0
+    np.testing.assert_array_equal(read(dst)[...], data)

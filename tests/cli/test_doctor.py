@@ -31,7 +31,7 @@ def test_a_refusing_kernel_is_1():
     """Without userfaultfd the exit code is 1, and there is something to do."""
     done = run_refused("doctor")
     assert (done.returncode, done.stderr) == (1, "")
-    assert "arrays can NOT be memory here" in done.stdout.splitlines()[0]
+    assert "arrays CANNOT be memory here" in done.stdout.splitlines()[0]
     assert "refused: EPERM" in done.stdout
     assert "a system call filter, as in containers" in done.stdout
     assert "start the container with --device /dev/userfaultfd" in done.stdout

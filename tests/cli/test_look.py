@@ -16,7 +16,7 @@ from tests.stores import write_zarr
 
 @pytest.fixture
 def url(tmp_path):
-    """A group with arrays, one of which can not be mapped."""
+    """A group with arrays, one of which cannot be mapped."""
     root = zarr.open_group(str(tmp_path / "s"), mode="w", attributes={"title": "t", "x": [1]})
     options = {"dimension_names": ["n", "y"], "attributes": {"unit": "m"}, "fill_value": 3}
     root.create_array("g/x", shape=(10, 4), chunks=(2, 4), shards=(4, 4), dtype="i2", **options)
@@ -63,7 +63,8 @@ def test_info_gives_json(url):
     assert array == {
         "url": Path(url).as_uri() + "/g/x",
         "path": "",
-        "zarr_format": 3,
+        "format": "zarr",
+        "format_version": "3",
         "node_type": "array",
         "shape": [10, 4],
         "dtype": "int16",
@@ -82,7 +83,7 @@ def test_info_gives_json(url):
 
 
 def test_tree_gives_json(url):
-    """The root comes first; what can not be mapped has its reason."""
+    """The root comes first; what cannot be mapped has its reason."""
     nodes = strict_json(run("tree", "--json", url).stdout)["nodes"]
     assert [node["path"] for node in nodes] == ["", "g", "g/x", "text", "y"]
     assert "variable length" in nodes[3]["reason"]
@@ -118,3 +119,16 @@ def test_nothing_is_started_and_nothing_read(url, tmp_path):
         if path.is_file():
             path.write_bytes(b"damaged")
     assert run("info", tmp_path / "x").exit_code == 0
+
+
+def test_a_file_of_numpys_is_looked_at_like_a_store(tmp_path):
+    """Which has one array, at its root."""
+    np.save(tmp_path / "x.npy", np.zeros((10, 4), "i2"))
+    url = str(tmp_path / "x.npy")
+    text = lazyarr.open(url).info.splitlines()
+    lines = run("info", url).stdout.splitlines()
+    assert lines[1:] == [line for line in text[1:] if "resident" not in line]
+    assert run("tree", url).stdout == "/  (10, 4) int16, 80 B\n"
+    found = strict_json(run("info", url, "--json").stdout)
+    assert (found["format"], found["format_version"], found["shape"]) == ("npy", "1.0", [10, 4])
+    assert run("info", str(tmp_path / "y.npy")).exit_code == 1

@@ -62,9 +62,9 @@ def test_other_lengths_are_refused(text):
     [
         ("auto", (10, 4), True, "auto"),
         ("none", (10, 4), True, None),
-        ((5,), (10, 4, 3), False, (5, 4, 3)),
-        ((5,), (10, 0), True, (5, 1)),
-        ((5,), (10,), True, (5,)),
+        ((5,), (10, 4, 3), False, 5),
+        ((5,), (10, 0), True, 5),
+        ((5,), (10,), True, 5),
         ((5,), (), False, "auto"),
         ((5, 2), (10, 4), False, (5, 2)),
         ((5, 2), (10,), False, "auto"),

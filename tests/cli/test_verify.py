@@ -59,3 +59,12 @@ def test_machines_get_json(url):
     assert error["byte_range"][0] == 0
     assert error["byte_range"][1] < size
     assert error["reason"].startswith("crc32c expected")
+
+
+def test_a_file_of_numpys_is_read_to_its_end(tmp_path):
+    """Its last chunk is as long as what is left, and nothing tells whether a byte was changed."""
+    np.save(tmp_path / "x.npy", np.zeros((1000, 1001)))
+    result = run("verify", str(tmp_path / "x.npy"), "--json")
+    report = json.loads(result.stdout)
+    assert result.exit_code == 0
+    assert (report["stored_nbytes"], report["unguarded"]) == (1000 * 1001 * 8, ["x.npy"])

@@ -27,6 +27,10 @@ KINDS = {
     "empty": ((0, 3), (2, 3), "<f4"),
     "one chunk": ((6, 1, 7, 2), (6, 1, 7, 2), ">i2"),
     "struct": ((11, 3), (2, 3), STRUCT),
+    # A scalar of these is as long as its content; here all are shorter than an element.
+    "text": ((13, 4), (3, 4), "<U7"),
+    "bytes": ((4, 40, 3), (1, 7, 3), "S9"),
+    "one text": ((), (), "<U7"),
 }
 
 
@@ -55,7 +59,7 @@ def stored(tmp_path_factory):
         else:
             # Version 2 alone keeps the order of bytes.
             write_zarr(path, data, chunks=chunks, zarr_format=2)
-        found[kind] = (path, data)
+        found[kind] = (path, data.astype(data.dtype.newbyteorder("=")))
     return found
 
 
@@ -190,7 +194,7 @@ def test_any_assignment_does_what_numpy_does(stored, kind, data):
     shape = np.shape(target) if not isinstance(target, Exception) else (2,)
     value = np.empty(shape, plain.dtype)
     value[...] = plain.reshape(-1)[:1] if plain.size else np.zeros((), plain.dtype)
-    if plain.dtype != STRUCT:
+    if plain.dtype.fields is None:
         value[...] = np.arange(200, 200 + value.size).reshape(shape) % 251
     if isinstance(target, Exception):
         assert type(outcome(lambda: ours.__setitem__(key, value))) is type(target)
@@ -220,6 +224,23 @@ def test_members_of_structs_are_views(stored, key):
     assert_same(x[3:9, ::-1][key], plain[3:9, ::-1][key])
     assert_same(found[[1, 8, 1]], expected[[1, 8, 1]])
     assert_same(found[7], expected[7])
+
+
+def test_structs_are_compared(stored):
+    """With themselves and with plain ones: a ufunc could not."""
+    path, plain = stored["struct"]
+    other = plain.copy()
+    other["a"][3] += 1
+    with lazyarr.configure(engine="copy"):
+        x = lazyarr.open(path)
+    for found, expected in (
+        (x == x, plain == plain),
+        (x == other, plain == other),
+        (other == x, other == plain),
+        (x != other, plain != other),
+        (x[4] == other[4], plain[4] == other[4]),
+    ):
+        np.testing.assert_array_equal(found, expected, strict=True)
 
 
 @pytest.mark.parametrize("key", [1.5, (0.5,), "x", np.zeros(2), [[1, 2], [3]], ({},), object()])

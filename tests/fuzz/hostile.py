@@ -14,6 +14,7 @@ import sys
 from random import Random
 
 from lazyarr.errors import LazyarrError
+from lazyarr.formats.zarr import ArrayMetadata, parse_node
 from lazyarr.kernel import (
     PAGE_NBYTES,
     Features,
@@ -21,6 +22,8 @@ from lazyarr.kernel import (
     Userfaultfd,
     map_shared,
 )
+from lazyarr.layout.document import layout_text
+from lazyarr.memory_kind import MemoryKind
 from lazyarr.wire import messages as w
 from lazyarr.wire.channel import Channel
 from lazyarr.wire.packets import encode
@@ -46,6 +49,9 @@ _DOCUMENT = {
     "fill_value": 3,
     "codecs": [{"name": "bytes"}],
 }
+_NODE = parse_node(json.dumps(_DOCUMENT).encode(), path="x")
+assert isinstance(_NODE, ArrayMetadata)
+_LAYOUT = layout_text(_NODE.layout())
 
 
 class Hostile:
@@ -98,12 +104,12 @@ class Hostile:
         self._say(hello, rights, change=change)
 
     def _opening(self) -> w.Message:
-        document, store = json.dumps(_DOCUMENT), {"kind": "packed", "url": "u", "index": {}}
+        store = {"kind": "packed", "url": "u", "index": {}}
         offset = self._random.choice((0, 0, 0, 1, _NBYTES, 2**62))
         number = self._random.choice((1, 2))
-        return w.OpenRegion(
-            number, self._address, offset, offset, "u", "x", document, 3, store, False
-        )
+        kind = self._random.choice((*MemoryKind.__members__, "HUGE"))
+        place = (number, self._address, offset, offset)
+        return w.OpenRegion(*place, "u", "x", _LAYOUT, store, False, kind)
 
     def _words(self) -> list[w.Message]:
         return [

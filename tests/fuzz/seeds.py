@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import json
 import tempfile
 import warnings
@@ -15,6 +16,7 @@ import zarr
 from zarr import codecs
 
 import lazyarr
+from lazyarr.layout.document import layout_text, parse_layout
 from lazyarr.wire import messages as w
 from lazyarr.wire.ledger import record_of
 from lazyarr.wire.packets import encode
@@ -105,6 +107,34 @@ def _v2() -> list[bytes]:
     return [*first, *(first[0] + b"\0" + attributes for attributes in found[".zattrs"])]
 
 
+def _layouts() -> list[bytes]:
+    run = parse_layout(
+        b'{"shape":[5,4],"axes":[1,0],"chunk_shape":[2,4],"itemsize":4,"fill":"","codecs":[],'
+        b'"swap":">f4","placement":{"kind":"run","key":"","start":128},"witnesses":[""],"place":"x.npy"}'
+    )
+    table = parse_layout(
+        b'{"shape":[3],"axes":[0],"chunk_shape":[2],"itemsize":8,"fill":"00ff",'
+        b'"codecs":[{"name":"zstd","level":3,"checksum":false}],"swap":[["a",">i2",[]],["b","|V6",[1]]],'
+        b'"placement":{"kind":"table","objects":["a","b/c"],"entries":[[0,10,90],null]},'
+        b'"witnesses":["a","b/c"],"place":null}'
+    )
+    found = [*PIPELINES, *SHARDED, run, table]
+    return [layout_text(layout).encode() for layout in found]
+
+
+def _npy() -> list[bytes]:
+    found = []
+    for dtype in (*_DTYPES, [("a", ">i2"), ("b", "S3", (2,))]):
+        data = np.zeros((3, 4), dtype)
+        for array, version in ((data, None), (np.asfortranarray(data), (2, 0)), (data[0], (3, 0))):
+            file = io.BytesIO()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                np.lib.format.write_array(file, array, version)
+            found.append(file.getvalue())
+    return found
+
+
 def _chunks() -> list[bytes]:
     elements = [np.arange(256, dtype="<u4"), np.zeros(256, dtype="<u4")]
     return [
@@ -148,12 +178,12 @@ def _shard(layout: Any, depth: int = 0) -> bytes:
 
 
 def _messages() -> list[w.Message]:
-    document = _documents()["zarr.json"][-1].decode()
+    layout = _layouts()[0].decode()
     return [
         w.Hello(w.VERSION, 12345, 0x7FF, lazyarr.config.document()),
         w.Join([1, 2]),
         w.OpenChannel(),
-        w.OpenRegion(7, 4096, 0, 0, "u", "x", document, 3, {"kind": "local"}, False),
+        w.OpenRegion(7, 4096, 0, 0, "u", "x", layout, {"kind": "local"}, False, "SHARED"),
         w.AttachRegion(7, 8192),
         w.CloseRegion(3, 7),
         w.Request(4, 7, [[0, 3], [5, 6]], []),
@@ -208,6 +238,8 @@ def _answers() -> tuple[bytes, ...]:
 _MAKERS = {
     "document_v3": lambda: _documents()["zarr.json"],
     "document_v2": _v2,
+    "layout": _layouts,
+    "npy": _npy,
     "chunk": _chunks,
     "shard_index": _index_seeds,
     "shard": _shards,

@@ -13,29 +13,32 @@ import itertools
 import json
 import os
 import socket
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 
 import numpy as np
 
-from lazyarr.client.describe import describe_group, describe_metadata, describe_tree
+from lazyarr.client.arrays.describe import describe_group, describe_metadata, describe_tree
+from lazyarr.codecs import DamagedChunkError
 from lazyarr.errors import ChunkError, FormatError, PagerError, StoreError
-from lazyarr.format import (
+from lazyarr.formats.npy import FORMAT
+from lazyarr.formats.zarr import (
     ArrayMetadata,
-    DamagedChunkError,
     GroupMetadata,
-    Layout,
     Node,
-    ShardLevel,
     parse_node,
     parse_v2_array,
     parse_v2_consolidated,
     parse_v2_group,
     resized_document,
 )
-from lazyarr.loading.source import Source
-from lazyarr.loading.workspace import Workspace
-from lazyarr.plan.geometry import Geometry
+from lazyarr.layout import Layout, ShardLevel
+from lazyarr.layout.document import layout_text, parse_layout, parse_pipeline, pipeline_text
+from lazyarr.reading.locator import Locator, ObjectRange
+from lazyarr.reading.unit_reader import UnitReader
+from lazyarr.reading.units import geometry_of
+from lazyarr.reading.workspace import Workspace
 from lazyarr.store import open_reference
 from lazyarr.store.failure import UnusableAnswerError
 from lazyarr.store.http_headers import check_given, parse_content_range
@@ -44,11 +47,10 @@ from lazyarr.store.transport_http import parse_links
 from lazyarr.wire.channel import Received, channel_pair
 from lazyarr.wire.ledger import Ledger, record_of
 from lazyarr.wire.packets import decode, encode
-from tests.loading.arrays import fetch as fetch_chunks
+from tests.reading.arrays import fetch as fetch_chunks
 
 __all__ = ["PIPELINES", "SHARDED", "TARGETS"]
 
-_PAGE_NBYTES = 4096
 _LITTLE = {"name": "bytes", "configuration": {"endian": "little"}}
 
 
@@ -99,6 +101,42 @@ def document_v2(data: bytes) -> None:
         _check_node(parse_v2_consolidated(first, path=""))
 
 
+def npy(data: bytes) -> None:
+    """An ``.npy`` file is an array that holds together, or a FormatError; nothing is unpickled."""
+    store = _OneObject(data)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # NumPy's, for headers that Python 2 wrote
+            found = (FORMAT.describe(store, "x.npy") or {}).get("")
+    except FormatError:
+        return
+    assert found is not None
+    assert found.start + found.nbytes <= len(data)
+    for each in (found, found.native()):
+        _check_layout(each.layout())
+        text = layout_text(each.layout())
+        assert layout_text(parse_layout(text)) == text
+    assert found.dtype.to_numpy().itemsize == found.dtype.itemsize
+    assert not found.dtype.to_numpy().hasobject
+    describe_metadata("memory://u", found)
+
+
+class _OneObject:
+    """A store of one object, as far as a format needs one."""
+
+    url = "memory://u"
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def size(self, key: str) -> int:
+        return len(self._data)
+
+    def read_range(self, key: str, start: int, stop: int) -> memoryview:
+        assert 0 <= start <= stop <= len(self._data)
+        return memoryview(self._data)[start:stop]
+
+
 def _check_node(node: Node | FormatError) -> None:
     if isinstance(node, ArrayMetadata):
         _check_array(node)
@@ -112,21 +150,12 @@ def _check_node(node: Node | FormatError) -> None:
 
 def _check_array(node: ArrayMetadata) -> None:
     """Do all that opening an array does but for mapping memory."""
-    layout = node.layout()
-    geometry = Geometry(layout.shape, layout.chunk_shape, layout.itemsize, _PAGE_NBYTES)
-    assert geometry.nbytes == node.nbytes <= 2**62
-    assert layout.chunk_nbytes <= 2**62
-    assert sorted(layout.axes) == list(range(len(node.shape)))
-    if all(layout.grid_shape):
-        for place in (0, -1):
-            address = layout.locate(tuple(range(n)[place] for n in layout.grid_shape))
-            for entry, level in zip(address.entries, layout.levels, strict=True):
-                assert 0 <= entry < level.n_entries
-    if geometry.n_units:
-        last = geometry.n_units - 1
-        assert geometry.unit_bytes(last).stop == geometry.nbytes
-        assert geometry.unit_at(geometry.nbytes - 1) == last
-        layout.locate(geometry.first_chunk(last))
+    for each in (node, node.native()):
+        layout = each.layout()
+        assert layout.nbytes == node.nbytes
+        _check_layout(layout)
+        text = layout_text(layout)
+        assert layout_text(parse_layout(text)) == text
     describe_metadata("u", node)
     assert _parse_again(node) == (node.shape, node.chunk_shape, node.codecs, node.dtype)
     _check_type(node)
@@ -143,7 +172,7 @@ def _check_type(node: ArrayMetadata) -> None:
 
 
 def _parse_again(node: ArrayMetadata) -> tuple[object, ...]:
-    """Return what the pager makes of what it is told of an array."""
+    """Return what the document says that is kept of an array for those who look at it."""
     document = json.dumps(node.document).encode()
     again: Node
     if node.zarr_format == 2:
@@ -153,6 +182,43 @@ def _parse_again(node: ArrayMetadata) -> tuple[object, ...]:
     assert isinstance(again, ArrayMetadata)
     assert again.fill == node.fill
     return again.shape, again.chunk_shape, again.codecs, again.dtype
+
+
+def layout(data: bytes) -> None:
+    """What describes a layout gives one that holds together and can be sent on, or FormatError."""
+    try:
+        found = parse_layout(data)
+    except FormatError:
+        return
+    text = layout_text(found)
+    assert layout_text(parse_layout(text)) == text
+    pipeline = pipeline_text(found.pipeline)
+    assert pipeline_text(parse_pipeline(pipeline)) == pipeline
+    _check_layout(found)
+
+
+def _check_layout(found: Layout) -> None:
+    """Check that every chunk has a place, as far as the first and the last one show it."""
+    geometry = geometry_of(found)
+    assert geometry.nbytes == found.nbytes <= 2**62
+    assert found.chunk_nbytes <= 2**62
+    assert sorted(found.axes) == list(range(len(found.shape)))
+    finder = Locator(found, "a")
+    if all(found.grid_shape):
+        for place in (0, -1):
+            chunk = tuple(range(n)[place] for n in found.grid_shape)
+            address = found.locate(chunk)
+            if address is not None:
+                for entry, level in zip(address.entries, found.levels, strict=True):
+                    assert 0 <= entry < level.n_entries
+            where = finder.find(chunk)
+            if isinstance(where, ObjectRange) and where.stop is not None:
+                assert 0 <= where.start <= where.stop <= 2**63
+    if geometry.n_units:
+        last = geometry.n_units - 1
+        assert geometry.unit_bytes(last).stop == geometry.nbytes
+        assert geometry.unit_at(geometry.nbytes - 1) == last
+        found.locate(geometry.first_chunk(last))
 
 
 def _check_resized(data: bytes, node: ArrayMetadata) -> None:
@@ -278,13 +344,13 @@ def shard(data: bytes) -> None:
     if not data:
         return
     layout = SHARDED[data[0] % len(SHARDED)]
-    geometry = Geometry(layout.shape, layout.chunk_shape, layout.itemsize, _PAGE_NBYTES)
+    geometry = geometry_of(layout)
     fd = os.memfd_create("shard", os.MFD_CLOEXEC)
     os.write(fd, data[1:])
     keys = {layout.locate(geometry.first_chunk(unit)).key for unit in range(geometry.n_units)}
     index = {f"x/{key}": (0, len(data) - 1) for key in keys}
     store = PackedStore(fd, index, "packed")
-    source = Source(lambda: store, layout, geometry, url="u", path="x")
+    source = UnitReader(lambda: store, layout, geometry, url="u", path="x")
     try:
         for unit in range(geometry.n_units):
             found = [_load(source, unit, fetch=fetch) for fetch in (False, True)]
@@ -297,7 +363,7 @@ def shard(data: bytes) -> None:
         source.close()
 
 
-def _load(source: Source, unit: int, *, fetch: bool) -> bytes | ChunkError:
+def _load(source: UnitReader, unit: int, *, fetch: bool) -> bytes | ChunkError:
     workspace = _workspace()
     try:
         fetched = fetch_chunks(source, unit) if fetch else None
@@ -412,7 +478,9 @@ def _check_object(store, key: str) -> None:
 def answer(data: bytes) -> None:
     """What a server says of a range is that range, and a directory page has names below it."""
     first, _, page = str(data, "latin-1").partition("\n")
-    assert all(name and "/" not in name for name in parse_links(page, "http://h/x/"))
+    assert all(
+        name.strip("/") and "/" not in name[:-1] for name in parse_links(page, "http://h/x/")
+    )
     with suppress(UnusableAnswerError):
         given = parse_content_range(first)
         check_given(given, 5, 99)
@@ -424,6 +492,8 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     for target in (
         document_v3,
         document_v2,
+        layout,
+        npy,
         chunk,
         shard_index,
         shard,

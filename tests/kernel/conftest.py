@@ -32,6 +32,7 @@ from lazyarr.kernel import (
     reserve,
     unmap,
 )
+from tests.process.running import command_of
 
 SECONDS = 20
 HUGE_PAGES = 8
@@ -276,10 +277,12 @@ def next_faults() -> Callable[..., list[Fault]]:
 def start_python() -> Callable[..., subprocess.Popen[str]]:
     """Start a program in an interpreter of its own, which may die of it."""
 
-    def start(program: str, *arguments: str, **options: object) -> subprocess.Popen[str]:
+    def start(
+        program: Callable[..., object], *arguments: str, **options: object
+    ) -> subprocess.Popen[str]:
         root = str(Path(lazyarr.__file__).parents[1])
         return subprocess.Popen(
-            [sys.executable, "-X", "faulthandler", "-c", program, *arguments],
+            [sys.executable, "-X", "faulthandler", *command_of(program, *arguments)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -296,7 +299,9 @@ def run_python(
 ) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run a program in an interpreter of its own to its end, whatever that is."""
 
-    def run(program: str, *arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+    def run(
+        program: Callable[..., object], *arguments: str, **options: object
+    ) -> subprocess.CompletedProcess[str]:
         with start_python(program, *arguments, **options) as child:
             try:
                 output = child.communicate(timeout=3 * SECONDS)

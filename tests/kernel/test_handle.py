@@ -250,7 +250,7 @@ def test_copies_from_several_threads_do_not_mix(uffd, source):
 
 
 def test_pointer_that_is_no_memory_is_efault(uffd):
-    """The general error of every ioctl, which the handle's own arguments can not cause."""
+    """The general error of every ioctl, which the handle's own arguments cannot cause."""
     with pytest.raises(OSError, match="Bad address") as caught:
         fcntl.ioctl(uffd.fileno(), UFFDIO_CONTINUE, 8)
     assert caught.value.errno == errno.EFAULT

@@ -10,42 +10,7 @@ import time
 import pytest
 
 from lazyarr.kernel import hold_still
-
-# Threads that count in shared memory, of which the main one is the first; some in Python,
-# which sleep and wait for the GIL, some in C without it; and some that start and end.
-COUNT = """
-import ctypes, mmap, os, signal, sys, threading, time
-memory = mmap.mmap(int(sys.argv[1]), 4096)
-base = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-counters = [ctypes.c_uint64.from_address(base + 64 * i) for i in range(8)]
-def count(i, seconds=None):
-    while True:
-        counters[i].value += 1
-        if seconds is not None: time.sleep(seconds)
-def copy(i):
-    scratch = ctypes.create_string_buffer(1 << 16)
-    n = ctypes.c_uint64(0)
-    while True:
-        n.value += 1
-        ctypes.CDLL(None).memcpy(scratch, scratch, 1 << 16)
-        ctypes.memmove(base + 64 * i, ctypes.byref(n), 8)
-def wait(i):
-    read, write = os.pipe()
-    while True:
-        os.write(write, b"x"); os.read(read, 1); counters[i].value += 1
-def start(i):
-    while True:
-        thread = threading.Thread(target=lambda: None); thread.start(); thread.join()
-        counters[i].value += 1
-def on_signal(*_): counters[7].value += 1
-signal.signal(signal.SIGUSR1, on_signal)
-for target, *arguments in [(count, 1), (count, 2, 0.0005), (copy, 3), (wait, 4), (start, 5)]:
-    threading.Thread(target=target, args=arguments, daemon=True).start()
-print("ready", flush=True)
-while True:
-    # The main thread waits for nobody: it must go on while the others stand still.
-    ctypes.c_uint64.from_address(base).value += 1
-"""
+from tests.programs import kernel as programs
 
 
 class Counting:
@@ -70,7 +35,7 @@ def counting(start_python):
     memfd = os.memfd_create("counters")
     os.ftruncate(memfd, 4096)
     with mmap.mmap(memfd, 4096) as memory:
-        process = start_python(COUNT, str(memfd), pass_fds=(memfd,))
+        process = start_python(programs.counts, str(memfd), pass_fds=(memfd,))
         assert process.stdout.readline() == "ready\n"
         yield Counting(process, memory)
         process.kill()
@@ -134,7 +99,7 @@ def test_somebody_else_traces(counting):
 
 
 def test_nobody_there():
-    """A process that has ended can not be held."""
+    """A process that has ended cannot be held."""
     pid = os.fork()
     if pid == 0:
         os._exit(0)

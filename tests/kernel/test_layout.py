@@ -22,19 +22,7 @@ from lazyarr.kernel import (
     unmap,
 )
 from lazyarr.kernel.descriptor import open_descriptor, shake_hands
-
-CLIENT = """
-import socket, sys
-from lazyarr.kernel import *
-
-features = Features.MISSING_SHMEM | Features.MINOR_SHMEM | Features.WP_HUGETLBFS_SHMEM
-mode = RegisterMode.MISSING | RegisterMode.MINOR | RegisterMode.WP
-uffd = Userfaultfd.open(features | Features.PAGEFAULT_FLAG_WP | Features.POISON)
-address = map_shared(create_memfd("gone", nbytes=PAGE_NBYTES), 0, PAGE_NBYTES, writable=True)
-uffd.register(address, PAGE_NBYTES, mode)
-with socket.socket(fileno=int(sys.argv[1])) as channel:
-    socket.send_fds(channel, [address.to_bytes(8, "little")], [uffd.fileno()])
-"""
+from tests.programs import kernel as programs
 
 
 @pytest.fixture
@@ -42,7 +30,9 @@ def orphan(run_python):
     """The userfaultfd of a process that has exited, and an address that it had registered."""
     mine, theirs = socket.socketpair()
     with mine, theirs:
-        ended = run_python(CLIENT, str(theirs.fileno()), pass_fds=(theirs.fileno(),))
+        ended = run_python(
+            programs.sends_what_it_has_registered, str(theirs.fileno()), pass_fds=(theirs.fileno(),)
+        )
         assert (ended.returncode, ended.stderr) == (0, "")
         sent, (fd,), _, _ = socket.recv_fds(mine, 8, 1)
     with Userfaultfd.from_fd(fd, Features(0)) as uffd:

@@ -8,45 +8,13 @@ import select
 import signal
 import socket
 import subprocess
+from collections.abc import Callable
 
 import pytest
 
 from lazyarr.errors import KernelError
 from lazyarr.kernel import arm_lifeline, pidfd_open
-
-ARMED_PROGRAM = """
-import faulthandler, signal, sys
-from lazyarr.kernel import arm_lifeline
-faulthandler.enable()
-arm_lifeline(int(sys.argv[1]), signal.SIGBUS)
-print("armed", flush=True)
-signal.pause()
-"""
-
-DISARMED_PROGRAM = """
-import signal, socket, sys
-from lazyarr.kernel import arm_lifeline, disarm_lifeline
-lifeline = socket.socket(fileno=int(sys.argv[1]))
-arm_lifeline(lifeline.fileno(), signal.SIGBUS)
-disarm_lifeline(lifeline.fileno())
-print("armed", flush=True)
-assert lifeline.recv(1) == b""
-print("end of file")
-"""
-
-# A thread that waits for a page of a userfaultfd that nobody serves, with the GIL held.
-STUCK_PROGRAM = """
-import ctypes, faulthandler, signal, sys
-from lazyarr.kernel import *
-faulthandler.enable()
-uffd = Userfaultfd.open(Features(0))
-address = map_private(PAGE_NBYTES, writable=True)
-uffd.register(address, PAGE_NBYTES, RegisterMode.MISSING)
-arm_lifeline(int(sys.argv[1]), signal.SIGBUS)
-print("armed", flush=True)
-ctypes.string_at(address, 1)
-print("read zeros")
-"""
+from tests.programs import kernel as programs
 
 
 @pytest.fixture
@@ -54,7 +22,7 @@ def start_child(start_python):
     """Start a program that has one end of a socket pair, and return it with the other."""
     children = []
 
-    def start(program: str):
+    def start(program: Callable[..., object]):
         mine, theirs = socket.socketpair()
         with theirs:
             child = start_python(program, str(theirs.fileno()), pass_fds=(theirs.fileno(),))
@@ -72,7 +40,7 @@ def start_child(start_python):
 
 def test_closing_the_other_end_signals(start_child):
     """The client dies at once, with a traceback."""
-    child, mine = start_child(ARMED_PROGRAM)
+    child, mine = start_child(programs.armed)
     mine.close()
     out, err = child.communicate(timeout=20)
     assert child.returncode == -signal.SIGBUS
@@ -82,7 +50,7 @@ def test_closing_the_other_end_signals(start_child):
 
 def test_disarmed_lifeline_is_silent(start_child):
     """An orderly end is only end of file."""
-    child, mine = start_child(DISARMED_PROGRAM)
+    child, mine = start_child(programs.disarmed)
     mine.close()
     out, err = child.communicate(timeout=20)
     assert (child.returncode, out, err) == (0, "end of file\n", "")
@@ -99,7 +67,7 @@ def test_arming_after_the_end_is_an_error():
 
 def test_signal_reaches_a_thread_that_waits_for_a_page(start_child):
     """With the GIL held, nobody to serve the fault, and a descriptor that stays open."""
-    child, mine = start_child(STUCK_PROGRAM)
+    child, mine = start_child(programs.stuck)
     mine.close()
     out, err = child.communicate(timeout=20)
     assert child.returncode == -signal.SIGBUS

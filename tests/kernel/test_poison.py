@@ -21,21 +21,9 @@ from lazyarr.kernel import (
     probe,
     punch_hole,
 )
+from tests.programs import kernel as programs
 
 EHWPOISON = 133  # asm-generic/errno.h; Python's errno has no name for it
-
-TOUCH_POISON = """
-import ctypes, faulthandler
-from lazyarr.kernel import *
-
-faulthandler.enable()
-uffd = Userfaultfd.open(Features.POISON)
-address = map_private(PAGE_NBYTES, writable=True)
-uffd.register(address, PAGE_NBYTES, RegisterMode.MISSING)
-print(uffd.poison(address, PAGE_NBYTES).stop.value, flush=True)
-ctypes.string_at(address, 1)
-print("read")
-"""
 
 
 @pytest.fixture
@@ -74,7 +62,7 @@ def state(address: int) -> str:
 
 def test_touching_poison_is_sigbus(run_python):
     """The toucher dies loudly, with a traceback, and never reads anything."""
-    ended = run_python(TOUCH_POISON)
+    ended = run_python(programs.touches_poison)
     assert ended.returncode == -signal.SIGBUS
     assert ended.stdout == "done\n"
     assert "Bus error" in ended.stderr

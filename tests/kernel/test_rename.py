@@ -1,10 +1,12 @@
-"""Names exchanged in one step, and names that are not replaced."""
+"""Names exchanged in one step."""
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
-from lazyarr.kernel import exchange_paths, rename_noreplace
+from lazyarr.kernel import exchange_paths
 
 
 def test_exchange_swaps_two_directories(tmp_path):
@@ -26,27 +28,16 @@ def test_exchange_needs_both(tmp_path):
     assert caught.value.filename2 == str(tmp_path / "new")
 
 
-def test_rename_moves_where_the_name_is_free(tmp_path):
-    """As os.rename does."""
-    (tmp_path / "here").write_text("content")
-    rename_noreplace(tmp_path / "here", tmp_path / "there")
-    assert (tmp_path / "there").read_text() == "content"
-    assert not (tmp_path / "here").exists()
-
-
-def test_rename_does_not_replace(tmp_path):
-    """FileExistsError, and both files are as they were."""
-    (tmp_path / "here").write_text("mine")
-    (tmp_path / "there").write_text("theirs")
-    with pytest.raises(FileExistsError):
-        rename_noreplace(tmp_path / "here", tmp_path / "there")
-    assert (tmp_path / "here").read_text() == "mine"
-    assert (tmp_path / "there").read_text() == "theirs"
-
-
-def test_rename_does_not_replace_an_empty_directory(tmp_path):
-    """Which os.rename would, without a word."""
-    (tmp_path / "here").mkdir()
-    (tmp_path / "there").mkdir()
-    with pytest.raises(FileExistsError):
-        rename_noreplace(tmp_path / "here", tmp_path / "there")
+def test_names_are_relative_to_open_directories(tmp_path):
+    """Wherever those have gone meanwhile."""
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "first/a").write_text("one")
+    (tmp_path / "second/b").write_text("two")
+    fds = [os.open(tmp_path / name, os.O_RDONLY) for name in ("first", "second")]
+    (tmp_path / "second").rename(tmp_path / "moved")
+    exchange_paths("a", "b", src_dir_fd=fds[0], dst_dir_fd=fds[1])
+    for fd in fds:
+        os.close(fd)
+    assert (tmp_path / "moved/b").read_text() == "one"
+    assert (tmp_path / "first/a").read_text() == "two"

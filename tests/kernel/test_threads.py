@@ -9,29 +9,9 @@ import pytest
 
 from lazyarr.errors import KernelError
 from lazyarr.kernel import arm_once, read_turns
+from tests.programs import kernel as programs
 
 SIGNAL = signal.SIGRTMIN + 9
-
-SERVE_ONCE = """
-import os, signal, sys
-from lazyarr.kernel import arm_once, has_handler, is_armed
-number, way = int(sys.argv[1]), sys.argv[2]
-pid = os.getpid()
-print(is_armed(pid, number))
-signal.signal(number, lambda *_: print("handled"))
-arm_once(number)
-print(is_armed(pid, number))
-if way == "blocked":
-    signal.pthread_sigmask(signal.SIG_BLOCK, [number])
-    print(is_armed(pid, number), has_handler(pid, number), flush=True)
-    os._exit(0)
-if way == "replaced":
-    signal.signal(number, lambda *_: print("replaced"))
-os.kill(pid, number)
-print(is_armed(pid, number), flush=True)
-os.kill(pid, number)
-print("lived")
-"""
 
 
 @pytest.mark.parametrize(
@@ -44,7 +24,7 @@ print("lived")
 )
 def test_a_handler_serves_once(run_python, way, lines, code):
     """It is gone when it has served; one that took its place is not, which tells them apart."""
-    ended = run_python(SERVE_ONCE, str(int(SIGNAL)), way)
+    ended = run_python(programs.serves_once, str(int(SIGNAL)), way)
     assert ended.stderr == ""
     assert (ended.stdout.split(), ended.returncode) == (lines, code)
 

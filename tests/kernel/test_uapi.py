@@ -87,7 +87,6 @@ def _constants() -> dict[str, int]:
         "MFD_NOEXEC_SEAL": mapping._MFD_NOEXEC_SEAL,
         "FALLOC_FL_PUNCH_HOLE": mapping._FALLOC_PUNCH_HOLE,
         "FALLOC_FL_KEEP_SIZE": mapping._FALLOC_KEEP_SIZE,
-        "RENAME_NOREPLACE": rename._RENAME_NOREPLACE,
         "RENAME_EXCHANGE": rename._RENAME_EXCHANGE,
     }
     names |= {f"UFFD_FEATURE_{bit.name}": bit for bit in uapi.Features}

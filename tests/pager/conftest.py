@@ -24,7 +24,7 @@ from lazyarr.kernel import (
     punch_hole,
     unmap,
 )
-from lazyarr.pager.installer import Backing
+from lazyarr.pager.memory.installer import Backing
 
 SECONDS = 20
 N_PAGES = 6

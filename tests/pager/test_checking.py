@@ -9,12 +9,13 @@ import pytest
 
 from lazyarr import settings
 from lazyarr.errors import PagerError
-from lazyarr.format import array_document, parse_data_type
+from lazyarr.formats.zarr import array_document, parse_data_type, parse_node
 from lazyarr.kernel import PAGE_NBYTES, Features, Userfaultfd, create_memfd
-from lazyarr.loading.rotation import Rotation
+from lazyarr.layout.document import layout_text
 from lazyarr.pager.checking import check_hello, read_settings
-from lazyarr.pager.clients import Arena
-from lazyarr.pager.opening import open_region
+from lazyarr.pager.memory.clients import Arena
+from lazyarr.pager.service.region_opening import open_region
+from lazyarr.reading.rotation import Rotation
 from lazyarr.wire import messages as w
 from lazyarr.wire.channel import Received
 
@@ -67,7 +68,8 @@ def test_hello_with_other_descriptors_is_refused():
 def opened(**changes) -> w.OpenRegion:
     document = array_document(shape=(4096,), dtype=parse_data_type("uint8"), chunks=(1024,))
     store = {"kind": "packed", "url": "u", "index": {}}
-    region = w.OpenRegion(1, 1 << 30, 0, 0, "u", "x", document.decode(), 3, store, False)
+    layout = layout_text(parse_node(document, path="x").layout())
+    region = w.OpenRegion(1, 1 << 30, 0, 0, "u", "x", layout, store, False, "SHARED")
     return region._replace(**changes)
 
 
@@ -96,7 +98,9 @@ def open_it(message: w.OpenRegion) -> None:
         *({"address": value} for value in (0, -1, 4097, 2**63 - 4096)),
         *({"offset": value} for value in (1, 4096, 2**62)),
         *({"map_offset": value} for value in (-1, 4096, 2**62)),
-        {"document": "{}"},
+        {"layout": "{}"},
+        {"kind": "HUGE"},
+        {"offset": -1},
     ],
 )
 def test_region_that_lies_elsewhere_is_refused(changes):

@@ -12,18 +12,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from lazyarr.layout.geometry import Geometry
+from lazyarr.memory_kind import MemoryKind
 from lazyarr.plan import messages as m
-from lazyarr.plan.geometry import Geometry
-from lazyarr.plan.machine import Machine
-from lazyarr.plan.quick import Quick
+from lazyarr.plan.machine import FastLoad, Machine
 from lazyarr.plan.readahead import Advice
 from lazyarr.plan.regions import RegionState
 from lazyarr.units import Span
+from tests.plan.transitions import allows, state_of
 
 PAGE_NBYTES = 16
 POISON = b"poison"
 ADDRESS_STEP = 1 << 20
-FAILURE = m.Failure("chunk (0,) of 'x' can not be had", {"reason": "damaged"})
+# Looking at each unit of a larger region after each event would take the time of all tests.
+_MOST_CHECKED = 64
+FAILURE = m.Failure("chunk (0,) of 'x' cannot be had", {"reason": "damaged"})
 
 
 @dataclass
@@ -37,6 +40,11 @@ class Memory:
     tables: dict[int, dict[int, bytes]] = field(default_factory=dict)
     resident_map: dict[int, bool] = field(default_factory=dict)
     tampered: set[int] = field(default_factory=set)  # pages changed behind the pager's back
+
+    @property
+    def kind(self) -> MemoryKind:
+        """What the machine is told of the memory."""
+        return MemoryKind.SHARED if self.shared else MemoryKind.PRIVATE
 
     def page(self, page: int) -> bytes:
         """Return what a page must hold."""
@@ -67,7 +75,7 @@ class InFlight:
     command: m.Load
     end: str | None = None  # how it will end; None while nothing is installed
     is_promoted: bool = False
-    quick: Quick | None = None  # what it was begun with, when that was not an event
+    quick: FastLoad | None = None  # what it was begun with, when that was not an event
 
 
 class World:
@@ -77,10 +85,18 @@ class World:
     ----------
     limit_nbytes : int
         The memory limit.
+    slice_units : int
+        How many units the machine looks at in a step.
+
+    Attributes
+    ----------
+    is_patient : bool
+        Whether `do` leaves for later what the machine does, which `proceed` goes on with.
     """
 
-    def __init__(self, limit_nbytes: int) -> None:
-        self.machine = Machine(limit_nbytes)
+    def __init__(self, limit_nbytes: int, *, slice_units: int = 256) -> None:
+        self.machine = Machine(limit_nbytes, slice_units=slice_units)
+        self.is_patient = False
         self.memories: dict[int, Memory] = {}
         self.attached: set[tuple[int, int]] = set()  # mapped: client and region
         self.reserved: set[tuple[int, int]] = set()  # to be mapped by a client that is not there
@@ -167,7 +183,7 @@ class World:
         memory.tables[client] = {}
         self.attached.add((client, region))
         address = self.address(client, region, 0)
-        self.do(m.Attached(client, region, address, memory.geometry, memory.shared))
+        self.do(m.Attached(client, region, address, memory.geometry, memory.kind))
 
     def detach(self, client: int, region: int) -> tuple[int, int]:
         """Have a client ask to unmap a region; it unmaps when that is answered."""
@@ -241,24 +257,24 @@ class World:
     def read_fault_quickly(self) -> None:
         """Serve the first fault message the short way, or else the long way."""
         client, address = self.faults.pop(0)
-        quick = self.machine.quick.plan(client, address)
+        quick = self.machine.fast_path.plan(client, address)
         if quick is None or not self._copy_at_once(client, quick.region, quick.unit):
             self.do(m.Faulted(client, address))
             return
         assert quick.address == self.address(client, quick.region, 0) + quick.unit * quick.nbytes
-        self.machine.quick.take_down(quick)
+        self.machine.fast_path.take_down(quick)
         self.memories[quick.region].resident_map[quick.unit] = True
 
     def begin_fault_quickly(self) -> None:
         """Begin the load for the first fault message the short way, or else the long way."""
         client, address = self.faults.pop(0)
-        quick = self.machine.quick.plan(client, address)
+        quick = self.machine.fast_path.plan(client, address)
         if quick is None:
             self.do(m.Faulted(client, address))
             return
         assert quick.address == self.address(client, quick.region, 0) + quick.unit * quick.nbytes
         assert quick.page == (address - self.address(client, quick.region, 0)) // PAGE_NBYTES
-        commands = self.machine.quick.begin(quick)
+        commands = self.machine.fast_path.begin(quick)
         self._load(
             m.Load(
                 quick.region,
@@ -339,7 +355,7 @@ class World:
         command = load.command
         del self.loads[command.region, command.unit]
         where = (command.region, command.unit, command.client)
-        if load.end == "loaded" and load.quick and self.machine.quick.end(load.quick):
+        if load.end == "loaded" and load.quick and self.machine.fast_path.end(load.quick):
             self.memories[command.region].resident_map[command.unit] = True
         elif load.end == "loaded":
             self.do(m.Loaded(*where, self._fragments(command.region, command.unit)))
@@ -374,9 +390,42 @@ class World:
         """Give an event to the machine and carry out what follows."""
         events: list[m.Event] = [event]
         while events:
-            self._carry_out(self.machine.handle(events.pop(0)))
+            self._carry_out(self.handle(events.pop(0)))
             events += self._found
             self._found = []
+        while not self.is_patient and self.proceed():
+            pass
+
+    def handle(self, event: m.Event) -> list[m.Command]:
+        """Give an event to the machine; check its step by the table of transitions."""
+        before = self._unit_states()
+        commands = self.machine.handle(event)
+        name = type(event).__name__
+        for key, after in self._unit_states().items():
+            found = f"{before.get(key, 'ABSENT')} -> {after} by {name}"
+            assert allows(before.get(key, "ABSENT"), name, after), found
+        return commands
+
+    def _unit_states(self) -> dict[tuple[int, int], str]:
+        return {
+            (region, unit): state_of(state, unit)
+            for region in self.memories
+            if (state := self.machine.region(region)) is not None
+            and state.geometry.n_units <= _MOST_CHECKED
+            for unit in range(state.geometry.n_units)
+        }
+
+    def proceed(self) -> bool:
+        """Have the machine take a step of what it has left to do; return whether there was one."""
+        if not self.machine.has_more:
+            return False
+        self._carry_out(self.machine.proceed())
+        found, self._found = self._found, []
+        is_patient, self.is_patient = self.is_patient, True
+        for event in found:
+            self.do(event)
+        self.is_patient = is_patient
+        return True
 
     def _carry_out(self, commands: list[m.Command]) -> None:
         for command in commands:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from lazyarr.layout.geometry import Geometry
 from lazyarr.plan.edges import EdgePages
-from lazyarr.plan.geometry import Geometry
 from lazyarr.plan.messages import Fragment
 
 # Units of 6 bytes on pages of 16: page 0 has units 0-2, page 1 has 2-4 and its padding.

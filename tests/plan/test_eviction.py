@@ -187,3 +187,26 @@ def test_memory_of_what_has_gone_is_bounded(units, n_room):
         while policy.resident_nbytes > n_room * 10:
             evict(policy)
         assert policy.statistics().n_remembered <= n_room + 1
+
+
+def test_the_search_for_a_victim_is_bounded():
+    """However many units were used, or must stay, no one search goes through all of them."""
+    policy = policy_with(*range(20_000))
+    evict(policy)
+    for unit in range(20_000):
+        policy.touch((1, unit))
+    looked_at = []
+
+    def must_stay(key: tuple[int, int]) -> bool:
+        looked_at.append(key)
+        return len(looked_at) % 2 == 0
+
+    for _ in range(50):
+        looked_at.clear()
+        key = policy.victim(must_stay)
+        assert key is not None
+        policy.evict(key)
+        assert len(looked_at) <= 2048
+    looked_at.clear()
+    assert policy.victim(lambda key: looked_at.append(key) is None) is None
+    assert len(looked_at) <= 2048

@@ -7,8 +7,9 @@ import itertools
 
 import pytest
 
+from lazyarr.layout.geometry import Geometry
+from lazyarr.memory_kind import MemoryKind
 from lazyarr.plan import messages as m
-from lazyarr.plan.geometry import Geometry
 from lazyarr.plan.link import Link
 from lazyarr.plan.machine import Machine
 
@@ -39,7 +40,7 @@ class Scan:
         self._link = Link()
         self._machine = Machine(1 << 40)
         geometry = Geometry((N_UNITS * UNIT_NBYTES,), (UNIT_NBYTES,), 1, PAGE_NBYTES)
-        opened = m.Attached(CLIENT, REGION, 0, geometry, shared=True, remote=True)
+        opened = m.Attached(CLIENT, REGION, 0, geometry, MemoryKind.SHARED, remote=True)
         self._machine.handle(opened)
         self._machine.handle(m.ReadaheadChanged(128 << 20))
         self._arrivals: list[tuple[float, int, m.Load, tuple[float, int]]] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from lazyarr.layout.geometry import Geometry
 from lazyarr.plan import messages as m
 from lazyarr.units import Span
 from tests.plan.memory_model import FAILURE, PAGE_NBYTES, World
@@ -59,10 +60,12 @@ def test_a_request_for_some_pages_is_answered_when_they_are_there():
     ]
     world.install_awaited(world.loads[region, 0])
     assert world.answers == {early: ()}
+    assert world.machine.counters["units_loaded"] == 1, "who has its answer finds it counted"
     detached = world.detach(client, region)
     assert detached not in world.answers
     settle(world)
     assert world.answers == {early: (), late: (), detached: ()}
+    assert world.machine.counters["units_loaded"] == 1
 
 
 def test_pages_that_a_unit_does_not_fill_alone_are_not_answered_for_early():
@@ -115,7 +118,7 @@ def test_what_is_left_of_a_unit_is_replaced_as_a_whole():
 def test_what_is_left_of_a_unit_can_be_evicted():
     """As if it were resident, which the record does not say."""
     world, client, region = world_with_a_row_left()
-    room = world.machine._memory.room
+    room = world.machine._units.room
     assert room.shared_nbytes == PAGE_NBYTES
     world.evict(client, region, Span(0, 1))
     assert not world.memories[region].memfd
@@ -303,3 +306,100 @@ def test_answer_names_every_failure():
         world.finish(region, unit, fail=unit % 2 == 1)
     assert world.answers[key] == (FAILURE, FAILURE)
     assert world.state(region).resident == {0, 2}
+
+
+MANY = Geometry((16 * 5000,), (16,), 1, PAGE_NBYTES)  # five thousand units of one page
+
+
+def count_steps(world: World) -> int:
+    """Return how many steps the machine has left to do; none may command more than a slice."""
+    n_steps = 0
+    while world.machine.has_more:
+        before = len(world.log)
+        world.proceed()
+        assert len(world.log) - before <= 3 * 256
+        n_steps += 1
+    return n_steps
+
+
+def test_a_request_for_very_many_units_is_begun_a_slice_at_a_time():
+    """Others are served in between, and it is answered when the last unit is there."""
+    world, (client,), region = world_with(MANY)
+    world.is_patient = True
+    key = world.request(client, region, Span(0, 5000))
+    assert len(world.loads) == 256
+    world.touch(client, region, 4999)
+    world.read_faults()
+    assert (region, 4999) in world.loads
+    assert count_steps(world) == 1
+    assert len(world.loads) == 512 + 1
+    most = 0
+    while world.loads:
+        world.finish(*min(world.loads))
+        count_steps(world)
+        most = max(most, len(world.loads))
+    assert most <= 512 + 1
+    assert world.answers == {key: ()}
+    assert world.state(region).resident == set(range(5000))
+
+
+def test_a_request_ends_when_too_much_of_it_has_failed():
+    """Nobody reads more errors; those that are told are of the first units that failed."""
+    world, (client,), region = world_with(MANY)
+    key = world.request(client, region, Span(0, 5000))
+    n_loads = 0
+    while world.loads:
+        world.finish(*min(world.loads), fail=True)
+        n_loads += 1
+    assert len(world.answers[key]) == 100
+    assert n_loads < 1000
+
+
+def test_very_many_units_are_evicted_a_slice_at_a_time():
+    """Neighbours in one go, and as many units as there are, not as many as are named."""
+    world, (client,), region = world_with(MANY)
+    world.request(client, region, Span(0, 3000))
+    settle_all(world)
+    world.is_patient = True
+    commands(world, m.Punch)
+    key = world.evict(client, region, Span(0, 1 << 40))
+    assert key not in world.answers
+    assert count_steps(world) == -(-3000 // 256) - 1
+    assert world.answers[key] == ()
+    assert not world.state(region).resident
+    assert len(commands(world, m.Punch)) <= -(-3000 // 256)
+
+
+def test_a_lower_limit_is_kept_a_slice_at_a_time():
+    """Until what is there fits."""
+    world, (client,), region = world_with(MANY)
+    world.request(client, region, Span(0, 3000))
+    settle_all(world)
+    world.is_patient = True
+    world.do(m.LimitChanged(16 * 100))
+    assert len(world.state(region).resident) == 3000 - 256
+    count_steps(world)
+    assert len(world.state(region).resident) == 100
+
+
+def test_a_region_that_held_very_many_units_is_forgotten_at_once():
+    """What was kept of its units goes a slice at a time, while others are served."""
+    world, (client,), region = world_with(MANY)
+    other = world.open(client, PAGES, shared=True)
+    world.request(client, region, Span(0, 3000))
+    settle_all(world)
+    world.is_patient = True
+    world.detach(client, region)
+    assert region not in world.memories
+    world.do(m.LimitChanged(20))
+    key = world.request(client, other, Span(0, 4))
+    settle_all(world)
+    count_steps(world)
+    assert world.answers[key] == ()
+    assert world.machine.resident_nbytes <= 20
+
+
+def settle_all(world: World) -> None:
+    """Let every load end."""
+    while world.loads:
+        world.finish(*min(world.loads))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from lazyarr.memory_kind import MemoryKind
 from lazyarr.plan import messages as m
 from lazyarr.units import Span
 from tests.plan.worlds import HALVES, PAGES, commands, outcomes, settle, world_with
@@ -96,7 +97,7 @@ def test_region_that_nobody_has_yet_is_kept_for_a_child():
     world, (parent,), region = world_with(PAGES)
     heir = world_with(PAGES)[0].machine
     child = world.fork(parent)
-    heir.handle(m.Opened(region + 100, PAGES, shared=True))
+    heir.handle(m.Opened(region + 100, PAGES, MemoryKind.SHARED))
     heir.handle(m.Reserved(child, (region + 100,)))
     assert heir.region(region + 100) is not None
     assert heir.handle(m.ClientLeft(child)) == [m.Forget(region + 100)]

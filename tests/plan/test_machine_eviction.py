@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from lazyarr.layout.geometry import Geometry
 from lazyarr.plan import messages as m
-from lazyarr.plan.geometry import Geometry
 from lazyarr.units import Span
 from tests.plan.memory_model import PAGE_NBYTES
 from tests.plan.worlds import HALVES, LONG, PAGES, commands, outcomes, settle, world_with
@@ -85,7 +85,7 @@ def test_private_memory_is_never_evicted():
 
 
 def test_shared_memory_gives_way_to_private_memory_up_to_a_half():
-    """Private memory counts, and can not go; shared memory keeps half of the limit."""
+    """Private memory counts, and cannot go; shared memory keeps half of the limit."""
     world, (client,), shared = world_with(Geometry((160,), (16,), 1, PAGE_NBYTES), limit=128)
     world.request(client, shared, Span(0, 8))
     settle(world)
@@ -145,3 +145,37 @@ def test_lower_limit_holds_at_once():
     settle(world)
     world.do(m.LimitChanged(32))
     assert (world.machine.resident_nbytes, world.machine.limit_nbytes) == (32, 32)
+
+
+def test_units_that_come_back_for_want_of_room_are_counted():
+    """A first load is none of them, nor one after somebody wanted the unit out."""
+    world, (client,), region = world_with(PAGES, limit=40)
+    for unit in (0, 1, 2, 3, 0, 1):
+        world.request(client, region, Span(unit, unit + 1))
+        settle(world)
+    state = world.state(region)
+    n_back = 6 - len({0, 1, 2, 3})
+    assert (state.n_loaded, state.n_reloaded) == (6, n_back)
+    assert world.machine.counters["units_reloaded"] == n_back
+    world.evict(client, region, Span(0, 4))
+    world.request(client, region, Span(1, 2))
+    settle(world)
+    assert (state.n_loaded, state.n_reloaded) == (7, n_back)
+
+
+def test_touching_what_has_gone_again_and_again_is_told_of_once():
+    """What is asked for again and again is not: whoever asks computes on all of it."""
+    world, (client,), region = world_with(PAGES, limit=40)
+    for _ in range(400):
+        for unit in range(4):
+            world.request(client, region, Span(unit, unit + 1))
+            settle(world)
+    assert world.state(region).n_reloaded > 1000
+    assert world.machine.take_thrashing() == []
+    n_told = 0
+    while world.state(region).n_reloaded < 8000:
+        for page in (3, 0, 2, 1):
+            world.touch(client, region, page)
+            settle(world)
+        n_told += len(world.machine.take_thrashing())
+    assert n_told == 1

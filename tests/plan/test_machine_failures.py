@@ -1,11 +1,11 @@
-"""What the machine does when a unit can not be had, or memory is not what it should be."""
+"""What the machine does when a unit cannot be had, or memory is not what it should be."""
 
 from __future__ import annotations
 
 import pytest
 
+from lazyarr.layout.geometry import Geometry
 from lazyarr.plan import messages as m
-from lazyarr.plan.geometry import Geometry
 from lazyarr.units import Span
 from tests.plan.memory_model import PAGE_NBYTES, POISON
 from tests.plan.worlds import HALVES, LONG, PAGES, commands, outcomes, settle, world_with

@@ -12,8 +12,8 @@ from hypothesis.stateful import (
     rule,
 )
 
+from lazyarr.layout.geometry import Geometry
 from lazyarr.plan import messages as m
-from lazyarr.plan.geometry import Geometry
 from lazyarr.plan.readahead import Advice
 from lazyarr.plan.room import Room
 from lazyarr.units import Span
@@ -31,6 +31,11 @@ GEOMETRIES = (
     Geometry((10, 9), (4, 5), 2, PAGE_NBYTES),
     Geometry((3, 13), (1, 5), 2, PAGE_NBYTES),
     Geometry((1,), (1,), 1, PAGE_NBYTES),
+    # Chunks that are less than a page, together: whole pages, pages that are shared, tiles.
+    Geometry((80,), (2,), 1, PAGE_NBYTES, PAGE_NBYTES),
+    Geometry((80,), (7,), 1, PAGE_NBYTES, PAGE_NBYTES),
+    Geometry((9, 11), (1, 2), 1, PAGE_NBYTES, 2 * PAGE_NBYTES),
+    Geometry((4, 21), (1, 3), 1, PAGE_NBYTES, PAGE_NBYTES),
 )
 PICK = st.integers(0, 1 << 16)
 
@@ -67,8 +72,10 @@ class MemoryMachine(RuleBasedStateMachine):
         limit=st.integers(0, 220),
         geometry=st.sampled_from(GEOMETRIES),
         window=st.sampled_from((0, 40, 1000)),
+        slice_units=st.sampled_from((1, 2, 256)),
     )
-    def begin(self, limit: int, geometry: Geometry, window: int) -> None:
+    def begin(self, limit: int, geometry: Geometry, window: int, slice_units: int) -> None:
+        self.world = World(0, slice_units=slice_units)
         self.world.do(m.LimitChanged(limit))
         self.world.do(m.ReadaheadChanged(window))
         region = self.world.open(self.world.add_client(), geometry, shared=True)
@@ -238,6 +245,18 @@ class MemoryMachine(RuleBasedStateMachine):
     def change_limit(self, limit: int) -> None:
         self.world.do(m.LimitChanged(limit))
 
+    @rule(is_patient=st.booleans())
+    def be_patient(self, is_patient: bool) -> None:
+        """Let the machine leave work for later, or not; what is left is gone on with then."""
+        self.world.is_patient = is_patient
+        while not is_patient and self.world.proceed():
+            pass
+
+    @precondition(lambda self: self.world.machine.has_more)
+    @rule()
+    def proceed(self) -> None:
+        self.world.proceed()
+
     # --- loads ----------------------------------------------------------------------------
 
     def load(self, pick: int) -> tuple[int, int]:
@@ -347,7 +366,10 @@ class MemoryMachine(RuleBasedStateMachine):
 
     @invariant()
     def memory_stays_below_the_limit(self) -> None:
-        """But for the unit that came last, and for those that somebody may be waiting for."""
+        """But for the unit that came last, and for those that somebody may be waiting for.
+
+        And but for what is left to be done a slice at a time.
+        """
         loading = kept = largest = 0
         for region, memory in self.world.memories.items():
             state, geometry = self.world.state(region), memory.geometry
@@ -357,15 +379,17 @@ class MemoryMachine(RuleBasedStateMachine):
             largest = max(largest, *sizes)
             loading += sum(sizes[unit] for unit in state.loading)
             kept += sum(sizes[unit] for unit in state.resident if state.is_awaited(unit))
+        if self.world.machine.has_more:
+            return
         limit = self.world.machine.limit_nbytes
         room = max(limit - loading, limit // 2) + largest
         assert self.world.machine.resident_nbytes - kept <= room
-        assert self.world.machine.resident_nbytes <= self.world.machine._memory.room.shared_nbytes
+        assert self.world.machine.resident_nbytes <= self.world.machine._units.room.shared_nbytes
 
     @invariant()
     def all_memory_is_counted(self) -> None:
         """Every page in a memory object, and every share that is kept for one."""
-        room = self.world.machine._memory.room
+        room = self.world.machine._units.room
         shared = private = kept = 0
         for region, memory in self.world.memories.items():
             state, geometry = self.world.state(region), memory.geometry
@@ -392,6 +416,8 @@ class MemoryMachine(RuleBasedStateMachine):
             leaving = (thread.region, "detach") in self.world.tickets.values()
             assert leaving or any((thread.region, unit) in self.world.loads for unit in units)
         for (client, _), (region, what) in self.world.tickets.items():
+            if self.world.machine.has_more:
+                continue
             clients = {load.command.client for key, load in self.world.loads.items()}
             assert what not in ("evict", "advise")
             assert any(key[0] == region for key in self.world.loads)
@@ -402,6 +428,7 @@ class MemoryMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Let all loads end: everybody is served, and everything is given back."""
         world = self.world
+        self.be_patient(False)
         for client in sorted(world.known - world.alive):
             world.tell_exit(client)
         for step in range(_MAX_STEPS):
@@ -418,10 +445,10 @@ class MemoryMachine(RuleBasedStateMachine):
             world.tell_exit(client)
         assert not world.memories
         assert world.machine.resident_nbytes == 0
-        left = world.machine._memory.room._asdict() | {"limit_nbytes": 0}
+        left = world.machine._units.room._asdict() | {"limit_nbytes": 0}
         assert left == Room(0)._asdict(), "memory is counted that nobody has"
         assert world.machine._requests.asked_nbytes == 0
-        assert world.machine._memory.lookahead.unread_nbytes == 0
+        assert world.machine._units.lookahead.unread_nbytes == 0
 
 
 TestMemory = MemoryMachine.TestCase

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from lazyarr.layout.geometry import Geometry
+from lazyarr.memory_kind import MemoryKind
 from lazyarr.plan import messages as m
-from lazyarr.plan.geometry import Geometry
 from lazyarr.plan.machine import Machine
 from lazyarr.plan.readahead import Advice
 from lazyarr.units import Span
@@ -53,7 +54,7 @@ def test_second_touch_in_order_reads_ahead():
 def test_over_a_network_the_first_batch_is_a_part_of_the_window():
     """Doubling from one unit would take a round trip for each step."""
     machine = Machine(PLENTY)
-    machine.handle(m.Attached(1, 7, PAGE_NBYTES, MANY, shared=True, remote=True))
+    machine.handle(m.Attached(1, 7, PAGE_NBYTES, MANY, MemoryKind.SHARED, remote=True))
     machine.handle(m.ReadaheadChanged(64 * PAGE_NBYTES))
     machine.handle(m.Faulted(1, PAGE_NBYTES))
     found = machine.handle(m.Faulted(1, 2 * PAGE_NBYTES))
@@ -158,7 +159,7 @@ def test_readahead_that_turns_out_wrong_is_counted():
         world.request(client, region, Span(unit, unit + 1), Span(0, 0))
         settle(world)
     assert world.machine.counters["ahead_evicted"] > 0
-    assert world.machine._memory.lookahead.unread_nbytes == 0
+    assert world.machine._units.lookahead.unread_nbytes == 0
 
 
 def test_reader_that_stopped_does_not_keep_others_from_reading_ahead():
@@ -213,7 +214,7 @@ def test_failure_of_what_was_read_ahead_is_nobodys():
         world.read_faults()
     world.finish(region, 2, fail=True)
     assert commands(world, m.Poison) == []
-    assert world.machine._memory.lookahead.unread_nbytes == 0
+    assert world.machine._units.lookahead.unread_nbytes == 0
     scan(world, client, region, range(2, 3))
     assert outcomes(world) == ["read"] * 3
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lazyarr.plan.geometry import Geometry
+from lazyarr.layout.geometry import Geometry
 from lazyarr.plan.regions import AddressTable
 
 PAGE_NBYTES = 16

@@ -41,6 +41,6 @@ def test_what_is_there_or_on_its_way_is_not_vacant():
 
 
 def test_private_memory_is_never_vacant():
-    """What is put there can not be taken out."""
+    """What is put there cannot be taken out."""
     world, (client,), region = world_with(HALVES, shared=False)
     assert world.machine.find_vacancy(client, world.address(client, region, 0)) is None

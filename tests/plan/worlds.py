@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lazyarr.plan.geometry import Geometry
+from lazyarr.layout.geometry import Geometry
 from tests.plan.memory_model import PAGE_NBYTES, World
 
 PAGES = Geometry((64,), (16,), 1, PAGE_NBYTES)  # four units of one page

@@ -199,7 +199,7 @@ class Actor:
         self._connection.close()
         try:
             assert self.process.wait(timeout=_HANG_SECONDS) == 0, self.log()
-            assert wait_until(lambda: not pagers(self.mark), 2.0)
+            assert wait_until(lambda: not pagers(self.mark))
         finally:
             self.kill()
 

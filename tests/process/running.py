@@ -7,14 +7,14 @@ import os
 import signal
 import subprocess
 import sys
-import textwrap
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from tests.programs.support import stop, wait_until
+
 __all__ = [
-    "PRELUDE",
     "children",
+    "command_of",
     "decoders",
     "end_program",
     "ended_by",
@@ -26,49 +26,17 @@ __all__ = [
     "wait_until",
 ]
 
-PRELUDE = """
-import faulthandler; faulthandler.enable(); faulthandler.dump_traceback_later(60, exit=True)
-import ctypes, os, signal, sys, threading, time
-import numpy as np, lazyarr
-signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, where a shell's job says so
-def read_all(array):
-    "Return the bytes through a raw pointer, with no lazyarr in the way."
-    raw = np.asarray(array)
-    return ctypes.string_at(raw.ctypes.data, raw.nbytes)
-def stop(pid):
-    "Stop a process, and wait until all of its threads stand still: they go on for a moment."
-    from tests.process.running import stop
-    stop(pid)
-def settled():
-    "Return the statistics once nothing is on its way: a page is there before it is counted."
-    while (stats := lazyarr.stats())["units_loading"]:
-        os.sched_yield()
-    return stats
-def in_child(function):
-    "Return how a forked child ended that ran a function."
-    pid = os.fork()
-    if pid == 0:
-        try:
-            function()
-            os._exit(0)
-        except BaseException:
-            import traceback; traceback.print_exc()
-            os._exit(1)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-"""
-
 _numbers = itertools.count()
 
 
 def start_program(
-    program: str, *arguments: object, wrapper: Sequence[str] = ()
+    program: Callable[..., object], *arguments: object, wrapper: Sequence[str] = ()
 ) -> tuple[subprocess.Popen[str], str]:
-    """Start a program with lazyarr and numpy imported; return it and its pagers' mark."""
+    """Start a function of `tests.programs` in a process; return that and its pagers' mark."""
     mark = f"LAZYARR_TEST_MARK={os.getpid()}-{next(_numbers)}"
     name, value = mark.split("=")
     process = subprocess.Popen(
-        [*wrapper, sys.executable, "-W", "error", "-c", PRELUDE + textwrap.dedent(program)]
-        + [str(argument) for argument in arguments],
+        [*wrapper, sys.executable, "-W", "error", *command_of(program, *arguments)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -79,6 +47,13 @@ def start_program(
     return process, mark
 
 
+def command_of(program: Callable[..., object], *arguments: object) -> list[str]:
+    """Return what an interpreter is given to run a function of `tests.programs`."""
+    module = program.__module__.removeprefix("tests.programs.")
+    place = f"{module}:{program.__qualname__}"
+    return ["-m", "tests.programs", place, *map(str, arguments)]
+
+
 def end_program(process: subprocess.Popen[str]) -> None:
     """End a program, however far it is: nothing of it is left for the tests that follow."""
     process.kill()
@@ -86,26 +61,19 @@ def end_program(process: subprocess.Popen[str]) -> None:
         pass
 
 
-def stop(*pids: int) -> None:
-    """Stop processes, and wait until all of their threads stand still."""
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    tasks = [task for pid in pids for task in Path(f"/proc/{pid}/task").iterdir()]
-    # proc(5): the state comes after the name, which stands in brackets.
-    stats = (task / "stat" for task in tasks)
-    assert all(wait_until(lambda s=s: s.read_text().rpartition(")")[2][1] == "T") for s in stats)
-
-
 def run_program(
-    program: str, *arguments: object, seconds: float = 90, wrapper: Sequence[str] = ()
+    program: Callable[..., object],
+    *arguments: object,
+    seconds: float = 200,
+    wrapper: Sequence[str] = (),
 ) -> subprocess.CompletedProcess[str]:
-    """Return how a program ended; fails when its pager outlives it by a second."""
+    """Return how a program ended; fails when its pager outlives it."""
     process, mark = start_program(program, *arguments, wrapper=wrapper)
     try:
         stdout, stderr = process.communicate(timeout=seconds)
     finally:
         end_program(process)
-    assert wait_until(lambda: not pagers(mark), 1.0), f"pagers left behind: {pagers(mark)}"
+    assert wait_until(lambda: not pagers(mark)), f"pagers left behind: {pagers(mark)}"
     return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
 
@@ -147,16 +115,6 @@ def decoders(worker: int) -> set[int]:
     supervisor = _parent_of(worker)
     others = children(supervisor) - {worker}
     return {pid for pid in others if len(list(Path(f"/proc/{pid}/task").iterdir())) > 1}
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 10.0) -> bool:
-    """Return whether a condition comes true in time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        os.sched_yield()
-    return True
 
 
 def ended_by(process: subprocess.CompletedProcess[str]) -> str:

@@ -3,7 +3,7 @@
 ``python -m tests.process.soak --seconds 600`` prints a summary, and ends with 1 when
 a reader got an answer that is not right, or none, or ended by itself.
 
-What is read raw comes from a store that is sound: a page that can not be had is SIGBUS.
+What is read raw comes from a store that is sound: a page that cannot be had is SIGBUS.
 From the stores that are not, arrays are read by request into memory that is not evicted,
 or in forked children, which may die.
 """
@@ -188,7 +188,7 @@ class Soak:
         for reader in self.readers:
             reader.kill()
             reader.wait()
-        if not wait_until(lambda: not pagers(self.mark), 5.0):
+        if not wait_until(lambda: not pagers(self.mark)):
             self.problems.append(f"pagers left behind: {pagers(self.mark)}")
         for number in range(len(self.readers)):
             lines = (self.directory / f"log-{number}").read_text().splitlines()

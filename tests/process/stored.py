@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import lazyarr
+from lazyarr.formats.zarr import ArrayMetadata, parse_node
+from lazyarr.reading.units import geometry_of
 from tests.stores import images
 
 if TYPE_CHECKING:
@@ -81,6 +83,9 @@ class StoredArray:
         self.row_nbytes = data[0].nbytes
         self._sound = {p: p.read_bytes() for p in sorted(directory.glob("c/**/*")) if p.is_file()}
         self.name = directory.name
+        node = parse_node((directory / "zarr.json").read_bytes(), path="")
+        assert isinstance(node, ArrayMetadata)
+        self._unit_nbytes = geometry_of(node.layout()).unit_nbytes
         self._directory = directory
         self.damaged: dict[Path, Damage] = {}
 
@@ -107,9 +112,10 @@ class StoredArray:
         }
 
     def is_sound(self, start: int, stop: int) -> bool:
-        """Return whether bytes of the array, and what shares a page with them, can be loaded."""
-        start -= start % _PAGE_NBYTES
-        stop += -stop % _PAGE_NBYTES
+        """Return whether bytes of the array, and all units of their pages, can be loaded."""
+        for nbytes in (_PAGE_NBYTES, self._unit_nbytes):
+            start -= start % nbytes
+            stop += -stop % nbytes
         rows = range(start // self.row_nbytes, -(-stop // self.row_nbytes))
         return self.damaged_rows().isdisjoint(rows)
 

@@ -11,6 +11,7 @@ import zstandard
 
 import lazyarr
 from tests.process.running import ended_by, run_program
+from tests.programs import early_wake as programs
 
 HALF_NBYTES = 2 << 20
 ENTRY = struct.Struct("<QQ")
@@ -40,12 +41,7 @@ def url(tmp_path, request):
 
 def test_a_thread_goes_on_before_the_end_is_decoded(url):
     """It has what was decoded; who needs the end dies of it, and nobody sees anything else."""
-    program = """
-    raw = np.asarray(lazyarr.open(sys.argv[1])).reshape(2, -1)
-    print(raw[0, 0], raw[1, 0], flush=True)
-    print(raw[1, -1])
-    """
-    ended = run_program(program, url)
+    ended = run_program(programs.a_thread_goes_on_before_the_end_is_decoded, url)
     assert (ended_by(ended), ended.stdout) == ("SIGBUS", f"{DATA[0, 0]} {DATA[1, 0]}\n")
     assert "chunk (1, 0)" in ended.stderr
 
@@ -93,32 +89,17 @@ def blosc_url(tmp_path):
 @pytest.mark.parametrize("row", [5, 6, 7])
 def test_a_row_of_blosc_needs_its_own_blocks_alone(blosc_url, row, threads):
     """Who asks for a row beyond the damaged block gets it; who asks for that, an exception."""
-    program = """
-    lazyarr.configure(threads=int(sys.argv[2]))
-    row = int(sys.argv[3])
-    x = lazyarr.open(sys.argv[1])
-    while int(sys.argv[2]) > 4 and not lazyarr.stats()["decoders"]: x[:4].prefetch(); x.evict()
-    found = x[row]
-    try: x[4]
-    except lazyarr.ChunkError as error: print("blosc" in str(error))
-    print(x.residency().map[1], found.sum(dtype="u8"), np.asarray(x)[0, -1])
-    """
     data = DATA.reshape(8, -1)
-    ended = run_program(program, blosc_url, threads, row)
+    ended = run_program(programs.a_row_of_blosc_needs_its_own_blocks_alone, blosc_url, threads, row)
     said = f"True\nFalse {data[row].sum(dtype='u8')} {data[0, -1]}\n"
     assert (ended.returncode, ended.stdout) == (0, said), ended.stderr
 
 
 def test_a_thread_that_touches_blosc_needs_its_block_alone(blosc_url):
     """It has what was decoded; who touches the damaged block dies of it."""
-    program = """
-    raw = np.asarray(lazyarr.open(sys.argv[1]))
-    print(raw[7, -1], flush=True)
-    print(raw[4, 1 << 18])
-    """
 
     def touch():
-        ended = run_program(program, blosc_url)
+        ended = run_program(programs.a_thread_that_touches_blosc_needs_its_block_alone, blosc_url)
         assert (ended_by(ended), ended.stdout in {"", f"{DATA[-1, -1]}\n"}) == ("SIGBUS", True)
         return ended.stdout
 
@@ -131,26 +112,15 @@ def test_a_thread_that_touches_blosc_needs_its_block_alone(blosc_url):
 @pytest.mark.parametrize("threads", [2, 12])
 def test_what_was_left_of_a_chunk_that_failed_goes_with_the_next(url, threads):
     """Chunks are of one version: the store has another one by now, and that is whole."""
-    program = """
-    path = sys.argv[1] + "/c/0/0"
-    lazyarr.configure(threads=int(sys.argv[2]))
-    x = lazyarr.open(sys.argv[1])
-    while int(sys.argv[2]) > 4 and not lazyarr.stats()["decoders"]: x[:4].prefetch(); x.evict()
-    row = x[4]
-    old = row.copy()
-    try: x[7]
-    except lazyarr.ChunkError: print("error")
-    print(np.array_equal(row, old), settled()["resident_bytes"])
-    os.rename(sys.argv[3], path)
-    x[7]
-    print([np.array_equal(x[i], np.full_like(old, i)) for i in range(4, 8)], (row == 4).all())
-    x.evict()
-    print(settled()["resident_bytes"], (np.asarray(x)[4:] == np.arange(4, 8)[:, None]).all())
-    """
     other = url.with_name("other.zarr")
     data = np.broadcast_to(np.arange(8, dtype="u2")[:, None], lazyarr.open(url).shape)
     lazyarr.save(other, data, chunks=(4, data.shape[1]), shards=data.shape)
-    ended = run_program(program, url, threads, other / "c/0/0")
+    ended = run_program(
+        programs.what_was_left_of_a_chunk_that_failed_goes_with_the_next,
+        url,
+        threads,
+        other / "c/0/0",
+    )
     said = ["error", "True 0", "[True, True, True, True] True", "0 True"]
     assert (ended.returncode, ended.stdout.splitlines()) == (0, said), ended.stderr
 
@@ -176,15 +146,14 @@ def test_a_row_counts_as_its_whole_chunk(large):
 
 def test_evicting_is_evicting_what_is_on_its_way_too(large):
     """Else it would come when nobody wants it any more."""
-    program = """
-    x = lazyarr.open(sys.argv[1])
-    for row in (0, 9, 3):
-        print(x[row, 2000])
-        x.evict()
-        stats = settled()
-        print(x.residency().resident_units, stats["resident_bytes"])
-        assert x[row, 2000] == row  # it is read again
-    """
-    ended = run_program(program, large)
+    ended = run_program(programs.evicting_is_evicting_what_is_on_its_way_too, large)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout.split() == ["0", "0", "0", "9", "0", "0", "3", "0", "0"]
+
+
+def test_what_a_row_was_answered_from_is_counted(tmp_path):
+    """Right after the answer, though the rest of the chunk is still decoded."""
+    rows = np.random.default_rng(6).integers(0, 50, size=(64, 1 << 18), dtype="u2")
+    lazyarr.save(tmp_path / "x.zarr", rows, chunks=(4, rows.shape[1]), shards=rows.shape)
+    ended = run_program(programs.what_a_row_was_answered_from_is_counted, tmp_path / "x.zarr")
+    assert ended.returncode == 0, ended.stderr

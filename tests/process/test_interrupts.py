@@ -13,30 +13,11 @@ import pytest
 
 from lazyarr.testing import Behaviour
 from tests.process.running import ended_by, start_program, wait_until
+from tests.programs import interrupts as programs
 from tests.stores import images, write_zarr
 
 DATA = images()
 CHUNK = "/x.zarr/c/9/0/0"
-PROGRAM = """
-data = np.load(sys.argv[2])
-x = lazyarr.open(sys.argv[1])
-assert (x[4] == data[4]).all()
-print("ready", flush=True)
-begin = time.monotonic()
-try:
-    if sys.argv[3] == "request": x[38]
-    else: read_all(x[38:39])
-except KeyboardInterrupt:
-    print(time.monotonic() - begin, flush=True)
-assert (x[:36] == data[:36]).all()
-sys.stdin.readline()
-while True:
-    try: x[38]  # joins the load that stalls, until that has failed
-    except lazyarr.ChunkError: continue
-    break
-assert read_all(x) == data.tobytes()
-print("right")
-"""
 
 
 @pytest.fixture
@@ -48,8 +29,13 @@ def stalling(http_server, tmp_path):
 
     def start(way, *, stalls_seconds, timeout_seconds):
         http_server.behave(Behaviour(delay_seconds=stalls_seconds), path=CHUNK)
-        program = f"lazyarr.configure(timeout={timeout_seconds})\n" + PROGRAM
-        process, _ = start_program(program, f"{http_server.url}/x.zarr", tmp_path / "x.npy", way)
+        process, _ = start_program(
+            programs.reads_what_stalls,
+            f"{http_server.url}/x.zarr",
+            tmp_path / "x.npy",
+            way,
+            timeout_seconds,
+        )
         started.append(process)
         assert process.stdout.readline() == "ready\n", process.communicate()
         assert wait_until(lambda: any(r.path == CHUNK for r in http_server.requests()))
@@ -62,9 +48,13 @@ def stalling(http_server, tmp_path):
         process.communicate()
 
 
-def test_a_request_is_interrupted_at_once(stalling, http_server):
-    """It does not wait for the store; everything else can be read, and that chunk later."""
-    process = stalling("request", stalls_seconds=60, timeout_seconds=8)
+@pytest.mark.parametrize("way", ["request", "operation"])
+def test_a_request_is_interrupted_at_once(stalling, http_server, way):
+    """It does not wait for the store; everything else can be read, and that chunk later.
+
+    So are operations on an array that is too large for one request.
+    """
+    process = stalling(way, stalls_seconds=60, timeout_seconds=8)
     assert float(process.stdout.readline()) < 6
     http_server.behave(Behaviour())
     stdout, stderr = process.communicate("go\n", timeout=80)

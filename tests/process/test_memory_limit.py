@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import lazyarr
-from tests.process.running import run_program, start_program
+from tests.process.running import end_program, run_program, start_program
+from tests.programs import memory_limit as programs
 
 MIB = 1 << 20
 N_ROWS = 2560
@@ -27,43 +28,6 @@ def rows(n_rows: int, row_nbytes: int) -> np.ndarray:
     """Return numbers of which hardly anything can be compressed away; row i is known from i."""
     steps = np.arange(row_nbytes // 4, dtype=np.uint32) * np.uint32(2654435761)
     return steps * np.arange(1, 2 * n_rows, 2, dtype=np.uint32)[:, None]
-
-
-PROGRAM = """
-url, scan, first, n_children, limit, n_steps = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:])
-x = lazyarr.open(url)
-unit_nbytes = x.chunks[0] * x[0].nbytes
-lazyarr.configure(memory_limit=limit, threads=2)
-raw = np.asarray(x)
-steps = np.arange(raw.shape[1], dtype=np.uint32) * np.uint32(2654435761)
-def check(i):
-    assert (raw[i] == steps * np.uint32(2 * i + 1)).all(), i
-def in_order(seed):
-    for i in range(len(raw)): check((i + seed * len(raw) // 4) % len(raw))
-def at_random(seed):
-    for i in np.random.default_rng(seed).integers(0, len(raw), n_steps): check(int(i))
-def at_once(seed):
-    # One call that never lets go of the GIL.
-    last = raw.tobytes()[-raw.strides[0]:]
-    assert last == (steps * np.uint32(2 * len(raw) - 1)).tobytes()
-scan = {"in order": in_order, "at random": at_random, "at once": at_once}[scan]
-check(first)
-stats = lazyarr.stats()
-# The first load has made the memory that one thread decodes in.
-print(stats["pid"], flush=True)
-sys.stdin.readline()
-children = []
-for seed in range(1, n_children + 1):
-    pid = os.fork()
-    if pid == 0:
-        try: scan(seed); os._exit(0)
-        except BaseException: import traceback; traceback.print_exc(); os._exit(1)
-    children.append(pid)
-print(*children, flush=True)
-scan(0)
-assert [os.waitpid(pid, 0)[1] for pid in children] == [0] * n_children
-print(lazyarr.stats(), flush=True)
-"""
 
 
 @dataclass
@@ -122,7 +86,7 @@ def memory_objects(pid: int) -> int:
 
 def watch(url: Path, scan: str, n_children: int, limit: int, n_steps: int) -> tuple[Peaks, dict]:
     """Return the peaks while a program scans, and the pager's statistics at its end."""
-    process, _ = start_program(PROGRAM, url, scan, 0, n_children, limit, n_steps)
+    process, _ = start_program(programs.scans, url, scan, 0, n_children, limit, n_steps)
     try:
         peaks = Peaks(int(process.stdout.readline()))
         process.stdin.write("go\n")
@@ -189,42 +153,26 @@ def test_units_that_share_pages_stay_within_the_limit(uneven, scan):
 
 def test_private_memory_counts_and_stays(large):
     """Shared memory gives way to it, down to half of the limit."""
-    program = """
-    lazyarr.configure(memory_limit="16 MiB", threads=2, readahead=0)
-    x, y = lazyarr.open(sys.argv[1]), lazyarr.open(sys.argv[1], mode="c")
-    for first in range(0, 240, 40): read_all(x[first:first + 40])
-    before = lazyarr.stats()
-    for first in range(0, 240, 40): read_all(y[first:first + 40])
-    # The last unit may be read before it is taken down that it has come.
-    deadline = time.monotonic() + 10
-    while lazyarr.stats()["units_loaded"] < 60 and time.monotonic() < deadline: pass
-    after = lazyarr.stats()
-    assert before["private_bytes"] == 0
-    assert before["resident_bytes"] > 12 << 20, before["resident_bytes"]
-    assert after["private_bytes"] == 15 << 20, after["private_bytes"]
-    assert after["resident_bytes"] == 8 << 20, after["resident_bytes"]
-    assert (y[0] == x[0]).all()
-    del y
-    deadline = time.monotonic() + 10
-    while lazyarr.stats()["private_bytes"] and time.monotonic() < deadline: pass
-    assert lazyarr.stats()["private_bytes"] == 0
-    """
-    ended = run_program(program, large)
+    ended = run_program(programs.private_memory_counts_and_stays, large)
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
 def test_a_unit_larger_than_the_limit_is_refused_when_it_is_opened(large):
     """The message names the limit and the unit's size, and the process reads on elsewhere."""
-    program = """
-    lazyarr.configure(memory_limit=100_000)
-    try:
-        lazyarr.open(sys.argv[1])
-    except lazyarr.FormatError as error:
-        assert "524288 bytes" in str(error) and "limit is 100000 bytes" in str(error), error
-        print("refused")
-    lazyarr.configure(memory_limit=524288)
-    x = lazyarr.open(sys.argv[1])
-    assert [int(x[i, 0]) for i in (0, 9, 2559)] == [0, 0, 0]
-    """
-    ended = run_program(program, large)
+    ended = run_program(programs.a_unit_larger_than_the_limit_is_refused_when_it_is_opened, large)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "refused\n", "")
+
+
+def test_pagers_that_were_told_no_limit_share_one(large):
+    """As workers of a cluster that open a store each: what one holds the others do not take."""
+    process, _ = start_program(programs.a_pager_holds_what_it_has_read, large, "")
+    other, _ = start_program(programs.a_pager_holds_what_it_has_read, large, "1 GiB")
+    try:
+        workers = [int(each.stdout.readline()) for each in (process, other)]
+        ended = run_program(programs.a_pager_without_a_limit_looks_around, large, 2 * 40)
+        names = [Path(f"/proc/{pid}/comm").read_text() for pid in workers]
+    finally:
+        end_program(process)
+        end_program(other)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert all(40 <= int(re.fullmatch(r"lazyarr (\d+)M\n", name)[1]) < 80 for name in names)

@@ -98,7 +98,40 @@ def test_an_array_that_is_deleted_from_its_group_is_no_zeros(tmp_path, engine):
     """The directory of the store is still there."""
     lazyarr.save(tmp_path / "x.zarr", {"a": DATA, "b": DATA}, chunks=(4, 2048), shards=None)
     group = lazyarr.open(tmp_path / "x.zarr")
+    array = group["a"]
     shutil.rmtree(tmp_path / "x.zarr/a")
     with pytest.raises(lazyarr.ChunkError, match="the array is not there any more"):
-        group["a"][5]
+        array[5]
     assert np.array_equal(group["b"][5], DATA[5])
+
+
+def annex(path):
+    """Leave a link in the place of a file, as git-annex does where the content is not there."""
+    path.unlink()
+    path.symlink_to("../.git/annex/objects/1")
+
+
+def make_directory(path):
+    """Leave a directory in the place of a file."""
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize("shards", [None, (16, 2048)])
+@pytest.mark.parametrize("damage", [annex, make_directory])
+@pytest.mark.parametrize("threads", [1, 8])
+def test_a_chunk_that_is_something_else_is_no_fill_value(tmp_path, engine, damage, shards, threads):
+    """A link to nothing, a directory: ChunkError names it, other chunks are read."""
+    lazyarr.save(tmp_path / "x.zarr", DATA, chunks=(4, 2048), shards=shards)
+    damage(tmp_path / "x.zarr/c/1/0")
+    with lazyarr.configure(threads=threads):
+        x = lazyarr.open(tmp_path / "x.zarr")
+        lost = slice(16, 32) if shards else slice(4, 8)
+        for _ in range(2):  # what failed is tried again
+            with pytest.raises(lazyarr.ChunkError, match=r"symbolic link|it is a directory"):
+                x[lost.start + 1]
+        assert np.array_equal(x[0], DATA[0])
+        assert np.array_equal(x[lost.stop :], DATA[lost.stop :])
+    report = lazyarr.verify(tmp_path / "x.zarr", progress=False)
+    assert not report.ok
+    assert {error.key for error in report.damaged} == {"c/1/0"}

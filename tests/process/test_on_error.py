@@ -25,15 +25,11 @@ from tests.process.running import (
     wait_until,
 )
 from tests.process.test_rights import AS_NOBODY
+from tests.programs import on_error as programs
 from tests.stores import images, write_zarr
 
 DATA = images()
 DAMAGED = (3, 4, 7)
-OPEN = """
-lazyarr.configure(on_error="raise")
-x, data = lazyarr.open(sys.argv[1]), np.load(sys.argv[2])
-raw = np.asarray(x)
-"""
 
 
 @pytest.fixture
@@ -50,40 +46,13 @@ def damaged(tmp_path):
     return url, tmp_path / "x.npy", tmp_path
 
 
-TOUCHES = {
-    "reduction": "raw[:32].sum()",
-    "operator": "y = raw[:32] + 1; (lambda: None)()",
-    "element": "y = raw[13, 3, 4]; (lambda: None)()",
-    "copy": "raw[8:32].copy()",
-    "memcpy": "read_all(x[11:])",
-    "across two": "ctypes.string_at(raw[16:].ctypes.data - 3, 8)",
-    "from behind": "raw[::-1].tolist()",
-    "parallel code": "np.unique(raw)",
-}
-
-
-@pytest.mark.parametrize("touch", TOUCHES.values(), ids=TOUCHES.keys())
+@pytest.mark.parametrize("touch", programs.TOUCHES)
 def test_touching_what_cannot_be_had_raises(damaged, touch):
     """Again and again, with all that ChunkError says; the rest, and later all, can be read."""
     url, copy, directory = damaged
-    program = f"""{OPEN}
-for _ in range(5):
-    try:
-        {touch}
-    except lazyarr.ChunkError as error:
-        assert error.chunk in [({DAMAGED[0]}, 0, 0), ({DAMAGED[1]}, 0, 0), ({DAMAGED[2]}, 0, 0)]
-        assert error.key == "c/%d/0/0" % error.chunk[0] and error.reason, vars(error)
-        assert "do not use" in error.__notes__[0]
-    else:
-        print("no error")
-good = [i for i in range(64) if i // 4 not in {DAMAGED}]
-assert (raw[good] == data[good]).all()
-assert not x[12:20].residency().resident_nbytes
-print("repair", flush=True)
-sys.stdin.readline()
-assert read_all(x) == data.tobytes()
-"""
-    process, _ = start_program(program, url, copy)
+    process, _ = start_program(
+        programs.touching_what_cannot_be_had_raises, url, copy, touch, " ".join(map(str, DAMAGED))
+    )
     try:
         assert process.stdout.readline() == "repair\n", process.communicate(timeout=20)
         for i in DAMAGED:
@@ -95,51 +64,13 @@ assert read_all(x) == data.tobytes()
     assert (stdout, stderr, process.returncode) == ("", "", 0)
 
 
-REFUSALS = {
-    "another thread": """
-        t = threading.Thread(target=lambda: print(raw[13].sum())); t.start(); t.join()""",
-    "mode c": """
-        mine = np.asarray(lazyarr.open(sys.argv[1], mode="c")); print(mine[13].sum())""",
-    "blocked": """
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - {signal.SIGBUS})
-        print(raw[13].sum())""",
-    "handled by somebody else": """
-        for number in range(signal.SIGRTMIN, signal.SIGRTMAX):
-            signal.signal(number, lambda *_: None)
-        print(raw[13].sum())""",
-    "handled by somebody else, slowly": """
-        libc, sleep = ctypes.CDLL(None), ctypes.cast(ctypes.CDLL(None).sleep, ctypes.c_void_p)
-        libc.signal.argtypes = ctypes.c_int, ctypes.c_void_p
-        for number in range(signal.SIGRTMIN, signal.SIGRTMAX):
-            libc.signal(number, sleep)  # for so many seconds as its number, or until the alarm
-        signal.signal(signal.SIGALRM, lambda *_: None)
-        signal.setitimer(signal.ITIMER_REAL, 2)
-        print(raw[13].sum())""",
-    "ignored": """
-        for number in range(signal.SIGRTMIN, signal.SIGRTMAX):
-            signal.signal(number, signal.SIG_IGN)
-        print(raw[13].sum())""",
-    "another thread waits for the page": """
-        def touch(): barrier.wait(); print(raw[13].sum())
-        barrier = threading.Barrier(2)
-        t = threading.Thread(target=touch); t.start()
-        touch()""",
-    "the exception is lost in a finalizer": """
-        class Lost:
-            def __del__(self): pass
-        value = Lost(); value = raw[13, 3, 4]
-        print(value)""",
-    "sigbus again": """
-        lazyarr.configure(on_error="sigbus"); print(raw[13].sum())""",
-}
-
-
-@pytest.mark.parametrize("touch", REFUSALS.values(), ids=REFUSALS.keys())
+@pytest.mark.parametrize("touch", programs.REFUSALS)
 def test_where_zeros_could_be_taken_for_data_there_is_sigbus(damaged, touch):
     """Also where it could not be made sure that an exception comes."""
     url, copy, _ = damaged
-    lines = "\n".join(line[8:] for line in touch.splitlines())
-    ended = run_program(OPEN + lines, url, copy)
+    ended = run_program(
+        programs.where_zeros_could_be_taken_for_data_there_is_sigbus, url, copy, touch
+    )
     assert (ended_by(ended), ended.stdout) == ("SIGBUS", ""), ended.stderr
     assert "(3, 0, 0)" in ended.stderr
     assert "Bus error" in ended.stderr
@@ -148,69 +79,17 @@ def test_where_zeros_could_be_taken_for_data_there_is_sigbus(damaged, touch):
 def test_nobody_else_sees_zeros(damaged):
     """Threads and a child look at the page all the time, by system calls that do not wait."""
     url, copy, _ = damaged
-    program = f"""{OPEN}
-    assert not lazyarr.doctor().full_rights
-    import random
-    n_looks, seen, stop = [0, 0, 0], [], []
-    def look(view, i):
-        r, w = os.pipe()
-        try:
-            n_looks[i] += 1
-            os.write(w, view)
-            seen.append(os.read(r, 4096))
-        except OSError as error:
-            assert error.errno == 14, error
-        os.close(r); os.close(w)
-    def look_often(i):
-        view = memoryview(raw[13].reshape(-1)[:64])
-        while not stop and (i or os.getppid() == parent):
-            look(view, i)
-            if i == 2: time.sleep(random.random() * 0.003)
-    parent = os.getpid()
-    child = os.fork()
-    if child == 0:
-        signal.signal(signal.SIGTERM, lambda *_: os._exit(n_looks[0] < 100 or bool(seen)))
-        look_often(0)
-    threads = [threading.Thread(target=look_often, args=(i,)) for i in (1, 2)]
-    [t.start() for t in threads]
-    n_errors = 0
-    while n_errors < 200:
-        try:
-            raw[12:16].sum()
-        except lazyarr.ChunkError:
-            n_errors += 1
-        else:
-            print("no error")
-    stop.append(1); [t.join() for t in threads]
-    os.kill(child, signal.SIGTERM)
-    assert os.waitpid(child, 0)[1] == 0
-    assert n_looks[1] > 200, n_looks
-    print(len(seen))
-    """.replace("\n    ", "\n")
     wrapper = AS_NOBODY if os.geteuid() == 0 else ()
-    ended = run_program(program, url, copy, wrapper=wrapper)
+    ended = run_program(programs.nobody_else_sees_zeros, url, copy, wrapper=wrapper)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "0\n", "")
 
 
 def test_workers_die_meanwhile(damaged):
     """Whatever a worker is doing when it is killed, there is an exception or a loud death."""
     url, copy, _ = damaged
-    program = f"""{OPEN}
-n_errors = 0
-print("ready", flush=True)
-while True:
-    try:
-        raw[12:20].sum()
-    except (lazyarr.ChunkError, lazyarr.PagerError):
-        n_errors += 1
-        if n_errors % 50 == 0: print(n_errors, flush=True)
-    else:
-        rows = [bool(raw[i].any()) for i in range(12, 20)]
-        print("no error", rows, data[12:20].sum(), lazyarr.stats(), flush=True)
-"""
     ends = []
     for seed in range(6):
-        process, mark = start_program(program, url, copy)
+        process, mark = start_program(programs.workers_die_meanwhile, url, copy)
         rng = random.Random(seed)
         try:
             assert process.stdout.readline() == "ready\n"
@@ -246,21 +125,7 @@ FORKED_BY_THREADS = (0,) if sys.version_info < (3, 13) else (0, -signal.SIGBUS)
 def test_children_raise_too(damaged):
     """A forked child has a main thread of its own; where that could not raise, it dies."""
     url, copy, _ = damaged
-    program = f"""{OPEN}
-    def child():
-        for _ in range(3):
-            try: raw[13].sum()
-            except lazyarr.ChunkError: continue
-            sys.exit(3)
-        assert read_all(x[20:28]) == data[20:28].tobytes()
-    assert in_child(child) == 0
-    codes = []
-    t = threading.Thread(target=lambda: codes.append(in_child(child))); t.start(); t.join()
-    print(codes[0])
-    assert in_child(lambda: in_child(child) and sys.exit(4)) == 0
-    child()
-    """.replace("\n    ", "\n")
-    ended = run_program(program, url, copy)
+    ended = run_program(programs.children_raise_too, url, copy)
     assert ended.returncode == 0, ended.stderr
     assert int(ended.stdout) in FORKED_BY_THREADS
     assert ended.stdout != "0\n" or not ended.stderr
@@ -268,21 +133,8 @@ def test_children_raise_too(damaged):
 
 def test_it_is_set_in_the_main_thread(damaged):
     """Elsewhere it is refused; what another thread has begun, the main one takes over."""
-    url, copy, _ = damaged
-    program = """
-    os.environ["LAZYARR_ON_ERROR"] = "raise"
-    found = []
-    def other():
-        found.append(lazyarr.open(sys.argv[1]))
-        found[0][0]
-        try: lazyarr.configure(on_error="raise")
-        except ValueError as error: print(error)
-    t = threading.Thread(target=other); t.start(); t.join()
-    lazyarr.open(sys.argv[1])
-    try: np.asarray(found[0])[13].sum()
-    except lazyarr.ChunkError as error: print(error.chunk)
-    """
-    ended = run_program(program, url, copy)
+    url, _, _ = damaged
+    ended = run_program(programs.it_is_set_in_the_main_thread, url)
     message = "on_error='raise' is for the main thread, and is to be set there"
     assert (ended.returncode, ended.stdout) == (0, f"{message}\n(3, 0, 0)\n"), ended.stderr
 
@@ -290,20 +142,7 @@ def test_it_is_set_in_the_main_thread(damaged):
 def test_a_store_that_stalls(http_server, tmp_path):
     """The wait of one call is bounded, however many chunks it touches; Ctrl-C comes with it."""
     write_zarr(tmp_path / "http/x.zarr", DATA, chunks=(4, 32, 128))
-    program = """
-    lazyarr.configure(on_error="raise", timeout=2)
-    x = lazyarr.open(sys.argv[1])
-    x[0]
-    print("ready", flush=True)
-    sys.stdin.readline()
-    begin = time.monotonic()
-    try:
-        try: np.asarray(x).sum()
-        except KeyboardInterrupt: print("interrupted"); (lambda: None)()
-    except lazyarr.ChunkError as error: print("ChunkError", error.chunk)
-    print(time.monotonic() - begin)
-    """
-    process, _ = start_program(program, f"{http_server.url}/x.zarr")
+    process, _ = start_program(programs.a_store_that_stalls, f"{http_server.url}/x.zarr")
     try:
         assert process.stdout.readline() == "ready\n", process.communicate()
         http_server.requests()
@@ -360,10 +199,7 @@ print("row", int(raw[41].sum()))
 def test_scripts_are_not_interactive(damaged):
     """Without a prompt the default is SIGBUS."""
     url, _, _ = damaged
-    program = (
-        "print(lazyarr.config.on_error, flush=True); np.asarray(lazyarr.open(sys.argv[1])).sum()"
-    )
-    ended = run_program(program, url)
+    ended = run_program(programs.scripts_are_not_interactive, url)
     assert (ended_by(ended), ended.stdout) == ("SIGBUS", "sigbus\n")
 
 

@@ -13,6 +13,8 @@ import zarr
 
 import lazyarr
 from tests.process.running import run_program
+from tests.programs import opening_again, scripts
+from tests.programs import opening_twice as programs
 from tests.stores import images, settle, write_zarr
 
 DATA = images((64, 16, 64))
@@ -253,7 +255,7 @@ def test_an_opening_while_a_writer_is_at_work(tmp_path):
     assert not wrong
 
 
-# --- stores that can not tell -------------------------------------------------------------------
+# --- stores that cannot tell -------------------------------------------------------------------
 
 
 def test_objects_in_memory_are_copied_at_each_opening():
@@ -287,88 +289,20 @@ def quiet(tmp_path_factory):
     return url
 
 
-OPEN_IN_CHILD = """
-import sys, os, pickle, subprocess
-import numpy as np, lazyarr
-def open_again(_):
-    y = lazyarr.open(sys.argv[1])
-    total = int(np.asarray(y).sum(dtype="u8"))
-    return total, lazyarr.stats()["pid"], lazyarr.stats()["regions"]
-"""
-
-
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-def test_a_child_that_opens_by_itself_shares(quiet, tmp_path, method):
+def test_a_child_that_opens_by_itself_shares(quiet, method):
     """A child that has come to the pager finds the pages of its parent by what they are of."""
-    script = tmp_path / "main.py"
-    script.write_text(
-        f"""{OPEN_IN_CHILD}
-def touch(args):
-    x, i = args
-    return int(x[i, 0, 0]), open_again(None)
-if __name__ == "__main__":
-    import multiprocessing
-    x = lazyarr.open(sys.argv[1])
-    total = int(np.asarray(x).sum(dtype="u8"))
-    with multiprocessing.get_context({method!r}).Pool(2) as pool:
-        found = pool.map(touch, [(x, i) for i in range(8)], chunksize=1)
-    while (stats := lazyarr.stats())["units_loading"]: os.sched_yield()
-    assert all(again == (total, stats["pid"], 1) for _, again in found), (found, stats)
-    print(stats["units_loaded"])
-"""
-    )
-    program = "import subprocess; sys.exit(subprocess.call([sys.executable, *sys.argv[1:]]))"
-    ended = run_program(program, script, quiet)
+    ended = run_program(scripts.start, opening_again.__file__, method, quiet)
     assert (ended.returncode, ended.stdout) == (0, "16\n"), ended.stderr
 
 
 def test_a_parent_finds_what_its_child_has_opened(quiet):
     """It works in both directions, and through a worker that dies in between."""
-    program = """
-    keep = lazyarr.open(sys.argv[1], mode="c")
-    parent, child = os.pipe(), os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        x = lazyarr.open(sys.argv[1])
-        total = int(np.asarray(x).sum(dtype="u8"))
-        os.write(child[1], b"%d" % total)
-        os.read(parent[0], 1)
-        os._exit(0)
-    total = int(os.read(child[0], 100))
-    y = lazyarr.open(sys.argv[1])
-    assert int(np.asarray(y).sum(dtype="u8")) == total
-    print(settled()["units_loaded"], lazyarr.stats()["regions"])
-    os.kill(lazyarr.stats()["pid"], signal.SIGKILL)
-    while not lazyarr.stats()["workers_lost"]: os.sched_yield()
-    z = lazyarr.open(sys.argv[1])
-    assert z._region is y._region
-    assert int(np.asarray(z).sum(dtype="u8")) == total
-    os.write(parent[1], b"x"); os.waitpid(pid, 0)
-    assert int(np.asarray(y).sum(dtype="u8")) == total
-    print(settled()["units_loaded"], lazyarr.stats()["regions"])
-    """
-    ended = run_program(program, quiet)
+    ended = run_program(programs.a_parent_finds_what_its_child_has_opened, quiet)
     assert (ended.returncode, ended.stdout) == (0, "16 3\n16 2\n"), ended.stderr
 
 
 def test_threads_open_and_drop_one_array(quiet):
     """Openings and ends of many threads do not get in each other's way."""
-    program = """
-    wrong, expected = [], lazyarr.open(sys.argv[1])[33].tolist()
-    def churn(seed):
-        for i in range(100):
-            x = lazyarr.open(sys.argv[1])
-            y = lazyarr.open(sys.argv[1]) if (seed + i) % 3 else x
-            del x
-            if np.asarray(y)[33].tolist() != expected: wrong.append((seed, i))
-    def fork():
-        for _ in range(10):
-            if in_child(lambda: (churn(1), wrong and sys.exit(1))): wrong.append("child")
-    threads = [threading.Thread(target=churn, args=(seed,)) for seed in range(6)]
-    threads.append(threading.Thread(target=fork))
-    [t.start() for t in threads]; [t.join() for t in threads]
-    assert not wrong, wrong
-    while lazyarr.stats()["regions"]: os.sched_yield()
-    """
-    ended = run_program(program, quiet)
+    ended = run_program(programs.threads_open_and_drop_one_array, quiet)
     assert (ended.returncode, ended.stderr) == (0, "")

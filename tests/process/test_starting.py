@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.programs import starting
 from tests.stores import images, write_zarr
 
 # None of these is needed for a row of a local array; each takes a millisecond or more.
@@ -18,26 +19,14 @@ HEAVY = {
     *("http", "inspect", "logging", "multiprocessing", "numcodecs", "random", "shutil", "ssl"),
     *("subprocess", "tempfile", "traceback", "unittest", "urllib", "uuid"),
     *("lazyarr.cli", "lazyarr.copying", "lazyarr.testing", "lazyarr.verification"),
-    *("lazyarr.writer", "lazyarr.format.blosc", "lazyarr.format.document_v2"),
-    *("lazyarr.format.documents", "lazyarr.format.numcodec", "lazyarr.loading.fetching"),
+    *("lazyarr.writer", "lazyarr.codecs.blosc", "lazyarr.formats.zarr.document_v2"),
+    *(
+        "lazyarr.formats.zarr.written_documents",
+        "lazyarr.codecs.numcodec",
+        "lazyarr.reading.fetcher",
+    ),
     *("lazyarr.store.asynchronous", "lazyarr.store.cache", "lazyarr.store.remote"),
 }
-
-# sys.argv: the store, and what stands in for the interpreter that is the pager's.
-PROGRAM = """
-import sys
-store, sys.executable = sys.argv[1:]
-def note(event, _):
-    if event == "os.posix_spawn":
-        before_pager.update(sys.modules)
-before_pager = {}
-sys.addaudithook(note)
-import lazyarr
-row = lazyarr.open(store)[5]
-at_first_row = set(sys.modules)
-import json
-print(json.dumps([int(row.sum()), sorted(before_pager), sorted(at_first_row)]))
-"""
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +38,7 @@ def found(tmp_path_factory):
     python.write_text(f'#!/bin/sh\nexec "{sys.executable}" -X importtime "$@" 2>>"{log}"\n')
     python.chmod(0o755)
     answer = subprocess.run(
-        [sys.executable, "-c", PROGRAM, os.fspath(url), os.fspath(python)],
+        [sys.executable, starting.__file__, os.fspath(url), os.fspath(python)],
         capture_output=True,
         text=True,
         timeout=90,
@@ -74,7 +63,11 @@ def _heavy(modules: list[str], known: set[str] = HEAVY) -> set[str]:
 def test_the_pager_imports_nothing_heavy_before_the_first_row(found):
     """Supervisor, worker and sentinel do without what other arrays or other stores need."""
     _, _, pager = found
-    assert {"lazyarr.pager.supervisor", "lazyarr.pager.server", "zstandard"} <= set(pager)
+    assert {
+        "lazyarr.pager.lifecycle.supervisor",
+        "lazyarr.pager.service.server",
+        "zstandard",
+    } <= set(pager)
     assert _heavy(pager, HEAVY | {"numpy", "lazyarr.client"}) == set()
 
 
@@ -89,13 +82,15 @@ def test_the_client_imports_nothing_heavy_before_the_first_row(found):
         check=True,
     )
     own = sorted(set(client) - set(numpys.stdout.split()))
-    assert {"lazyarr.client.lazyarray", "lazyarr.client.session"} <= set(own)
+    assert {"lazyarr.client.arrays.lazyarray", "lazyarr.client.session.session"} <= set(own)
     assert _heavy(own, HEAVY | {"google_crc32c", "zstandard", "lazyarr.pager"}) == set()
 
 
 def test_the_pager_is_started_before_anything_else(found):
     """It begins while the client imports NumPy and reads metadata."""
     before_pager, _, _ = found
-    assert "lazyarr.client.launch" in before_pager
-    later = {"ctypes", "json", "numpy", "lazyarr.format", "lazyarr.kernel", "lazyarr.store"}
-    assert _heavy(before_pager, HEAVY | later | {"lazyarr.wire"}) == set()
+    assert "lazyarr.client.session.launch" in before_pager
+    later = {"ctypes", "json", "numpy", "lazyarr.formats.zarr", "lazyarr.store", "lazyarr.wire"}
+    assert _heavy(before_pager, HEAVY | later) == set()
+    kernels = {name for name in before_pager if name.startswith("lazyarr.kernel.")}
+    assert kernels <= {"lazyarr.kernel.birth"}

@@ -114,8 +114,10 @@ class Machine(RuleBasedStateMachine):
 
     @rule(target=opened, array=opened)
     def pickle(self, array: Opened) -> Opened:
-        """What was written stays behind: a pickle is a reference to the stored array."""
+        """In mode "c" what was written goes along; else a pickle is a reference to the pages."""
         copy = self.enter(array.stored, is_private=array.is_private)
+        if array.is_private:
+            copy.expected = array.expected.copy()
         self.actor.do("pickle", array.number, copy.number)
         return copy
 

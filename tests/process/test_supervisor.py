@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from pathlib import Path
 
 import numcodecs
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import zarr
 
-from lazyarr.pager.supervisor import DEADLY
+from lazyarr.pager.lifecycle.supervisor import DEADLY
 from tests.process.running import (
     end_program,
     ended_by,
@@ -22,6 +23,7 @@ from tests.process.running import (
     stop,
     wait_until,
 )
+from tests.programs import supervisor as programs
 from tests.stores import images, write_zarr
 
 DATA = images()
@@ -43,33 +45,7 @@ def copy(tmp_path_factory):
 
 def test_a_worker_that_dies_is_replaced(url, copy):
     """Workers die under threads that touch, ask, evict, open and fork: all reads are right."""
-    program = """
-    x, data = lazyarr.open(sys.argv[1]), np.load(sys.argv[2])
-    raw, stop, wrong = np.asarray(x), [], []
-    mine = lazyarr.open(sys.argv[1], mode="c")
-    mine[3] = 9
-    changed = data.copy(); changed[3] = 9
-    def churn(seed):
-        rng = np.random.default_rng(seed)
-        while not stop:
-            i = int(rng.integers(64))
-            if rng.random() < 0.3: x.evict()
-            if rng.random() < 0.1 and lazyarr.open(sys.argv[1])[i, 3, 4] != data[i, 3, 4]:
-                wrong.append(i)
-            for array, expected in ((raw, data), (x, data), (mine, changed)):
-                if not np.array_equal(array[i], expected[i]): wrong.append(i)
-    threads = [threading.Thread(target=churn, args=(seed,)) for seed in range(3)]
-    [t.start() for t in threads]
-    for i in range(30):
-        worker = lazyarr.stats()["pid"]
-        if i % 5 == 0:
-            assert in_child(lambda: None if read_all(x) == data.tobytes() else sys.exit(1)) == 0
-        os.kill(worker, signal.SIGKILL)
-    stop.append(1); [t.join() for t in threads]
-    assert not wrong, wrong
-    print(lazyarr.stats()["workers_lost"])
-    """
-    ended = run_program(program, url, copy)
+    ended = run_program(programs.a_worker_that_dies_is_replaced, url, copy)
     assert (ended.returncode, ended.stdout) == (0, "30\n"), ended.stderr
     lines = ended.stderr.splitlines()
     assert lines == ["lazyarr: the pager's worker died of SIGKILL; another takes over"] * 30
@@ -78,94 +54,37 @@ def test_a_worker_that_dies_is_replaced(url, copy):
 @pytest.mark.parametrize("says", ["environment", "configure"])
 def test_how_long_a_worker_may_be_stopped_is_a_setting(url, copy, says):
     """It holds from the start or from then on, and for the workers that come after, too."""
-    program = """
-    if sys.argv[3] == "environment": os.environ["LAZYARR_STOP_TIMEOUT"] = "1"
-    x, data = lazyarr.open(sys.argv[1]), np.load(sys.argv[2])
-    if sys.argv[3] == "configure": x[0]; lazyarr.configure(stop_timeout=1.0)
-    for n_lost in (1, 2):
-        x.evict()
-        stop(lazyarr.stats()["pid"])
-        begin = time.monotonic()
-        assert read_all(x) == data.tobytes()
-        seconds = time.monotonic() - begin
-        assert 0.8 < seconds < 8, seconds
-        assert lazyarr.stats()["workers_lost"] == n_lost
-    """
-    ended = run_program(program, url, copy, says)
+    ended = run_program(programs.how_long_a_worker_may_be_stopped_is_a_setting, url, copy, says)
     assert ended.returncode == 0, ended.stderr
 
 
 def test_settings_outlive_a_worker(url):
     """What was configured holds for the worker that takes over."""
-    program = """
-    x = lazyarr.open(sys.argv[1])
-    x[0]
-    lazyarr.configure(memory_limit="3 MiB")
-    os.kill(lazyarr.stats()["pid"], signal.SIGKILL)
-    print(lazyarr.stats()["memory_limit"], lazyarr.stats()["workers_lost"])
-    """
-    ended = run_program(program, url)
+    ended = run_program(programs.settings_outlive_a_worker, url)
     assert (ended.returncode, ended.stdout) == (0, f"{3 << 20} 1\n"), ended.stderr
 
 
 def test_settings_of_several_processes_outlive_a_worker(url):
     """What was configured last holds, also where others have come with other settings since."""
-    program = """
-    x = lazyarr.open(sys.argv[1])
-    x[0]
-    ours, theirs = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.close(theirs); os.read(ours, 1); os._exit(0)
-    lazyarr.configure(memory_limit="3 MiB")
-    os.kill(lazyarr.stats()["pid"], signal.SIGKILL)
-    print(lazyarr.stats()["memory_limit"], lazyarr.stats()["clients"])
-    os.close(theirs); os.waitpid(pid, 0)
-    """
-    ended = run_program(program, url)
+    ended = run_program(programs.settings_of_several_processes_outlive_a_worker, url)
     assert (ended.returncode, ended.stdout) == (0, f"{3 << 20} 2\n"), ended.stderr
 
 
 def test_a_child_that_comes_late_changes_no_setting(url):
     """It was forked before the parent configured, and speaks after that."""
-    program = """
-    ours, theirs = os.pipe()
-    # Before lazyarr's own hook, in which the child speaks first.
-    os.register_at_fork(after_in_child=lambda: (os.close(theirs), os.read(ours, 1)))
-    x = lazyarr.open(sys.argv[1])
-    x[0]
-    pid = os.fork()
-    if pid == 0:
-        os._exit(0 if x[5].any() else 1)
-    lazyarr.configure(memory_limit="3 MiB")
-    os.close(theirs)
-    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), lazyarr.stats()["memory_limit"])
-    """
-    ended = run_program(program, url)
+    ended = run_program(programs.a_child_that_comes_late_changes_no_setting, url)
     assert (ended.returncode, ended.stdout) == (0, f"0 {3 << 20}\n"), ended.stderr
 
 
 def test_a_worker_that_is_stopped_is_replaced(url, copy):
     """A worker that does not answer for ten seconds is killed, and another takes over."""
-    program = """
-    x, data = lazyarr.open(sys.argv[1]), np.load(sys.argv[2])
-    stop(lazyarr.stats()["pid"])
-    assert read_all(x) == data.tobytes()
-    print(lazyarr.stats()["workers_lost"])
-    """
-    ended = run_program(program, url, copy)
+    ended = run_program(programs.a_worker_that_is_stopped_is_replaced, url, copy)
     assert (ended.returncode, ended.stdout) == (0, "1\n"), ended.stderr
 
 
 def test_a_client_that_ends_while_there_is_no_worker(url):
     """The worker that takes over finds nobody, and the pager ends."""
-    program = """
-    x = lazyarr.open(sys.argv[1])
-    x[5]
-    print(lazyarr.stats()["pid"], flush=True)
-    sys.stdin.readline()
-    """
-    process, mark = start_program(program, url)
+    process, mark = start_program(programs.a_client_that_ends_while_there_is_no_worker, url)
     try:
         worker = int(process.stdout.readline())
         supervisor, _ = family(mark, worker)
@@ -174,7 +93,7 @@ def test_a_client_that_ends_while_there_is_no_worker(url):
         process.kill()
         process.wait()
         os.kill(supervisor, signal.SIGCONT)
-        assert wait_until(lambda: not pagers(mark), 2.0)
+        assert wait_until(lambda: not pagers(mark))
     finally:
         with process:
             end_program(process)
@@ -182,31 +101,7 @@ def test_a_client_that_ends_while_there_is_no_worker(url):
 
 def test_a_worker_dies_before_a_child_has_come(url, copy):
     """What the child will have is kept for it, though the parent has let go meanwhile."""
-    program = """
-    os.register_at_fork(after_in_child=lambda: os.kill(os.getpid(), signal.SIGSTOP))
-    x, data = lazyarr.open(sys.argv[1]), np.load(sys.argv[2])
-    x[5]
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        assert os.read(reader, 1)
-        assert read_all(x) == data.tobytes()
-        x.evict()
-        os.kill(lazyarr.stats()["pid"], signal.SIGKILL)
-        assert read_all(x) == data.tobytes()
-        os._exit(0)
-    os.waitpid(pid, os.WUNTRACED)
-    del x
-    def is_mapped():
-        with open("/proc/self/maps") as file: return "/memfd:lazyarr " in file.read()
-    while is_mapped(): pass
-    os.kill(lazyarr.stats()["pid"], signal.SIGKILL)
-    while lazyarr.stats()["workers_lost"] != 1: pass
-    os.kill(pid, signal.SIGCONT)
-    os.write(writer, b"x")
-    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
-    """
-    ended = run_program(program, url, copy)
+    ended = run_program(programs.a_worker_dies_before_a_child_has_come, url, copy)
     assert (ended.returncode, ended.stdout) == (0, "0\n"), ended.stderr
 
 
@@ -241,17 +136,7 @@ def opens(pid: int, path: Path) -> bool:
 def test_a_unit_that_kills_workers_is_given_up(slow, way):
     """A unit that three workers have crashed at is an error or SIGBUS, not a loop."""
     path, expected = slow
-    program = """
-    x = lazyarr.open(sys.argv[1])
-    x[0]
-    print(lazyarr.stats()["pid"], flush=True)
-    try:
-        print(int(x[1, 5] if sys.argv[2] == "request" else np.asarray(x)[1, 5]))
-    except lazyarr.ChunkError as error:
-        print("ChunkError", error.chunk, error.reason)
-        print(int(x[1, 5]))
-    """
-    process, mark = start_program(program, path, way)
+    process, mark = start_program(programs.a_unit_that_kills_workers_is_given_up, path, way)
     try:
         supervisor, sentinel = family(mark, int(process.stdout.readline()))
         killed: set[int] = set()
@@ -276,18 +161,7 @@ def test_a_unit_that_kills_workers_is_given_up(slow, way):
 
 def test_all_is_killed_while_a_request_waits(url):
     """A request gets PagerError, and the next open starts a new pager."""
-    program = """
-    x, y = lazyarr.open(sys.argv[1]), lazyarr.open(sys.argv[1])
-    x[5]
-    print(lazyarr.stats()["pid"], flush=True)
-    sys.stdin.readline()
-    try:
-        x[40]
-    except lazyarr.PagerError:
-        print("PagerError")
-    print(int(np.asarray(x)[5, 0, 1]), int(lazyarr.open(sys.argv[1])[40, 0, 1]))
-    """
-    process, mark = start_program(program, url)
+    process, mark = start_program(programs.all_is_killed_while_a_request_waits, url)
     try:
         worker = int(process.stdout.readline())
         supervisor, _ = family(mark, worker)
@@ -303,20 +177,12 @@ def test_all_is_killed_while_a_request_waits(url):
         end_program(process)
     assert stdout == f"PagerError\n{DATA[5, 0, 1]} {DATA[40, 0, 1]}\n", stderr
     assert process.returncode == 0
-    assert wait_until(lambda: not pagers(mark), 1.0)
+    assert wait_until(lambda: not pagers(mark))
 
 
 def test_all_is_killed_while_nobody_waits(url):
     """What is in memory can be read on; touching what is not is SIGBUS."""
-    program = """
-    x = lazyarr.open(sys.argv[1])
-    x[5]
-    print(lazyarr.stats()["pid"], flush=True)
-    sys.stdin.readline()
-    print(int(np.asarray(x)[5, 0, 1]), flush=True)
-    print(int(np.asarray(x)[40, 0, 1]), flush=True)
-    """
-    process, mark = start_program(program, url)
+    process, mark = start_program(programs.all_is_killed_while_nobody_waits, url)
     try:
         worker = int(process.stdout.readline())
         supervisor, _ = family(mark, worker)
@@ -332,17 +198,13 @@ def test_all_is_killed_while_nobody_waits(url):
 
 
 def test_a_pager_that_cannot_start_is_an_error(url, tmp_path):
-    """Where the pager's processes die at once, asking is an error and not a hang."""
-    program = """
-    from lazyarr.client import launch
-    launch.sys.executable = "/bin/false"
-    try:
-        x = lazyarr.open(sys.argv[1])
-        x[5]
-    except lazyarr.PagerError as error:
-        print("PagerError")
-    """
-    ended = run_program(program, url)
+    """Where the pager's processes die as soon as they are up, asking is an error and not a hang."""
+    python = tmp_path / "python"
+    python.write_text(
+        f"#!{sys.executable}\nimport os, sys; os.write(3, sys.implementation.cache_tag.encode())\n"
+    )
+    python.chmod(0o755)
+    ended = run_program(programs.a_pager_that_cannot_start_is_an_error, url, python)
     # It is seen when it opens or asks; or else the lifeline ends first.
     found = (ended_by(ended), ended.stdout)
     assert found in [("0", "PagerError\n"), ("SIGBUS", "")], ended.stderr

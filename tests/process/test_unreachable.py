@@ -1,4 +1,4 @@
-"""A worker process that can not open an array says so to whoever waits for its result."""
+"""A worker process that cannot open an array says so to whoever waits for its result."""
 
 from __future__ import annotations
 
@@ -10,51 +10,28 @@ import numpy as np
 import pytest
 
 import lazyarr
-from lazyarr.client.unreachable import Unreachable
+from lazyarr.client.pickling.unreachable import Unreachable
 from tests.process.running import run_program
-
-PROGRAM = """
-import concurrent.futures, multiprocessing
-path, method = sys.argv[1:]
-group = lazyarr.open(path, mode="c")
-array = group["a"]
-os.rename(path, path + ".elsewhere")
-def fails(function, *arguments):
-    try: function(*arguments)
-    except lazyarr.NodeNotFoundError as error: print("x.zarr" in str(error))
-context = multiprocessing.get_context(method)
-with context.Pool(1) as pool:
-    for given in (array, group):
-        fails(pool.apply, len, (given,))
-        fails(pool.map, len, [given] * 3)
-with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
-    fails(pool.submit(len, array).result)
-"""
+from tests.programs import unreachable as programs
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_nobody_waits_for_ever_for_what_a_worker_can_not_open(tmp_path, method):
     """The error is that of the task, and the pool goes on."""
     lazyarr.save(tmp_path / "x.zarr", {"a": np.arange(40.0)})
-    ended = run_program(PROGRAM, tmp_path / "x.zarr", method)
+    ended = run_program(
+        programs.nobody_waits_for_ever_for_what_a_worker_can_not_open, tmp_path / "x.zarr", method
+    )
     assert (ended.returncode, ended.stdout) == (0, "True\n" * 5), ended.stderr
-
-
-INITIALIZED = """
-import multiprocessing, os
-path, method = sys.argv[1:]
-given = lazyarr.open(path, mode="c")["a"]
-os.rename(path, path + ".elsewhere")
-with multiprocessing.get_context(method).Pool(1, id, (given,)) as pool:
-    print(pool.apply(abs, (-3,)))
-"""
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_a_pool_begins_with_what_it_can_not_open(tmp_path, method):
     """A worker that died of it would be replaced by the next one, for ever."""
     lazyarr.save(tmp_path / "x.zarr", {"a": np.arange(40.0)})
-    ended = run_program(INITIALIZED, tmp_path / "x.zarr", method)
+    ended = run_program(
+        programs.a_pool_begins_with_what_it_can_not_open, tmp_path / "x.zarr", method
+    )
     assert (ended.returncode, ended.stdout) == (0, "3\n"), ended.stderr
 
 

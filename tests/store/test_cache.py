@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from lazyarr.store.cache import DiskCache, StoreCache, place_of
+from tests.process.running import command_of
+from tests.programs.local_stores import puts_into_a_cache
 
 NAMES = [f"{number:02x}{'0' * 62}" for number in range(40)]
 
@@ -56,13 +58,10 @@ def test_the_least_recently_used_go_first(disk):
 
 def test_what_other_processes_write_counts(disk):
     """Each keeps to the limit, and to what all of them have written, within a part of it."""
-    program = (
-        "import sys; from lazyarr.store.cache import DiskCache\n"
-        "disk = DiskCache(sys.argv[1], 10_000, complain=print)\n"
-        "for name in sys.argv[2:]: assert disk.put(name, bytes(500), 'v')\n"
-    )
     writers = [
-        subprocess.Popen([sys.executable, "-c", program, disk.directory, *NAMES[start::2]])
+        subprocess.Popen(
+            [sys.executable, *command_of(puts_into_a_cache, disk.directory, *NAMES[start::2])]
+        )
         for start in (0, 1)
     ]
     assert [writer.wait(60) for writer in writers] == [0, 0]

@@ -12,6 +12,8 @@ import pytest
 
 from lazyarr.errors import StoreError
 from lazyarr.store import open_reference, open_store, store_reference
+from tests.process.running import command_of
+from tests.programs.local_stores import opens_a_reference
 from tests.store.forked import succeeds_in_child
 from tests.store.places import KINDS, OBJECTS, make_store
 
@@ -41,7 +43,7 @@ def test_read_gives_whole_objects(store):
 @pytest.mark.parametrize("method", METHODS)
 def test_missing_objects_are_none(store, method):
     """What the store says is not there is None, for every way to read."""
-    for key in ("absent", "images/c/9/9", "absent/c/0", "zarr.json/below"):
+    for key in ("absent", "images/c/9/9", "absent/c/0", "zarr.json/zarr.json"):
         assert METHODS[method](store, key) is None
 
 
@@ -102,7 +104,7 @@ def test_list_names_gives_direct_children(store):
 
 
 def test_listing_what_is_not_there(store):
-    """A prefix with nothing below it has no names; a server that can not tell raises."""
+    """A prefix with nothing below it has no names; a server that cannot tell raises."""
     if "http" in store.url:
         with pytest.raises(StoreError, match="lists"):
             store.list_names("absent")
@@ -151,16 +153,8 @@ def test_another_process_opens_the_same_store(kind, request):
     """A reference that went through JSON, with its descriptors, opens in a new interpreter."""
     store = make_store(kind, request)
     description, descriptors = store_reference(store)
-    program = (
-        "import json, sys\n"
-        "from lazyarr.store import open_reference\n"
-        "description, descriptors, key = json.load(sys.stdin)\n"
-        "store = open_reference(description, descriptors)\n"
-        "sys.stdout.buffer.write(store.read_range(key, 3, 700))\n"
-        "store.close()\n"
-    )
     answer = subprocess.run(
-        [sys.executable, "-c", program],
+        [sys.executable, *command_of(opens_a_reference)],
         input=json.dumps([description, descriptors, CHUNK]).encode(),
         pass_fds=descriptors,
         capture_output=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 
@@ -11,7 +12,14 @@ import pytest
 import yarl
 from fsspec.exceptions import FSTimeoutError
 
-from lazyarr.store.failure import Fault, UnusableAnswerError, decode_failure, decode_status
+from lazyarr.store.failure import (
+    Fault,
+    UnusableAnswerError,
+    decode_failure,
+    decode_status,
+    is_forbidden,
+)
+from lazyarr.store.messages import failed
 
 
 def raised_from(error, cause):
@@ -45,7 +53,7 @@ RANGE, TRANSIENT, PERMANENT = Fault.RANGE, Fault.TRANSIENT, Fault.PERMANENT
 TABLE = [
     # Python's own, as fsspec raises them.
     (FileNotFoundError("key"), MISSING),
-    (IsADirectoryError("key"), MISSING),
+    (IsADirectoryError("key"), Fault.DIRECTORY),
     (PermissionError("key"), DENIED),
     (TimeoutError(), TRANSIENT),
     (FSTimeoutError(), TRANSIENT),
@@ -123,3 +131,34 @@ def test_a_ring_of_causes_ends():
 def test_only_404_means_missing():
     """No other status lets an object count as missing."""
     assert [s for s in range(400, 600) if decode_status(s) is Fault.MISSING] == [404]
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (raised_from(PermissionError("x"), client_error(403, "AccessDenied")), True),
+        (raised_from(PermissionError("x"), client_error(403, "403")), True),
+        (raised_from(PermissionError("x"), client_error(403, "SignatureDoesNotMatch")), False),
+        (raised_from(PermissionError("x"), client_error(403, "InvalidAccessKeyId")), False),
+        (raised_from(PermissionError("x"), client_error(401, "AccessDenied")), False),
+        (PermissionError("x"), False),
+        (response_error(403), True),
+    ],
+)
+def test_wrong_credentials_never_mean_a_missing_object(error, expected):
+    """Even where it is wished that a refusal does: only the one that S3 gives for both is taken."""
+    assert is_forbidden(error) == expected
+
+
+@pytest.mark.parametrize(
+    ("url", "remedy"),
+    [
+        ("https://host/x", r"run pip install 'lazyarr\[http\]'"),
+        ("simplecache::s3://bucket/x", r"run pip install 'lazyarr\[s3\]'"),
+        ("abfs://x", "run pip install with the name of that package"),
+    ],
+)
+def test_a_missing_package_is_named_with_the_way_to_have_it(url, remedy):
+    """Once, and for this kind of URL."""
+    error = failed(url, "open", None, ImportError('requires "requests" and "aiohttp"'))
+    assert re.fullmatch(rf".*: a package is missing: requires .*; {remedy}", str(error))

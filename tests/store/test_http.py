@@ -232,7 +232,7 @@ def test_many_ranges_at_once(server, direct):
 
 
 def test_a_server_that_does_not_list_says_so(server, direct):
-    """A group does not look empty because its directory can not be listed."""
+    """A group does not look empty because its directory cannot be listed."""
     server.behave(Behaviour(no_listing=True))
     with pytest.raises(StoreError, match="consolidated metadata") as caught:
         direct.list_names("images")
@@ -254,7 +254,7 @@ def test_http_is_not_written(server):
 
 
 def test_a_query_is_refused(server):
-    """Keys can not follow a query; the message says where it goes."""
+    """Keys cannot follow a query; the message says where it goes."""
     with pytest.raises(StoreError, match="params") as caught:
         open_store(server.url + "/x.zarr?token=hush")
     assert "hush" not in str(caught.value)

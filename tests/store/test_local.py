@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import random
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -16,7 +19,10 @@ from hypothesis import strategies as st
 
 from lazyarr.errors import StoreError
 from lazyarr.store import open_reference, open_store, store_reference
+from lazyarr.store.base import NoObjectError
 from lazyarr.store.local import LocalStore
+from tests.process.running import command_of
+from tests.programs import local_stores
 from tests.store.forked import succeeds_in_child
 
 
@@ -144,7 +150,7 @@ def test_a_reference_means_this_directory(store, directory):
     """Another process does not open what was put in the place of the directory meanwhile."""
     store.write("a", b"old")
     description, _ = store_reference(store)
-    # Kept, so that the new directory can not get the old one's inode.
+    # Kept, so that the new directory cannot get the old one's inode.
     directory.rename(directory.with_name("aside"))
     directory.mkdir()
     with pytest.raises(StoreError, match="replaced"):
@@ -184,7 +190,7 @@ def test_a_file_that_shrinks_raises(store, directory):
 
 
 def test_a_write_that_fails_leaves_the_old_object(store, directory):
-    """Data that can not be written changes nothing and leaves no file behind."""
+    """Data that cannot be written changes nothing and leaves no file behind."""
     store.write("a", b"old")
     with pytest.raises(TypeError):
         store.write("a", memoryview(b"01234567")[::2])
@@ -224,8 +230,9 @@ def test_empty_directories_are_no_contents(store, directory):
     """A tree of directories alone holds nothing."""
     (directory / "a" / "b").mkdir(parents=True)
     assert not store.exists_any("")
-    assert store.read("a") is None
-    assert store.size("a") is None
+    assert not store.exists_any("a")
+    assert store.read("a/c") is None
+    assert store.size("a/b/c") is None
 
 
 def test_a_fifo_is_refused(store, directory):
@@ -236,11 +243,153 @@ def test_a_fifo_is_refused(store, directory):
         store.read("pipe")
 
 
-def test_a_file_is_no_store(tmp_path):
-    """Opening a file says what to do with an archive."""
-    (tmp_path / "a.zip").write_bytes(b"PK")
-    with pytest.raises(StoreError, match="zip://::"):
-        open_store(tmp_path / "a.zip").read("zarr.json")
+LOOKS = {
+    "read": lambda store, key: store.read(key),
+    "read_range": lambda store, key: store.read_range(key, 0, 1),
+    "read_suffix": lambda store, key: store.read_suffix(key, 1),
+    "size": lambda store, key: store.size(key),
+}
+
+
+def link(path, target):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.symlink_to(target)
+
+
+OBSTACLES = {
+    "a link to nothing": (lambda root: link(root / "x/c/0/0", "../.git/annex/1"), "x/c/0/0"),
+    "above it": (lambda root: link(root / "x/c", "../.git/annex/1"), "x/c"),
+    "a chain of links": (
+        lambda root: (link(root / "x/c/0/0", "1"), link(root / "x/c/0/1", "nowhere")),
+        "x/c/0/0",
+    ),
+    "a directory": (lambda root: (root / "x/c/0/0").mkdir(parents=True), "x/c/0/0"),
+    "a directory with something in it": (lambda root: link(root / "x/c/0/0/1", "2"), "x/c/0/0"),
+    "a file above it": (lambda root: write(root / "x/c/0"), "x/c/0"),
+    "a file far above it": (lambda root: write(root / "x"), "x"),
+}
+
+
+def write(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"1")
+
+
+@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("obstacle", OBSTACLES)
+def test_what_is_in_the_way_of_an_object_is_named(directory, obstacle, look):
+    """It is an error, not a missing object, for good; without it the object is missing."""
+    make, place = OBSTACLES[obstacle]
+    (directory / "y").mkdir(parents=True)
+    make(directory)
+    with pytest.raises(NoObjectError, match="cannot read 'x/c/0/0'") as caught:
+        LOOKS[look](open_store(directory), "x/c/0/0")
+    assert "a directory" in str(caught.value) or repr(place) in str(caught.value)
+    assert not caught.value.transient
+    (directory / "x").unlink() if place == "x" else shutil.rmtree(directory / "x")
+    assert LOOKS[look](open_store(directory), "x/c/0/0") is None
+
+
+def test_a_link_to_an_object_is_one(directory):
+    """As git-annex has them where the content is there; also when a directory is linked."""
+    write(directory / "annex/1")
+    link(directory / "x/c/0", "../../annex/1")
+    link(directory / "y", "x")
+    reader = open_store(directory)
+    assert reader.read("x/c/0") == reader.read("y/c/0") == b"1"
+    assert reader.read("y/c/1") is None
+
+
+def test_an_object_that_comes_while_it_is_looked_for_is_missing_or_read(directory):
+    """Links that point to nothing are replaced by files again and again: never missing."""
+    write(directory / "data")
+    (directory / "c").mkdir()
+    ended = threading.Event()
+
+    def replace():
+        number = 0
+        while not ended.is_set():
+            number += 1
+            os.symlink("nowhere", directory / f"new{number}")
+            os.rename(directory / f"new{number}", directory / "c/0")
+            os.link(directory / "data", directory / f"new{number}")
+            os.rename(directory / f"new{number}", directory / "c/0")
+
+    os.symlink("nowhere", directory / "c/0")
+    writer = threading.Thread(target=replace)
+    writer.start()
+    found = []
+    try:
+        for _ in range(2000):
+            try:
+                found.append(open_store(directory).read("c/0"))
+            except NoObjectError:
+                found.append("link")
+    finally:
+        ended.set()
+        writer.join()
+    assert set(found) <= {b"1", "link"}
+
+
+STRANGERS = {
+    "a.zip": (b"PK\3\4", "a zip archive.*'zip://::/"),
+    "a.npz": (b"PK\3\4", "a .npz file.*lazyarr convert"),
+    "a.npy": (b"\x93NUMPY", "a .npy file.*lazyarr convert"),
+    "a.nc": (b"\x89HDF\r\n\x1a\n", "HDF5 or NetCDF 4.*h5py or xarray"),
+    "b.nc": (b"CDF\1", "NetCDF 3.*xarray"),
+    "a.tif": (b"II*\0", "TIFF.*tifffile"),
+    "a.txt": (b"hello", "it is a file, not a directory"),
+    "empty": (b"", "it is a file, not a directory"),
+}
+
+
+@pytest.mark.parametrize("name", STRANGERS)
+def test_a_file_is_no_store(tmp_path, name):
+    """Opening one says what it is, by its first bytes, and what to do with it."""
+    begin, match = STRANGERS[name]
+    (tmp_path / name).write_bytes(begin + bytes(20))
+    with pytest.raises(StoreError, match=match):
+        open_store(tmp_path / name).read("zarr.json")
+    with pytest.raises(StoreError, match="what is above it is a file"):
+        open_store(tmp_path / name / "below").read("zarr.json")
+
+
+def test_a_directory_that_nobody_may_list_is_read():
+    """With mode 0111 names can be looked for, and that is all that reading takes."""
+
+    def read():
+        if os.geteuid() == 0:
+            os.setresuid(65534, 65534, 65534)  # with root's rights every directory can be listed
+        store = open_store(path)
+        found = store.read("x/c/0"), store.read("x/c/1"), store.size("x/c/0")
+        return found == (b"1", None, 1) and store.is_unchanged()
+
+    with tempfile.TemporaryDirectory() as above:
+        path = f"{above}/store"
+        open_store(path, writable=True).write("x/c/0", b"1")
+        time.sleep(0.02)  # beyond the step of the clock that files have: is_unchanged is a proof
+        os.chmod(above, 0o755)
+        for directory in (f"{path}/x/c", f"{path}/x", path):
+            os.chmod(directory, 0o111)
+        try:
+            assert succeeds_in_child(read)
+        finally:
+            for directory in (path, f"{path}/x", f"{path}/x/c"):
+                os.chmod(directory, 0o755)
+
+
+def test_a_path_with_two_colons_is_a_path_where_it_exists(tmp_path, monkeypatch):
+    """Otherwise it is a chain of file systems."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a::b").mkdir()
+    (tmp_path / "a::b/c").write_bytes(b"1")
+    for url in ("a::b", str(tmp_path / "a::b")):
+        store = open_store(url)
+        assert store.read("c") == b"1"
+        description, descriptors = store_reference(store)
+        assert open_reference(description, descriptors).read("c") == b"1"
+    with pytest.raises(StoreError):
+        open_store("a::nothing")
 
 
 def test_a_zip_archive_is_a_store(tmp_path):
@@ -264,6 +413,43 @@ def test_a_link_is_removed_and_not_followed(store, directory, tmp_path):
     (directory / "link").symlink_to(outside)
     store.delete_prefix("link")
     assert (outside / "precious").exists()
+    assert not (directory / "link").is_symlink()
+
+
+@pytest.mark.parametrize("at", ["a", "a/b", "a/b/c"])
+@pytest.mark.parametrize("change", ["write", "delete", "delete_prefix"])
+def test_changes_reach_nothing_through_a_link(store, directory, tmp_path, at, change):
+    """A link at any place of a key: the object behind it stays, and a link above is an error."""
+    outside = tmp_path / "outside"
+    for name in ("c", "b/c", "zarr.json"):
+        (outside / name).parent.mkdir(parents=True, exist_ok=True)
+        (outside / name).write_bytes(b"precious")
+    link = directory / at
+    link.parent.mkdir(parents=True)
+    link.symlink_to(outside / "c" if at == "a/b/c" else outside)
+    act = getattr(store, change)
+    if change == "write":
+        act = functools.partial(store.write, data=b"new")
+    if at == "a/b/c":
+        act("a/b/c")
+        assert not link.is_symlink()
+    else:
+        with pytest.raises(StoreError, match="is a symbolic link") as caught:
+            act("a/b/c")
+        assert not caught.value.transient
+        assert link.is_symlink()
+    assert all(path.read_bytes() == b"precious" for path in outside.rglob("*") if path.is_file())
+    assert len(list(outside.rglob("*"))) == 4
+
+
+def test_metadata_behind_a_link_stays(store, directory, tmp_path):
+    """When what is deleted is the link itself."""
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/zarr.json").write_bytes(b"1")
+    directory.mkdir()
+    (directory / "link").symlink_to(tmp_path / "outside")
+    store.delete_prefix("link")
+    assert (tmp_path / "outside/zarr.json").exists()
     assert not (directory / "link").is_symlink()
 
 
@@ -310,15 +496,6 @@ def test_ranges_are_slices_or_errors(tmp_path_factory, data, ranges):
     store.close()
 
 
-HOLDER = """
-import os, sys
-fd = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
-os.lockf(fd, os.F_TLOCK, 0)
-print("locked", flush=True)
-sys.stdin.read()
-"""
-
-
 def test_first_write_removes_what_dead_writers_left(tmp_path):
     """In its directory alone; what belongs to a writer that lives, or to no writer, stays."""
     for name in ("c/.lazyarr-tmp-1-2-3", "c/0", "d/.lazyarr-tmp-1-2-3"):
@@ -326,7 +503,7 @@ def test_first_write_removes_what_dead_writers_left(tmp_path):
         (tmp_path / name).write_bytes(b"half")
     (tmp_path / "c/.lazyarr-tmp-directory").mkdir()
     living = tmp_path / "c/.lazyarr-tmp-4-5-6"
-    command = [sys.executable, "-c", HOLDER, str(living)]
+    command = [sys.executable, *command_of(local_stores.holds_a_lock, living)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     store = LocalStore(str(tmp_path), writable=True)
     with subprocess.Popen(command, **pipes) as holder:
@@ -339,24 +516,13 @@ def test_first_write_removes_what_dead_writers_left(tmp_path):
     store.close()
 
 
-CLEARED_AWAY = """
-import os, sys
-from lazyarr.store.local import LocalStore
-n_left = int(sys.argv[2])
-def hook(event, arguments):
-    global n_left
-    if event == "os.rename" and n_left:
-        n_left -= 1
-        os.unlink(arguments[0], dir_fd=arguments[2])
-sys.addaudithook(hook)
-LocalStore(sys.argv[1], writable=True).write("c/0", b"whole")
-"""
-
-
 @pytest.mark.parametrize("n_times", [1, 2])
 def test_file_that_is_cleared_away_is_written_again(tmp_path, n_times):
     """Another process may take it for a dead writer's just before it is renamed: once."""
-    command = [sys.executable, "-c", CLEARED_AWAY, str(tmp_path), str(n_times)]
+    command = [
+        sys.executable,
+        *command_of(local_stores.file_that_is_cleared_away_is_written_again, tmp_path, n_times),
+    ]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     if n_times == 1:
         assert result.returncode == 0, result.stderr

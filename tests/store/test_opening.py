@@ -88,7 +88,7 @@ def test_secrets_are_cut_out(text, shown):
 
 
 def test_memory_is_found_at_any_place_of_a_chain():
-    """What lies in this process's memory can not be opened by another."""
+    """What lies in this process's memory cannot be opened by another."""
     assert lives_in_this_process("memory://x")
     assert lives_in_this_process("simplecache::memory://x")
     assert not lives_in_this_process("s3://memory/x")

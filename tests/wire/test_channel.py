@@ -11,10 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lazyarr.errors import PagerError
+from lazyarr.errors import FormatError, PagerError
+from lazyarr.wire import channel
 from lazyarr.wire import messages as w
 from lazyarr.wire.channel import MAX_PACKET_NBYTES, Channel, channel_pair
-from lazyarr.wire.packets import encode
+from lazyarr.wire.packets import document_of, encode
 from tests.wire.conftest import open_files
 from tests.wire.strategies import messages
 
@@ -138,7 +139,7 @@ def test_descriptors_of_nonsense_are_closed(channels, pipe, packet):
 
 
 def test_empty_packet_is_an_end(channels, pipe):
-    """It can not be told from one, and what came with it is closed."""
+    """It cannot be told from one, and what came with it is closed."""
     here, there = channels
     send_raw(here, b"", pipe)
     assert there.receive() is None
@@ -163,6 +164,28 @@ class TestSpilled:
             file.write(b"nonsense")
             self.refuse(channels, file.fileno(), *pipe)
 
+    def test_message_as_long_as_any_may_be(self, channels):
+        """It arrives, and so does the record of it; one that is longer is not sent."""
+        here, there = channels
+        nbytes = channel._MAX_SPILLED_NBYTES - channel._RECORD_NBYTES
+        message = message_of(nbytes)
+        here.send(message)
+        assert there.receive() == (message, ())
+        here.send(record := w.Record(1, document_of(message)))
+        assert there.receive() == (record, ())
+        with pytest.raises(FormatError, match=f"takes {nbytes + 1} bytes: up to {nbytes} may be"):
+            here.send(message_of(nbytes + 1))
+        assert not there.is_readable()
+
+    def test_object_is_longer_than_any_message(self, channels):
+        """It is not read, though what it holds would be a message."""
+        here, there = channels
+        with open(os.memfd_create("message"), "r+b", buffering=0) as file:
+            file.write(encode(SMALL).ljust(channel._MAX_SPILLED_NBYTES + 1))
+            send_raw(here, b"spilled", (file.fileno(),))
+        with pytest.raises(PagerError, match="is larger than"):
+            there.receive()
+
     def test_object_is_too_large(self, channels):
         """A sparse terabyte is not read into memory."""
         with open(os.memfd_create("sparse"), "r+b") as file:
@@ -174,7 +197,7 @@ class TestSpilled:
         self.refuse(channels, pipe[0])
 
     def test_object_is_a_directory(self, channels, tmp_path):
-        """It has a size, and can not be read."""
+        """It has a size, and cannot be read."""
         directory = os.open(tmp_path, os.O_RDONLY)
         try:
             self.refuse(channels, directory)

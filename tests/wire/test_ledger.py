@@ -22,10 +22,10 @@ def opened(region: int) -> w.OpenRegion:
         map_offset=0,
         url="u",
         path="",
-        document="{}",
-        zarr_format=3,
+        layout="{}",
         store={},
         is_remote=False,
+        kind="SHARED",
     )
 
 
@@ -93,10 +93,10 @@ def test_what_was_set_last_holds(ledger):
 
 def test_one_listening_socket_is_kept(ledger):
     """It outlives whoever gave it; another one is closed."""
-    enter(ledger, 0, w.Listen(), 1)
+    enter(ledger, 0, w.Listen("secret"), 1)
     first = ledger.listener
     before = set(os.listdir("/proc/self/fd"))
-    enter(ledger, 0, w.Listen(), 1)
+    enter(ledger, 0, w.Listen("secret"), 1)
     assert ledger.listener == first
     assert set(os.listdir("/proc/self/fd")) == before
     enter(ledger, 0, None)
@@ -149,8 +149,24 @@ def test_records_with_other_descriptors_are_refused_and_these_are_closed(
     enter(ledger, 0, None)
 
 
-def test_a_region_of_nobody_is_refused(ledger):
-    """Its client has not said who it is."""
-    with pytest.raises(PagerError, match="cannot enter"):
-        enter(ledger, 5, opened(8), 1)
+@pytest.mark.parametrize(
+    ("message", "n_descriptors"),
+    [
+        (HELLO, 4),
+        (opened(8), 1),
+        (w.AttachRegion(7, 8192), 0),
+        (w.Reserve(7), 0),
+        (w.Configure(3, {"threads": 2}), 0),
+        (None, 0),
+    ],
+)
+def test_what_a_client_said_before_its_end_may_be_entered_after_it(ledger, message, n_descriptors):
+    """The worker's threads enter both at once; nothing is kept for who will never let go of it."""
+    enter(ledger, 1, w.Join([7]), 1)
+    enter(ledger, 1, None)
+    before = len(os.listdir("/proc/self/fd"))
+    enter(ledger, 1, message, n_descriptors)
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert list(ledger.clients) == [0]
+    assert {number: [*r.addresses] for number, r in ledger.regions.items()} == {7: [0]}
     enter(ledger, 0, None)

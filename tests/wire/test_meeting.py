@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 
 import pytest
 
 from lazyarr.errors import PagerError
+from lazyarr.wire import meeting
 from lazyarr.wire import messages as w
-from lazyarr.wire.meeting import accept, connect, listen, new_name, pid_namespace
+from lazyarr.wire.meeting import accept, connect, listen, new_invitation, pid_namespace
+from tests.process.running import command_of
+from tests.programs import pager as programs
 
 
 @pytest.fixture
 def name():
-    return new_name()
+    return new_invitation().name
 
 
 def test_who_knows_the_name_can_come(name):
@@ -74,8 +79,47 @@ def test_processes_of_one_container_agree():
     assert pid_namespace() == os.stat(f"/proc/{os.getpid()}/ns/pid").st_ino > 0
 
 
-def test_names_are_not_alike():
-    """They can not be guessed from one another."""
-    names = {new_name() for _ in range(100)}
-    assert len(names) == 100
-    assert {len(name) for name in names} == {32}
+def test_a_process_in_a_namespace_below_is_not_let_in(name):
+    """It has a number here, which is another one there: the kernel is asked, not the process."""
+    if os.geteuid():
+        pytest.skip("a namespace of process ids needs root")
+    command = [sys.executable, *command_of(programs.comes_to, name)]
+    with listen(name) as listener:
+        for wrapper, may_come in (((), True), (("unshare", "--pid", "--fork"), False)):
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+            with subprocess.Popen([*wrapper, *command], **pipes) as process:
+                assert process.stdout.readline() == "True\n"
+                channel = accept(listener)
+                assert (channel is not None) == may_come
+                if channel is not None:
+                    channel.close()
+                process.stdin.close()
+
+
+def test_a_process_that_has_ended_is_not_let_in(name):
+    """Its number may be another's by now."""
+    with listen(name) as listener:
+        pid = os.fork()
+        if pid == 0:
+            connect(name, timeout_seconds=5)
+            os._exit(0)
+        os.waitpid(pid, 0)
+        assert accept(listener) is None
+
+
+def test_without_a_descriptor_of_the_peer_its_number_is_asked(name, monkeypatch):
+    """Linux before 6.5 has no SO_PEERPIDFD."""
+    monkeypatch.setattr(meeting, "_SO_PEERPIDFD", 9999)
+    with listen(name) as listener:
+        here = connect(name, timeout_seconds=5)
+        there = accept(listener)
+        there.close()
+        here.close()
+
+
+def test_invitations_are_not_alike():
+    """They cannot be guessed from one another."""
+    invitations = {new_invitation() for _ in range(100)}
+    words = {word for invitation in invitations for word in invitation}
+    assert len(words) == 200
+    assert {len(word) for word in words} == {32}

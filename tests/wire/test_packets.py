@@ -30,7 +30,7 @@ def test_every_message_comes_back_as_it_was(kind):
 
 def test_path_that_is_not_utf8_survives():
     """Python shows its bytes as lone surrogates, which JSON can hold as escapes."""
-    message = w.OpenRegion(1, 4096, 0, 0, "file:///\udcff", "a\udcfe", "{}", 3, {}, False)
+    message = w.OpenRegion(1, 4096, 0, 0, "file:///\udcff", "a\udcfe", "{}", {}, False, "SHARED")
     assert decode(encode(message)) == message
 
 

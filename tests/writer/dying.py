@@ -1,7 +1,8 @@
 """A program whose children write stores and are killed; says what they left behind.
 
 Run as ``dying.py SCENARIO DIRECTORY SEED``.  For every file operation of the scenario one
-child is killed just before it, and some more at random moments.  Children are forked
+child is killed just before it, and some more at random moments.  Where several threads work
+their operations come in another order each time, and some are enough.  Children are forked
 from a process that has everything imported and no threads.
 """
 
@@ -30,12 +31,21 @@ OPERATIONS = {
 OLD = np.arange(1, 171, dtype="i4").reshape(17, 10)
 NEW = OLD[:13] * 1000
 MORE = OLD + 5000
-LARGE = np.random.default_rng(1).integers(0, 9, (120, 10_000), "u2")
+LARGE = np.random.default_rng(1).integers(0, 9, (80, 10_000), "u2")
 GRID = {"chunks": (4, 10), "shards": (12, 10)}
 
 
 def save(path: Path, array: np.ndarray, **options: object) -> None:
-    lazyarr.save(path, {"g/x": array, "y": array[::-1]}, **GRID, **options)
+    data = {"g/x": array, "y": array[::-1]}
+    lazyarr.save(path, data, **GRID, consolidated=True, **options)
+
+
+def copy_old(path: Path) -> None:
+    """Make a store of old rows: a copy of one that is written once."""
+    written = path.parent.with_suffix(".old")
+    if not written.exists():
+        save(written, OLD, durable=False)  # the disk is not in question here, and it takes time
+    shutil.copytree(written, path)
 
 
 def holds(path: Path, array: np.ndarray) -> bool:
@@ -58,6 +68,8 @@ def leftovers(*directories: Path) -> list[Path]:
 class New:
     """A store where none was: there is none, or all of it."""
 
+    STEP = 1  # a death before each of so many operations
+
     def prepare(self, path: Path) -> None:
         pass
 
@@ -68,7 +80,7 @@ class New:
         return not path.exists() or holds(path, NEW)
 
     def recover(self, path: Path) -> bool:
-        save(path, OLD, overwrite=True)
+        save(path, OLD, overwrite=True, durable=False)
         return holds(path, OLD)
 
 
@@ -76,7 +88,7 @@ class Overwrite(New):
     """A store in place of another: the old one, or the new one."""
 
     def prepare(self, path: Path) -> None:
-        save(path, OLD)
+        copy_old(path)
 
     def act(self, path: Path) -> None:
         save(path, NEW, overwrite=True)
@@ -88,8 +100,11 @@ class Overwrite(New):
 class OverwriteLarge(Overwrite):
     """The same with work for several threads, to be killed while they compress and write."""
 
+    STEP = 3
+
     def act(self, path: Path) -> None:
-        lazyarr.save(path, {"g/x": LARGE}, chunks=(1, 10_000), shards=(20, 10_000), overwrite=True)
+        grid = {"chunks": (1, 10_000), "shards": (20, 10_000)}
+        lazyarr.save(path, {"g/x": LARGE}, **grid, consolidated=True, overwrite=True)
 
     def check(self, path: Path) -> bool:
         return holds(path, OLD) or same(read_tree(path)["g/x"], LARGE)
@@ -99,7 +114,7 @@ class Append(New):
     """Rows added to a store, in two steps: old rows are never lost, lengths are true."""
 
     def prepare(self, path: Path) -> None:
-        save(path, OLD)
+        copy_old(path)
 
     def act(self, path: Path) -> None:
         with open_writer(path) as writer:
@@ -234,13 +249,14 @@ def main(name: str, directory: Path, seed: int) -> None:
     note("not at all", lambda act: counts.append(run_child(act, die_before=0)[1]))
     seconds = time.perf_counter() - started
     (n_operations,) = counts
-    for n in range(1, n_operations + 1):
+    operations = range(1, n_operations + 1, SCENARIOS[name].STEP)
+    for n in operations:
         note(f"before operation {n}", lambda act, n=n: run_child(act, die_before=n))
     source = random.Random(seed)
     for _ in range(12):
         after = source.uniform(0, seconds)
         note(f"after {after} s", lambda act, after=after: run_child_for(act, after))
-    print(json.dumps({"n_deaths": n_operations + 12, "wrong": wrong}))
+    print(json.dumps({"n_deaths": len(operations) + 12, "wrong": wrong}))
 
 
 if __name__ == "__main__":

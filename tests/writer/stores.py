@@ -13,7 +13,7 @@ import zarr
 
 from lazyarr.errors import StoreError
 from lazyarr.store import open_store
-from tests.format.conftest import read_array, same
+from tests.formats.zarr.conftest import read_array, same
 
 __all__ = [
     "READERS",
@@ -82,7 +82,7 @@ def _read_tensorstore(path: Path) -> np.ndarray:
 
 
 READERS = {
-    "lazyarr.format": read_array,
+    "lazyarr.formats.zarr": read_array,
     "zarr": _read_zarr,
     "zarrs": _read_zarrs,
     "tensorstore": _read_tensorstore,

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lazyarr.format import SHARD_NBYTES
+from lazyarr.formats.zarr import SHARD_NBYTES
 from lazyarr.units import Span
 from lazyarr.writer.boxes import box_shape, cells, count_cells, meet, plan_reads, slices_in, whole
 

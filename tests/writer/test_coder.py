@@ -4,7 +4,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from lazyarr.format import DamagedChunkError, array_document, data_type_from_numpy, parse_node
+from lazyarr.codecs import DamagedChunkError
+from lazyarr.formats.zarr import array_document, data_type_from_numpy, parse_node
 from lazyarr.writer.coder import ChunkCoder
 
 

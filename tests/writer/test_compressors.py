@@ -12,7 +12,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 
 import lazyarr
 from lazyarr.errors import FormatError
-from lazyarr.format import ArrayMetadata, parse_node
+from lazyarr.formats.zarr import ArrayMetadata, parse_node
 from lazyarr.writer import create, open_writer
 from tests.writer.stores import READERS, new_url, read_array, same
 
@@ -226,7 +226,7 @@ def test_created_array_waits_for_its_first_elements(tmp_path, url):
 
 def test_array_that_is_added_decides_too(tmp_path):
     """In a store that exists, with consolidated metadata that says the same."""
-    lazyarr.save(tmp_path / "x", {"a": SMOOTH})
+    lazyarr.save(tmp_path / "x", {"a": SMOOTH}, consolidated=True)
     with open_writer(tmp_path / "x") as writer:
         options = {"shape": NOISE.shape, "dtype": "u4", "compressor": "auto"}
         writer.create_array("b", **options)[...] = NOISE

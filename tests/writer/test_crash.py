@@ -27,7 +27,7 @@ GRID = {"chunks": (2, 10), "shards": (6, 10)}
 
 @pytest.mark.parametrize("scenario", ["New", "Overwrite", "OverwriteLarge", "Append", "AddArray"])
 def test_killed_writer_leaves_a_whole_store_or_none(tmp_path, scenario):
-    """Before every single file operation, and at random moments; the next writer goes on."""
+    """Before each file operation, and at random moments; the next writer goes on."""
     program = [sys.executable, str(Path(__file__).parent / "dying.py")]
     result = subprocess.run(
         [*program, scenario, str(tmp_path / "stores"), "5"],
@@ -87,7 +87,7 @@ def test_remote_writer_that_dies_leaves_no_store(tmp_path, overwrite):
 
 
 def test_first_error_is_told():
-    """When a store goes away and can not be cleaned up either, the cause is what is raised."""
+    """When a store goes away and cannot be cleaned up either, the cause is what is raised."""
 
     class Gone:
         shape, dtype = (100_000, 1000), np.dtype("u1")

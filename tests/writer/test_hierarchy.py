@@ -5,7 +5,7 @@ import json
 import pytest
 import zarr_metadata
 
-from lazyarr.format import array_document, group_document, parse_data_type, parse_node
+from lazyarr.formats.zarr import array_document, group_document, parse_data_type, parse_node
 from lazyarr.writer.hierarchy import Hierarchy, ancestors, check_name, node_type
 
 ARRAY = array_document(shape=(3,), dtype=parse_data_type("uint8"), chunks=(2,))

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lazyarr.format import ShardLevel
+from lazyarr.layout import ShardLevel
 from lazyarr.writer.objects import OpenObject, assemble
 from lazyarr.writer.stored import StoredObject
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lazyarr.errors import FormatError
-from lazyarr.format import parse_node
+from lazyarr.formats.zarr import parse_node
 from lazyarr.writer.options import plan_array
 
 U2 = np.dtype("u2")
@@ -83,6 +83,22 @@ def test_errors_name_the_array_and_the_option(options, words):
         plan_array("train/x", shape=(10, 3), dtype=U2, **options)
     assert "'train/x'" in str(caught.value)
     assert caught.value.path == "train/x"
+
+
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [
+        ((), r"give \(\) for an array without axes, or 'auto'"),
+        ((9,), "give a positive number of rows, or 'auto'"),
+        ((9, 3), "for each of its two axes, or a number of rows, or 'auto'"),
+        ((9, 3, 2), "give 3 positive lengths, one for each axis, or a number of rows, or 'auto'"),
+    ],
+)
+def test_shapes_that_are_wrong_say_what_is_right(shape, words):
+    """In the words for so many axes; shards may be none as well."""
+    for option, more in (("chunks", "$"), ("shards", ", or None for no shards$")):
+        with pytest.raises(FormatError, match=words + more):
+            plan_array("x", shape=shape, dtype=U2, **{option: (0,) * 5})
 
 
 @pytest.mark.parametrize(

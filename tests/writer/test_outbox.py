@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lazyarr.format import ShardLevel
+from lazyarr.layout import ShardLevel
 from lazyarr.store import open_store
 from lazyarr.writer.outbox import Outbox
 from lazyarr.writer.place import StorePlace

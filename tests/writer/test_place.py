@@ -89,7 +89,7 @@ def test_abort_leaves_nothing(store):
 
 
 def test_existing_store_must_exist(store):
-    """Nothing, or something that is no store, can not be appended to."""
+    """Nothing, or something that is no store, cannot be appended to."""
     with pytest.raises(NodeNotFoundError, match=r"lazyarr\.create"):
         ExistingStore(store)
     store.write("x", b"1")

@@ -87,7 +87,7 @@ def test_zarr_python_reads_its_own_types(data, array):
         path = Path(directory) / "x.zarr"
         lazyarr.save(path, array, **options)
         expected = array.astype(array.dtype.newbyteorder("<"))
-        for name in ("lazyarr.format", "zarr"):
+        for name in ("lazyarr.formats.zarr", "zarr"):
             found = READERS[name](path)
             assert found.dtype == expected.dtype, name
             assert same(found, expected), name
@@ -98,7 +98,7 @@ def test_tensorstore_reads_types_of_ml_dtypes(tmp_path, dtype):
     """Types that zarr-python lacks are read the same by TensorStore."""
     array = np.arange(-40, 80).reshape(8, 15).astype(dtype)
     lazyarr.save(tmp_path / "x.zarr", array, chunks=(2, 15))
-    for name in ("lazyarr.format", "tensorstore"):
+    for name in ("lazyarr.formats.zarr", "tensorstore"):
         assert same(READERS[name](tmp_path / "x.zarr"), array), name
 
 
@@ -179,7 +179,7 @@ def flat(data, prefix=""):
 
 def test_tree_opens_everywhere(tmp_path):
     """Arrays and groups are found with consolidated metadata and without."""
-    lazyarr.save(tmp_path / "x.zarr", tree(), attributes={"k": [1, None]})
+    lazyarr.save(tmp_path / "x.zarr", tree(), attributes={"k": [1, None]}, consolidated=True)
     expected = dict(flat(tree()))
     found = read_tree(tmp_path / "x.zarr")
     assert found.keys() == expected.keys()

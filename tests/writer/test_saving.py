@@ -3,7 +3,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import textwrap
 
 import h5py
 import numpy as np
@@ -13,6 +12,8 @@ import zarr
 import lazyarr
 from lazyarr.errors import FormatError
 from lazyarr.store import open_store
+from tests.process.running import command_of
+from tests.programs import writers
 from tests.writer.stores import download, new_url, partials, read_array, read_tree, same
 
 DATA = np.arange(600, dtype="u2").reshape(30, 20)
@@ -41,7 +42,7 @@ def test_shapes_without_elements(tmp_path):
 def test_empty_mapping_is_an_empty_group(tmp_path):
     """It opens, and holds nothing."""
     lazyarr.save(tmp_path / "x.zarr", {})
-    assert len(zarr.open_consolidated(tmp_path / "x.zarr")) == 0
+    assert len(zarr.open_group(tmp_path / "x.zarr", mode="r")) == 0
 
 
 def in_zarr(tmp_path):
@@ -87,7 +88,7 @@ def test_store_is_saved_over_itself(tmp_path):
 
 
 def test_remote_store_is_not_saved_over_itself():
-    """Where the old store is deleted first, its own arrays can not be the new ones."""
+    """Where the old store is deleted first, its own arrays cannot be the new ones."""
     url = new_url()
     lazyarr.save(url, DATA)
     with pytest.raises(ValueError, match="read from there"):
@@ -110,7 +111,8 @@ def test_object_store(tmp_path):
     url = new_url()
     data = {"x": DATA, "g/y": DATA[:3]}
     lazyarr.save(url, data, chunks=(4, 20), shards=(8, 20))
-    lazyarr.save(tmp_path / "local", data, chunks=(4, 20), shards=(8, 20))
+    options = {"chunks": (4, 20), "shards": (8, 20), "consolidated": True}
+    lazyarr.save(tmp_path / "local", data, **options)
     remote = download(url, tmp_path / "remote")
     contents = [
         {p.relative_to(root).as_posix(): p.read_bytes() for p in root.rglob("*") if p.is_file()}
@@ -193,23 +195,9 @@ def test_failure_in_the_middle_leaves_the_old_store(tmp_path):
     assert os.listdir(tmp_path) == ["x.zarr"]
 
 
-INTERRUPTED = """
-import os, signal, sys
-import numpy, lazyarr
-signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, where a shell's job says so
-class Endless:
-    shape, dtype = (10**9, 1000), numpy.dtype("u1")
-    def __getitem__(self, index):
-        print("reading", flush=True)
-        n_rows = index[0].stop - index[0].start
-        return numpy.random.default_rng(0).integers(0, 9, (n_rows, 1000), "u1")
-lazyarr.save(sys.argv[1], Endless())
-"""
-
-
 def test_interrupt_ends_a_save_at_once(tmp_path):
     """Ctrl-C in the terminal, while all threads compress: the directory is clean afterwards."""
-    command = [sys.executable, "-c", textwrap.dedent(INTERRUPTED), str(tmp_path / "x.zarr")]
+    command = [sys.executable, *command_of(writers.saves_without_end, tmp_path / "x.zarr")]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, **pipes) as process:
         for _ in range(3):
@@ -250,10 +238,5 @@ def test_every_thread_setting_writes_the_same_bytes(tmp_path):
 
 def test_no_thread_is_left(tmp_path):
     """After a save, in a process of its own, only the main thread is there."""
-    program = """
-        import sys, threading, numpy, lazyarr
-        lazyarr.save(sys.argv[1], numpy.ones((100, 100)))
-        assert threading.enumerate() == [threading.main_thread()], threading.enumerate()
-    """
-    command = [sys.executable, "-W", "error", "-c", textwrap.dedent(program)]
-    subprocess.run([*command, str(tmp_path / "x.zarr")], check=True, timeout=60)
+    command = command_of(writers.no_thread_is_left, tmp_path / "x.zarr")
+    subprocess.run([sys.executable, "-W", "error", *command], check=True, timeout=60)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 
@@ -8,6 +9,8 @@ import pytest
 
 from lazyarr.errors import KernelUnsupportedError, StoreError
 from lazyarr.writer.staging import StagedDirectory
+from tests.process.running import command_of
+from tests.programs import writers
 from tests.writer.stores import partials
 
 
@@ -122,7 +125,7 @@ def test_abort_leaves_nothing_beside(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-def no_exchange(*_):
+def no_exchange(*_, **__):
     raise KernelUnsupportedError("no", missing=("renameat2",), remedy="none")
 
 
@@ -134,30 +137,10 @@ def test_old_store_is_replaced_where_directories_can_not_be_exchanged(tmp_path):
     assert partials(tmp_path) == []
 
 
-DIE_BETWEEN_THE_STEPS = """
-import os, sys
-from lazyarr.errors import KernelUnsupportedError
-from lazyarr.writer.staging import StagedDirectory
-def exchange(*_):
-    raise KernelUnsupportedError("no", missing=("renameat2",), remedy="none")
-renames = 0
-def hook(event, _):
-    global renames
-    if event == "os.rename":
-        renames += 1
-        if renames == 2:
-            os.kill(os.getpid(), 9)
-place = StagedDirectory(sys.argv[1], overwrite=True)
-place.put("zarr.json", [b"new"])
-sys.addaudithook(hook)
-place.publish(exchange=exchange)
-"""
-
-
 def test_old_store_comes_back_after_death_between_the_steps(tmp_path):
     """The next writer puts it in its place again, and then respects it."""
     make_store(tmp_path / "x")
-    command = [sys.executable, "-c", DIE_BETWEEN_THE_STEPS, str(tmp_path / "x")]
+    command = [sys.executable, *command_of(writers.dies_between_the_steps, tmp_path / "x")]
     assert subprocess.run(command, check=False).returncode == -9
     assert not (tmp_path / "x").exists()
     with pytest.raises(FileExistsError):
@@ -167,12 +150,12 @@ def test_old_store_comes_back_after_death_between_the_steps(tmp_path):
 
 
 def test_failure_between_the_steps_puts_the_old_store_back(tmp_path):
-    """When the new one can not be moved, aborting leaves the old one."""
+    """When the new one cannot be moved, aborting leaves the old one."""
     make_store(tmp_path / "x")
     place = StagedDirectory(str(tmp_path / "x"), overwrite=True)
     (staged,) = (tmp_path / name / "store" for name in partials(tmp_path))
 
-    def exchange(*_):
+    def exchange(*_, **__):
         staged.rename(tmp_path / "elsewhere")
         no_exchange()
 
@@ -205,18 +188,9 @@ def test_living_writers_of_the_same_place_are_left_alone(tmp_path):
     assert content(tmp_path / "x") == b"second"
 
 
-HOLD = """
-import sys
-from lazyarr.writer.staging import StagedDirectory
-place = StagedDirectory(sys.argv[1], overwrite=False)
-print("ready", flush=True)
-sys.stdin.read()
-"""
-
-
 def test_writers_in_other_processes_are_left_alone_until_they_die(tmp_path):
     """A lock tells the living from the dead, whatever their process ids."""
-    command = [sys.executable, "-c", HOLD, str(tmp_path / "x")]
+    command = [sys.executable, *command_of(writers.holds_a_directory, tmp_path / "x")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout.readline() == b"ready\n"
         publish(tmp_path / "x", b"first")
@@ -241,12 +215,18 @@ def test_forked_child_leaves_the_directory_to_its_parent(tmp_path):
     assert content(tmp_path / "x") == b"1"
 
 
-def test_full_disk_is_a_store_error():
-    """What the file system says is named with the key."""
-    place = StagedDirectory.__new__(StagedDirectory)
-    place._root, place._made, place.url = "/dev", {"/dev"}, "file:///x"
-    with pytest.raises(StoreError, match=r"cannot write 'full'.*No space left"):
-        place.put("full", [b"1" * 100_000])
+def test_file_that_can_not_be_as_large_is_a_store_error(tmp_path):
+    """As on a full disk: what the file system says is named with the key."""
+    place = StagedDirectory(str(tmp_path / "x"), overwrite=False)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
+    try:
+        with pytest.raises(StoreError, match=r"cannot write 'large'.*File too large"):
+            place.put("large", [b"1" * 100_000])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    place.close()
+    assert os.listdir(tmp_path) == []
 
 
 def test_place_that_can_not_be_written_is_a_store_error():

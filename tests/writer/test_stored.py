@@ -3,8 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from lazyarr.codecs import DamagedChunkError
 from lazyarr.errors import ChunkError
-from lazyarr.format import DamagedChunkError, ShardLevel, parse_node
+from lazyarr.formats.zarr import parse_node
+from lazyarr.layout import ShardLevel
 from lazyarr.store import open_store
 from lazyarr.units import Span
 from lazyarr.writer.coder import ChunkCoder

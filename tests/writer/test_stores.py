@@ -76,7 +76,7 @@ def test_any_steps_give_what_numpy_gives(data):
             assert array.shape == model.shape
         writer.close()
         assert same(read_array(path / "g/x"), model)
-        opened = zarr.open_consolidated(path)["g/x"]
+        opened = zarr.open_group(path, mode="r")["g/x"]
         assert opened.shape == model.shape
 
 
@@ -272,7 +272,7 @@ def test_properties_of_an_array(writer):
 
 def test_groups_and_attributes(tmp_path):
     """Of the root, of groups and of arrays, with consolidated metadata and without."""
-    with create(tmp_path / "x.zarr", attributes={"a": 1}) as writer:
+    with create(tmp_path / "x.zarr", attributes={"a": 1}, consolidated=True) as writer:
         writer.create_group("g", attributes={"b": [2, None]})
         names = {"attributes": {"c": "ü"}, "dimension_names": ["t"]}
         writer.create_array("g/x", shape=(3,), dtype="i4", **names)
@@ -476,7 +476,7 @@ def test_other_writers_extend_what_lazyarr_wrote(tmp_path):
 def test_consolidated_metadata_follows(tmp_path):
     """After appending and adding, every copy is that of the store, in nested groups too."""
     root = tmp_path / "x.zarr"
-    lazyarr.save(root, {"g/x": np.arange(6), "y": np.arange(3)})
+    lazyarr.save(root, {"g/x": np.arange(6), "y": np.arange(3)}, consolidated=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that no document specifies it
         zarr.consolidate_metadata(root, path="g")
@@ -497,11 +497,43 @@ def test_consolidated_metadata_follows(tmp_path):
 def test_copies_are_taken_from_documents(tmp_path):
     """What another writer added without a copy is in the next ones."""
     root = tmp_path / "x.zarr"
-    lazyarr.save(root, {"x": np.arange(6)})
+    lazyarr.save(root, {"x": np.arange(6)}, consolidated=True)
     zarr.open_group(root, mode="r+", use_consolidated=False).create_array("z", shape=2, dtype="i4")
     with open_writer(root) as writer:
         writer["x"].append([6])
     assert sorted(zarr.open_consolidated(root)) == ["x", "z"]
+
+
+@pytest.mark.parametrize(
+    ("url", "consolidated", "expected"),
+    [
+        ("file", None, False),
+        ("file", True, True),
+        ("memory", None, True),
+        ("memory", False, False),
+    ],
+)
+def test_stores_that_are_not_local_are_consolidated(tmp_path, url, consolidated, expected):
+    """Unless asked for otherwise: other writers of a local store would not keep copies true."""
+    where = str(tmp_path / "x.zarr") if url == "file" else f"memory://{tmp_path.name}"
+    lazyarr.save(where, {"x": np.arange(6)}, consolidated=consolidated)
+    with create(f"{where}-2", consolidated=consolidated) as writer:
+        writer.create_array("x", shape=(3,), dtype="i4")
+    for store in (where, f"{where}-2"):
+        metadata = zarr.open_group(store, mode="r").metadata
+        assert (metadata.consolidated_metadata is not None) == expected
+
+
+def test_rows_that_zarr_python_appends_are_seen(tmp_path):
+    """By lazyarr, and by zarr-python, whose readers believe copies where there are some."""
+    root = tmp_path / "x.zarr"
+    lazyarr.save(root, {"x": np.arange(6)})
+    group = zarr.open_group(root, mode="r+")
+    group["x"].append(np.arange(6, 9))
+    group.create_array("z", shape=2, dtype="i4")
+    assert lazyarr.open(root)["x"].tolist() == list(range(9))
+    assert zarr.open_group(root, mode="r")["x"].shape == (9,)
+    assert sorted(lazyarr.open(root)) == ["x", "z"]
 
 
 def test_store_without_consolidated_metadata_gets_none(tmp_path):

@@ -1,0 +1,238 @@
+"""Installs decoded pages in clients' memory.  Decides nothing: callers say what goes where."""
+
+from __future__ import annotations
+
+import functools
+import glob
+import os
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from lazyarr.kernel import Outcome, ScratchBuffer, Stop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lazyarr.kernel import Userfaultfd
+
+__all__ = ["Backing", "fill", "install", "map_resident", "poison"]
+
+_CHANGING_PAUSE_SECONDS = 0.0005
+# Between the install that finds a page present and the call that maps it, the client may
+# change its mappings, or the page may be punched out.  Either is tried again.
+_AGAIN = frozenset({Stop.CHANGING, Stop.HOLE})
+
+
+# Where huge pages of shared memory are switched on (Linux, mm/transhuge.rst).
+_HUGE_SHARED = "/sys/kernel/mm/transparent_hugepage/shmem_enabled"
+_HUGE_SHARED_BY_SIZE = "/sys/kernel/mm/transparent_hugepage/hugepages-*kB/shmem_enabled"
+_ZEROS = bytes(1 << 16)
+
+
+class Backing(NamedTuple):
+    """Where the bytes of shared pages lie: a memory object, and an offset in it."""
+
+    memfd: int
+    offset: int
+
+
+def install(
+    uffd: Userfaultfd,
+    address: int,
+    nbytes: int,
+    *,
+    source: int | None,
+    data: memoryview | None,
+    backing: Backing | None,
+    page_nbytes: int,
+    mode: int = 0,
+) -> Stop:
+    """Install pages in a client; return `Stop.DONE`, or why not all of them are installed.
+
+    Parameters
+    ----------
+    uffd : Userfaultfd
+        The client's userfaultfd.
+    address, nbytes : int
+        Whole pages of the client's memory.
+    source : int or None
+        Address of the bytes in this process; None for zeros.
+    data : memoryview or None
+        The same bytes.
+    backing : Backing or None
+        The memory object behind a shared mapping; None for private memory.
+    page_nbytes : int
+        Size in bytes of the client's pages there.
+    mode : int
+        How bytes are copied: bits of `InstallMode`.  Zeros need none: the kernel shows that a
+        page is still the zero page, and so was not written.
+    """
+
+    def step(done: int, rest: int) -> Outcome:
+        # COPY from scratch memory, and not a write to the memory object with CONTINUE: for a
+        # mebibyte that takes a fifth longer (docs/design/installing.md).
+        if source is None:
+            return uffd.zeropage(address + done, rest)
+        return uffd.copy(address + done, source + done, rest, mode=mode)
+
+    def present(done: int) -> Stop:
+        if backing is not None:
+            # The memory object has a page that the record does not know.  It is a stray zero
+            # page, or an install that was broken off has left it.  Being there is no proof that
+            # its bytes are right.  As userfaultfd(2) says, it is brought up to date in place
+            # and then mapped.
+            page = bytes(page_nbytes) if data is None else data[done : done + page_nbytes]
+            os.pwrite(backing.memfd, page, backing.offset + done)
+            outcome = uffd.continue_(address + done, page_nbytes)
+        elif source is None:
+            # ZEROPAGE finds a page or poison, and does not say which.  COPY of zeros replaces
+            # poison, and leaves a page that is there.
+            outcome = uffd.copy(address + done, _zeros(page_nbytes).address, page_nbytes, mode=mode)
+        else:
+            # Private memory: the page stays, for the client may have written it.
+            outcome = Outcome(Stop.PRESENT, 0)
+        if outcome.stop is Stop.PRESENT:
+            # An install wakes the threads that wait for its pages.  One that finds the page
+            # present has installed nothing, and has woken nobody.
+            uffd.wake(address + done, page_nbytes)
+            return Stop.DONE
+        return outcome.stop
+
+    return _proceed(nbytes, page_nbytes, step, present)
+
+
+def fill(backing: Backing, nbytes: int, data: memoryview | None) -> bool:
+    """Write pages to a memory object and map them nowhere; return whether that was done.
+
+    Readahead does this with a mark: the first touch of the pages is a minor fault, by which the
+    pager learns that the reader has come so far.  Nothing is written where that could make a
+    huge page, all of which would be zeros but for the bytes written.
+
+    Parameters
+    ----------
+    backing : Backing
+        Where the pages lie.
+    nbytes : int
+        Size in bytes: whole pages.
+    data : memoryview or None
+        The bytes of the pages; None for zeros.
+    """
+    if _has_huge_pages():
+        return False
+    done = 0
+    while done < nbytes:
+        # Zeros are written too, in small parts: without UFFDIO_ZEROPAGE, which would
+        # map them.
+        part = _ZEROS[: nbytes - done] if data is None else data[done:nbytes]
+        done += os.pwrite(backing.memfd, part, backing.offset + done)
+    return True
+
+
+@functools.cache
+def _has_huge_pages() -> bool:
+    """Return whether a write to a memory object may make a huge page."""
+    # Read once, so huge pages that are switched on later are not noticed.  "advise"
+    # makes none, for nothing advises the kernel about this memory.
+    chosen = _chosen(_HUGE_SHARED)
+    if chosen in ("always", "within_size", "force"):
+        return True
+    # Since Linux 6.14 each size has a switch too; "inherit" is what the one above says.
+    sizes = glob.glob(_HUGE_SHARED_BY_SIZE)
+    return chosen != "deny" and any(_chosen(s) in ("always", "within_size") for s in sizes)
+
+
+def _chosen(path: str) -> str:
+    """Return which of its values a setting of the kernel has; "" where there is no such setting."""
+    try:
+        with open(path) as file:
+            return file.read().partition("[")[2].partition("]")[0]
+    except OSError:
+        return ""
+
+
+def map_resident(
+    uffd: Userfaultfd, address: int, nbytes: int, page_nbytes: int
+) -> tuple[Stop, list[int]]:
+    """Map pages that the memory object already has, and wake the threads that wait for them.
+
+    Returns
+    -------
+    stop : Stop
+        `Stop.DONE`, or why not all pages were tried.
+    holes : list of int
+        Offsets in bytes of pages that the memory object turns out to lack.
+    """
+    holes: list[int] = []
+
+    def step(done: int, rest: int) -> Outcome:
+        outcome = uffd.continue_(address + done, rest)
+        if outcome.stop is Stop.HOLE:
+            # The record was wrong, which the caller has to know.  The other pages are
+            # mapped all the same: each may have a thread waiting for it.
+            holes.append(done)
+            return Outcome(Stop.PRESENT, 0)
+        return outcome
+
+    stop = _proceed(nbytes, page_nbytes, step, lambda _: Stop.DONE)
+    if stop is Stop.DONE:
+        # CONTINUE wakes nobody where it finds a page mapped already.  A thread that
+        # waits for a hole faults anew, and its fault is served when the unit is loaded.
+        uffd.wake(address, nbytes)
+    return stop, holes
+
+
+def poison(uffd: Userfaultfd, address: int, page_nbytes: int) -> Stop:
+    """Let the threads that wait for one page die of SIGBUS."""
+    # A page that is there by now is right, so a thread that waits for it goes on.
+    return _proceed(
+        page_nbytes,
+        page_nbytes,
+        lambda done, rest: uffd.poison(address + done, rest),
+        lambda _: Stop.DONE,
+    )
+
+
+@functools.cache
+def _zeros(page_nbytes: int) -> ScratchBuffer:
+    """Return memory of one page that nobody writes to."""
+    return ScratchBuffer(page_nbytes)
+
+
+def _proceed(
+    nbytes: int,
+    page_nbytes: int,
+    step: Callable[[int, int], Outcome],
+    present: Callable[[int], Stop],
+) -> Stop:
+    """Repeat an install until it has covered a range; call `present` for each page in the way.
+
+    Parameters
+    ----------
+    nbytes, page_nbytes : int
+        Size of the range, and of a page.
+    step : callable
+        Installs from an offset on; is given the offset and how much is left.
+    present : callable
+        Sees to a page that is there already, by its offset.
+    """
+    # A sequence of pages is atomic for each page, not for the range.  So the kernel stops
+    # behind some pages, and the next call goes on there.
+    done = 0
+    while done < nbytes:
+        outcome = step(done, nbytes - done)
+        done += outcome.done_nbytes
+        # The client's address space is changing, and the kernel asks for another try.
+        # A busy loop would only hold the client up.
+        if outcome.stop is Stop.CHANGING:
+            time.sleep(_CHANGING_PAUSE_SECONDS)
+        elif outcome.stop is Stop.PRESENT:
+            stop = present(done)
+            if stop is Stop.DONE:
+                done += page_nbytes
+            elif stop in _AGAIN:
+                time.sleep(_CHANGING_PAUSE_SECONDS)
+            else:
+                return stop
+        elif outcome.stop not in (Stop.DONE, Stop.PARTIAL):
+            return outcome.stop
+    return Stop.DONE

@@ -1,0 +1,234 @@
+"""Handlers of clients' messages about regions, and of clients' questions."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from lazyarr.errors import PagerError
+from lazyarr.plan import messages as m
+from lazyarr.plan.readahead import Advice
+from lazyarr.units import Span
+from lazyarr.wire import messages as w
+from lazyarr.wire.channel import close_all
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lazyarr.layout.geometry import Geometry
+    from lazyarr.pager.lifecycle.inflight_record import InflightRecord
+    from lazyarr.pager.lifecycle.ledger_client import LedgerClient
+    from lazyarr.pager.measure import Measurements
+    from lazyarr.pager.memory.clients import Arena, Client, Region
+    from lazyarr.pager.service.configuration import Policy
+    from lazyarr.pager.service.sharing import Sharing
+    from lazyarr.pager.work.executor import Executor
+    from lazyarr.wire.channel import Channel, Received
+    from lazyarr.wire.ledger import RegionRecord
+
+__all__ = ["Handlers"]
+
+
+class Handlers:
+    """Handles every kind of message except those by which clients come and go.
+
+    Parameters
+    ----------
+    executor, ledger, sharing, policy, measurements, inflight
+        The pager's own.
+    hear_first : callable
+        Handles what a client has sent on its first channel before it sent a message on
+        another channel.
+
+    Attributes
+    ----------
+    handlers : dict
+        The handler of each kind of message.
+    """
+
+    def __init__(
+        self,
+        executor: Executor,
+        ledger: LedgerClient,
+        *,
+        sharing: Sharing,
+        policy: Policy,
+        measurements: Measurements,
+        inflight: InflightRecord,
+        hear_first: Callable[[Client, Channel], None],
+    ) -> None:
+        self._executor = executor
+        self._ledger = ledger
+        self._sharing = sharing
+        self._policy = policy
+        self._measurements = measurements
+        self._inflight = inflight
+        self._hear_first = hear_first
+        self._started_at = time.monotonic()
+        self.handlers: dict[type, Callable[[Client, Channel, Received], None]] = {
+            w.OpenRegion: self._on_open_region,
+            w.AttachRegion: self._on_attach_region,
+            w.WantRegion: self._on_want_region,
+            w.FindRegion: self._on_find_region,
+            w.CloseRegion: self._on_close_region,
+            w.Request: self._on_request,
+            w.Evict: self._on_evict,
+            w.Advise: self._on_advise,
+            w.Configure: self._on_configure,
+            w.WantStatistics: self._on_want_statistics,
+        }
+
+    def __repr__(self) -> str:
+        return f"<Handlers: {len(self.handlers)} kinds>"
+
+    def _on_open_region(self, client: Client, _: Channel, received: Received) -> None:
+        """Serve a region that a client has mapped for an array."""
+        message = received.message
+        assert isinstance(message, w.OpenRegion)
+        # The worker before this one may have entered the message and not removed it.  Then the
+        # region was taken over from the ledger.
+        if self._executor.machine.region(message.region) is not None:
+            close_all(received.descriptors)
+            return
+        region, geometry = self._policy.open_region(message, received.descriptors, client.arena)
+        self._executor.add_region(message.region, region)
+        self._attach(client.number, message.region, message.address, geometry, region)
+        # Importing what a remote store needs takes longer than its first fault should wait.
+        if region.is_remote:
+            self._executor.loads.fetcher.prepare(region.source)
+
+    def _attach(
+        self, client: int, number: int, address: int, geometry: Geometry, region: Region
+    ) -> None:
+        """Tell the machine that a client has mapped a region."""
+        attached = m.Attached(client, number, address, geometry, region.kind, region.is_remote)
+        self._executor.handle([attached])
+
+    def take_over_region(self, number: int, record: RegionRecord, arena: Arena) -> None:
+        """Serve a region of the worker before this one; its clients are served already."""
+        region, geometry = self._policy.open_region(record.message, record.descriptors, arena)
+        # The record of what was installed died with that worker, and a page that is there is no
+        # proof that its bytes are right.  So all shared pages are taken out and loaded again.
+        region.wipe()
+        self._executor.add_region(number, region)
+        for name, address in record.addresses.items():
+            client = self._executor.clients.get(name)
+            if client is not None and address is not None:
+                # The kernel does not repeat a fault that was read.  The threads that wait are
+                # woken, and fault anew.
+                self._attach(name, number, address, geometry, region)
+                client.uffd.wake(address, geometry.n_pages * geometry.page_nbytes)
+        waiting = [name for name, address in record.addresses.items() if address is None]
+        # Reserved for children that have not come yet.  Without this the region would be
+        # forgotten when its last present client lets go.
+        if waiting:
+            self._executor.handle([m.Opened(number, geometry, region.kind, region.is_remote)])
+            self._executor.handle([m.Reserved(name, (number,)) for name in waiting])
+        # None of its clients could be taken over.
+        if self._executor.machine.region(number) is None:
+            self._executor.remove_region(number)
+
+    def _on_attach_region(self, client: Client, _: Channel, received: Received) -> None:
+        """Serve a client that has mapped a region which another client has opened."""
+        message = received.message
+        assert isinstance(message, w.AttachRegion)
+        state = self._executor.machine.region(message.region)
+        if state is None:
+            raise PagerError(f"there is no region {message.region} to attach to")
+        # A message that is acted on twice finds the client attached.
+        if client.number not in state.addresses:
+            region = self._executor.regions[message.region]
+            self._attach(client.number, message.region, message.address, state.geometry, region)
+
+    def _on_want_region(self, client: Client, channel: Channel, received: Received) -> None:
+        """Promise a region to a client that knows its number, from a pickle."""
+        message = received.message
+        assert isinstance(message, w.WantRegion)
+        self._expect(client, channel, message.ticket)
+        self._sharing.on_want_region(client, message)
+
+    def _on_find_region(self, client: Client, channel: Channel, received: Received) -> None:
+        """Promise a region to a client that opens an array, if there is one of this array."""
+        message = received.message
+        assert isinstance(message, w.FindRegion)
+        self._expect(client, channel, message.ticket)
+        self._sharing.on_find_region(client, message, self._policy.limits)
+
+    def _ask(self, client: Client, channel: Channel, ticket: int, event: m.Event) -> None:
+        """Give the machine an event whose ticket is answered on this channel."""
+        self._expect(client, channel, ticket)
+        self._executor.handle([event])
+
+    def _expect(self, client: Client, channel: Channel, ticket: int) -> None:
+        """Take down on which channel a ticket is answered, after all that came before it."""
+        # The expectation first and the event next: the machine may answer in the same step.
+        self._hear_first(client, channel)
+        self._executor.expect(client.number, ticket, channel)
+
+    def _on_close_region(self, client: Client, channel: Channel, received: Received) -> None:
+        """Tell a client that it may unmap a region, when nothing is on its way into it."""
+        message = received.message
+        assert isinstance(message, w.CloseRegion)
+        # The region's opening must be in the ledger before its end is.  Entered the other way
+        # round, the region would stay there for ever.
+        self._hear_first(client, channel)
+        self._ledger.enter(client.number, message)
+        event = m.Detached(client.number, message.region, message.ticket)
+        self._ask(client, channel, message.ticket, event)
+
+    def _on_request(self, client: Client, channel: Channel, received: Received) -> None:
+        """Have units loaded, and tell the client when they are resident."""
+        message = received.message
+        assert isinstance(message, w.Request)
+        units = tuple(Span(start, stop) for start, stop in message.units)
+        if len(message.pages) not in (0, 2):
+            raise PagerError(f"expected a range of pages, found {message.pages!r:.80}")
+        pages = Span(*message.pages) if message.pages else None
+        event = m.Requested(client.number, message.region, message.ticket, units, pages=pages)
+        self._ask(client, channel, message.ticket, event)
+
+    def _on_evict(self, client: Client, channel: Channel, received: Received) -> None:
+        """Have units evicted."""
+        message = received.message
+        assert isinstance(message, w.Evict)
+        units = Span(message.start, message.stop)
+        event = m.EvictionAsked(client.number, message.region, message.ticket, units)
+        self._ask(client, channel, message.ticket, event)
+
+    def _on_advise(self, client: Client, channel: Channel, received: Received) -> None:
+        """Have the machine told how a client will read some units."""
+        message = received.message
+        assert isinstance(message, w.Advise)
+        units, advice = Span(message.start, message.stop), Advice(message.advice)
+        event = m.Advised(client.number, message.region, message.ticket, units, advice)
+        self._ask(client, channel, message.ticket, event)
+
+    def _on_configure(self, client: Client, channel: Channel, received: Received) -> None:
+        """Apply settings to the whole pager."""
+        message = received.message
+        assert isinstance(message, w.Configure)
+        # Applied before they are entered: settings that cannot be used raise here, and no later
+        # worker gets them.
+        client.main.signal = self._policy.apply(message.settings).raise_signal
+        self._ledger.enter(client.number, message)
+        self._executor.expect(client.number, message.ticket, channel)
+        self._executor.answer(client.number, w.Done(message.ticket, []))
+
+    def _on_want_statistics(self, client: Client, channel: Channel, received: Received) -> None:
+        """Answer with the statistics of the pager."""
+        message = received.message
+        assert isinstance(message, w.WantStatistics)
+        self._executor.expect(client.number, message.ticket, channel)
+        self._executor.answer(client.number, w.Statistics(message.ticket, self._statistics()))
+
+    def _statistics(self) -> dict[str, Any]:
+        return {
+            **self._executor.statistics(),
+            **dict(self._measurements.counters),
+            "pid": os.getpid(),
+            "workers_lost": self._inflight.n_deaths,
+            "decoders": len(self._executor.loads.decoders),
+            "uptime_seconds": time.monotonic() - self._started_at,
+            "steps": self._measurements.document(),
+        }

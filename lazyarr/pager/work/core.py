@@ -1,0 +1,234 @@
+"""The state machine, and the clients and regions that it decides about, under one lock."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections import Counter, deque
+from typing import TYPE_CHECKING, Any
+
+from lazyarr.errors import PagerError
+from lazyarr.plan import messages as m
+from lazyarr.wire import messages as w
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from lazyarr.pager.lifecycle.inflight_record import Deed, InflightRecord
+    from lazyarr.pager.measure import Measurements
+    from lazyarr.pager.memory.clients import Client, Region
+    from lazyarr.plan.machine import Machine
+    from lazyarr.wire.channel import Channel
+
+__all__ = ["Core"]
+
+
+class Core(ABC):
+    """The state machine, and everything that its decisions are about, under one lock.
+
+    The lock makes a step of the machine and the commands that follow from it one action.  So no
+    client is told that it may unmap memory while a page is being mapped there, and what the
+    machine believes is never ahead of the memory.  The price is that every thread of the worker
+    waits here; so what takes long runs outside of the lock, and comes back with an event.
+
+    Each state has one owner, and every other class asks the owner for it:
+
+    ==========================================  ===========================================
+    state                                       owner
+    ==========================================  ===========================================
+    which unit is where, who waits for it       `Machine`, which does nothing else
+    clients, regions, and their descriptors     `Core`
+    loads that write to a client's memory       `Core`: it closes no client before they end
+    which channel a ticket is answered on       `Core`
+    loads that wait for a thread                `Loads`
+    loads that other processes do               `Decoders`
+    exceptions that a client is about to raise  `ShownZeros`, in ``Client.main``
+    ==========================================  ===========================================
+
+    `Loads`, `Loader` and `Decoders` know this class.  The one that carries out commands,
+    `Executor`, derives from it and knows all of them.
+
+    Parameters
+    ----------
+    machine : Machine
+        Decides what is loaded, evicted and answered.
+    measurements : Measurements
+        Takes counts and times.
+    inflight : InflightRecord
+        Where each thread writes down which unit it loads.  The supervisor reads it when this
+        process has died.
+    doomed : set of Deed
+        Regions and units whose loads have killed workers before.  Each fails once, at once.
+
+    Attributes
+    ----------
+    lock : Lock
+        Held for each step.  Methods that say so must be called with it.
+    clients, regions : dict of int
+        The clients and regions of the pager, by their numbers.
+    """
+
+    def __init__(
+        self,
+        machine: Machine,
+        measurements: Measurements,
+        *,
+        inflight: InflightRecord,
+        doomed: set[Deed],
+    ) -> None:
+        self.machine = machine
+        self.measurements = measurements
+        self.inflight = inflight
+        self.doomed = doomed
+        self.lock = threading.Lock()
+        self.clients: dict[int, Client] = {}
+        self.regions: dict[int, Region] = {}
+        self._events: deque[m.Event] = deque()
+        # Loads on their way into each client's memory, and the clients that have ended before
+        # these.  Such a client is in `clients` still: its descriptors are in use.
+        self._n_loads: Counter[int] = Counter()
+        self._gone: set[int] = set()
+        # The channel on which each ticket of each client is answered.
+        self._waiting: dict[tuple[int, int], Channel] = {}
+
+    def __repr__(self) -> str:
+        name = type(self).__name__
+        return f"<{name}: {len(self.clients)} clients, {len(self.regions)} regions>"
+
+    # --- steps of the machine -----------------------------------------------------------
+
+    def handle(self, events: Iterable[m.Event]) -> None:
+        """Give events to the machine and carry out what follows from each."""
+        with self.lock:
+            self.step(events)
+
+    def step(self, events: Iterable[m.Event]) -> None:
+        """Do as `handle` does; the lock is held."""
+        # A command may bring further events (`follow_with`), as an install that finds a hole.
+        # They wait in this queue until all commands of the event before are carried out.
+        self._events.extend(events)
+        while self._events:
+            self.carry_out(self.machine.handle(self._events.popleft()))
+        # Told with the next answer: no thread of a client listens for messages that the
+        # client has not asked for.
+        for number, state in self.machine.take_thrashing():
+            notice = self.regions[number].statistics(number, state)
+            for client in state.addresses.keys() & self.clients.keys():
+                self.clients[client].notices.append(notice)
+        self.end_step()
+
+    def follow_with(self, *events: m.Event) -> None:
+        """Add events to the step that is under way; the lock is held."""
+        self._events.extend(events)
+
+    @abstractmethod
+    def carry_out(self, commands: Iterable[m.Command]) -> None:
+        """Carry out what the machine has decided; the lock is held."""
+
+    @abstractmethod
+    def end_step(self) -> None:
+        """Finish a step, once for all of its commands; the lock is held."""
+
+    # --- clients and regions --------------------------------------------------------------
+
+    def add_client(self, client: Client) -> None:
+        """Begin to serve a client."""
+        with self.lock:
+            self.clients[client.number] = client
+
+    def has_clients(self) -> bool:
+        """Return whether a client is left that has not ended."""
+        # A client that has ended may be kept for its last loads.  They keep no pager alive.
+        return bool(self.clients.keys() - self._gone)
+
+    def remove_client(self, number: int) -> None:
+        """Stop serving a client that has ended, and close its descriptors.
+
+        They are closed when the last load into its memory has ended.  The number of a closed
+        descriptor goes to the next file, and a load that is under way would act on that file.
+        """
+        with self.lock:
+            self._gone.add(number)
+            self.step([m.ClientLeft(number)])
+            for key in [key for key in self._waiting if key[0] == number]:
+                del self._waiting[key]
+            self._close_if_gone(number)
+
+    def add_region(self, number: int, region: Region) -> None:
+        """Begin to serve a region; the machine must be told next."""
+        with self.lock:
+            self.regions[number] = region
+
+    def remove_region(self, number: int) -> None:
+        """Close a region that no client has."""
+        with self.lock:
+            self.regions.pop(number).close()
+
+    def begin_load(self, client: int) -> None:
+        """Take down that a load is on its way into a client's memory; the lock is held."""
+        self._n_loads[client] += 1
+
+    def end_loads(self, client: int, n_loads: int) -> None:
+        """Take down that loads into a client's memory have ended; the lock is held."""
+        # After the events of these loads, which may still name the client.
+        self._n_loads[client] -= n_loads
+        if not self._n_loads[client]:
+            del self._n_loads[client]
+        self._close_if_gone(client)
+
+    def _close_if_gone(self, number: int) -> None:
+        if number in self._gone and number not in self._n_loads:
+            self._gone.remove(number)
+            self.clients.pop(number).close()
+
+    # --- answers --------------------------------------------------------------------------
+
+    def expect(self, client: int, ticket: int, channel: Channel) -> None:
+        """Take down on which channel a ticket is to be answered."""
+        with self.lock:
+            self._waiting[client, ticket] = channel
+
+    def answer(
+        self,
+        client: int,
+        message: w.Done | w.Statistics | w.Found,
+        descriptors: Sequence[int] = (),
+    ) -> None:
+        """Send the answer to a ticket, unless the client that sent the ticket has hung up."""
+        channel = self._waiting.pop((client, message.ticket), None)
+        owner = self.clients.get(client)
+        # Notices go with a `Done` only, which is the one answer that has a place for them.
+        if owner is not None and owner.notices and isinstance(message, w.Done):
+            message, owner.notices = message._replace(notices=owner.notices), []
+        if channel is not None and channel.fileno() >= 0:
+            # Never waited for: this may be under the lock, and a client that does not read would
+            # stop all others.
+            try:
+                channel.send(message, descriptors, wait=False)
+            except PagerError:
+                # Not closed here.  The channel is watched under its number, which the next file
+                # would get.  The handler sees the end and closes it.
+                channel.hang_up()
+
+    # --- statistics -----------------------------------------------------------------------
+
+    def statistics(self) -> dict[str, Any]:
+        """Return the counts of all arrays, and of each array of which anything was loaded."""
+        # Under the lock: an install wakes a thread of the client before the unit is taken down,
+        # and that thread may ask at once.
+        with self.lock:
+            machine = self.machine
+            arrays = [
+                self.regions[number].statistics(number, state)
+                for number, state in machine.loaded_regions()
+            ]
+            return {
+                **machine.counters,
+                "units_loading": machine.n_loading,
+                "resident_bytes": machine.resident_nbytes,
+                "private_bytes": machine.private_nbytes,
+                "memory_limit": machine.limit_nbytes,
+                "clients": len(self.clients),
+                "regions": len(self.regions),
+                "arrays": arrays,
+            }
