@@ -10,11 +10,11 @@ from __future__ import annotations
 import collections
 import mmap
 import operator
-import os
 import stat
 import sys
 import tempfile
 import textwrap
+import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -83,7 +83,7 @@ def _trace(directory: Path) -> dict[str, collections.Counter[str]]:
             out.write_bytes(b"")
             is_counting[0] = 1
             read()
-            _settle()
+            _settle(out)
             is_counting[0] = 0
             return collections.Counter(out.read_text().splitlines())
 
@@ -103,10 +103,11 @@ def _touch(raw: np.ndarray, row: int) -> None:
     raw[row, 5].sum()
 
 
-def _settle() -> None:
-    """Wait until the pager has taken down what it has just installed."""
-    while lazyarr.stats().get("units_loading"):
-        os.sched_yield()
+def _settle(out: Path) -> None:
+    """Wait until no call has been written down for a while: to ask the pager would be counted."""
+    n_bytes = -1
+    while n_bytes != (n_bytes := out.stat().st_size):
+        time.sleep(0.05)
 
 
 def main() -> None:

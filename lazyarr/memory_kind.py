@@ -41,6 +41,8 @@ class MemoryKind(enum.Enum):
         Whether pages are installed write-protected.  The kernel lifts that at the first write
         without a message (UFFD_FEATURE_WP_ASYNC, Linux 6.7), so a page that is still protected
         is one that nobody has written.
+    copy_mode : int
+        How bytes are copied to pages of this memory: bits of `kernel.InstallMode`.
     page_nbytes : int
         Size in bytes of the pages that are registered, installed and taken out one by one.
 
@@ -64,4 +66,6 @@ class MemoryKind(enum.Enum):
         self.is_evictable = traits.is_shared
         self.is_writable = traits.is_writable
         self.is_tracked = traits.is_tracked
+        # UFFDIO_COPY_MODE_WP of linux/userfaultfd.h, as `kernel.InstallMode` has it too.
+        self.copy_mode = 2 if traits.is_tracked else 0
         self.page_nbytes = os.sysconf("SC_PAGE_SIZE")

@@ -120,6 +120,13 @@ class ScratchBuffer:
     nbytes : int
         How much at first; rounded up to whole pages.
 
+    Attributes
+    ----------
+    view : memoryview
+        The memory.
+    address, nbytes : int
+        Where it is, and how much, in bytes.
+
     Notes
     -----
     For one thread at a time.  A view taken before `grow` keeps the old memory
@@ -145,6 +152,7 @@ class ScratchBuffer:
             purpose = f"cannot have {size} bytes to decode into"
             raise refusal(f"{purpose}: {error}; store smaller chunks", errno.ENOMEM) from error
         self.address = buffer_address(self.view)
+        self.nbytes = size
 
     def __repr__(self) -> str:
         return f"<ScratchBuffer {self.nbytes} bytes at {self.address:#x}>"
@@ -154,11 +162,6 @@ class ScratchBuffer:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
-
-    @property
-    def nbytes(self) -> int:
-        """How much there is, in bytes."""
-        return len(self.view)
 
     def grow(self, nbytes: int) -> None:
         """Have at least so many bytes; what was written is lost when it grows.
@@ -174,4 +177,4 @@ class ScratchBuffer:
     def close(self) -> None:
         """Let go of the memory; it ends with the last view of it."""
         self.view = memoryview(b"")
-        self.address = 0
+        self.address = self.nbytes = 0

@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 from lazyarr.kernel.uapi import MESSAGE_LAYOUT, Event, FaultFlag
 
-__all__ = ["Fault", "decode_addresses", "decode_faults"]
+__all__ = ["PAGEFAULT", "Fault", "decode_faults"]
 
 # Plain ints: flag arithmetic on enum members costs a microsecond a message.
-_PAGEFAULT = int(Event.PAGEFAULT)
+PAGEFAULT = int(Event.PAGEFAULT)
 _WRITE, _WP, _MINOR = int(FaultFlag.WRITE), int(FaultFlag.WP), int(FaultFlag.MINOR)
 
 
@@ -58,20 +58,5 @@ def decode_faults(messages: bytes) -> list[Fault]:
     return [
         Fault(address, bool(flags & _WRITE), bool(flags & _WP), bool(flags & _MINOR), thread_id)
         for event, flags, address, thread_id in MESSAGE_LAYOUT.iter_unpack(messages)
-        if event == _PAGEFAULT
-    ]
-
-
-def decode_addresses(messages: bytes) -> list[int]:
-    """Return the addresses of the page faults among whole messages, in their order.
-
-    Examples
-    --------
-    >>> decode_addresses(MESSAGE_LAYOUT.pack(0x12, 1, 0x7F0000001000, 42))
-    [139637976731648]
-    """
-    return [
-        address
-        for event, _, address, _ in MESSAGE_LAYOUT.iter_unpack(messages)
-        if event == _PAGEFAULT
+        if event == PAGEFAULT
     ]

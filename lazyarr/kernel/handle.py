@@ -7,7 +7,7 @@ from typing import Self
 
 from lazyarr.kernel.descriptor import WAYS, Source
 from lazyarr.kernel.diagnosis import unserved_modes
-from lazyarr.kernel.events import Fault, decode_addresses, decode_faults
+from lazyarr.kernel.events import PAGEFAULT, Fault, decode_faults
 from lazyarr.kernel.libc import ioctl
 from lazyarr.kernel.opening import open_shaken
 from lazyarr.kernel.outcome import Operation, Outcome
@@ -348,4 +348,13 @@ class Userfaultfd:
 
     def read_addresses(self, max: int = 64) -> list[int]:  # noqa: A002
         """Return where the faults are that wait; as `read_faults`, with less of them."""
-        return decode_addresses(read_messages(self._fd, max * MESSAGE_LAYOUT.size))
+        # Read and decoded without further calls, for each fault comes this way.
+        try:
+            messages = os.read(self._fd, max * MESSAGE_LAYOUT.size)
+        except OSError:  # nothing waits, or the handle is closed; this tells them apart
+            messages = read_messages(self._fd, max * MESSAGE_LAYOUT.size)
+        return [
+            address
+            for event, _, address, _ in MESSAGE_LAYOUT.iter_unpack(messages)
+            if event == PAGEFAULT
+        ]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from lazyarr.kernel.libc import call
+from lazyarr.kernel.libc import function
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["Identity", "current_identity"]
 
@@ -39,9 +43,12 @@ def current_identity() -> Identity:
     """
     # The ids of the thread, from the kernel.  `os.geteuid` would miss setfsuid, by which
     # file servers act for their users, and a library may change them behind Python's
-    # back.  It takes a microsecond, for each request.
-    return Identity(_current("setfsuid"), _current("setfsgid"), tuple(os.getgroups()))
+    # back.  Each request asks for it, after some milliseconds in which the processor's caches
+    # have forgotten this code; so it makes no call that it does not need.
+    set_user, set_group = _functions()
+    return Identity(set_user(_SAME), set_group(_SAME), tuple(os.getgroups()))
 
 
-def _current(name: str) -> int:
-    return call(name, _SAME) & _SAME
+@functools.cache
+def _functions() -> tuple[Callable[[int], int], Callable[[int], int]]:
+    return function("setfsuid"), function("setfsgid")

@@ -12,6 +12,7 @@ from lazyarr.kernel.refusal import describe_errno, refusal
 
 if TYPE_CHECKING:
     import ctypes
+    from collections.abc import Callable
 
 try:
     from fcntl import ioctl
@@ -22,7 +23,7 @@ except ImportError:  # Windows: what never calls the kernel still imports this l
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
 
-__all__ = ["call", "checked_call", "ioctl", "syscall_number"]
+__all__ = ["call", "checked_call", "function", "ioctl", "syscall_number"]
 
 # asm/unistd_64.h for x86-64; asm-generic/unistd.h for the rest, which share one table.
 _X86_64 = {"renameat2": 316, "tgkill": 234, "userfaultfd": 323}
@@ -64,10 +65,17 @@ def _library() -> ctypes.CDLL:
     library.ptrace.argtypes = (number, number, pointer, pointer)
     library.prctl.argtypes = (number, size, size, size, size)
     library.setfsuid.argtypes = library.setfsgid.argtypes = (ctypes.c_uint,)
+    library.setfsuid.restype = library.setfsgid.restype = ctypes.c_uint
     library.fallocate.argtypes = (number, number, ctypes.c_int64, ctypes.c_int64)
     # A long holds every result: an address of user space never has the top bit set.
     library.mmap.restype = library.syscall.restype = library.ptrace.restype = ctypes.c_long
     return library
+
+
+def function(name: str) -> Callable[..., int]:
+    """Return a C function that cannot fail."""
+    found: Callable[..., int] = getattr(_library(), name)
+    return found
 
 
 def call(name: str, *arguments: object) -> int:

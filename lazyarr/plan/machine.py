@@ -226,6 +226,8 @@ class Machine:
     def take_thrashing(self) -> list[tuple[int, RegionState]]:
         """Return the regions whose units are loaded again and again; each of them once."""
         thrashing, self._units.thrashing = self._units.thrashing, []
+        if not thrashing:
+            return []
         return [
             (region, self._units.regions[region]) for region in thrashing if self.region(region)
         ]
@@ -1130,7 +1132,7 @@ class UnitTable:
         """Count a touch of memory that was not mapped, of a unit that may be there again."""
         self.counters["faults"] += 1
         # Told once, with the next answer to a client: a fault has no answer.
-        if state.count_refault():
+        if state.n_reloaded and state.count_refault():
             self.thrashing.append(region)
 
     def enter(

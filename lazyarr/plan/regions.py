@@ -113,8 +113,8 @@ class RegionState:
         self.left: dict[int, Span] = {}
         self.taken_nbytes = 0
         self.n_loaded = self.n_reloaded = self._n_refaults = 0
-        # Units that went for want of room and have not come back.
-        self._gone = Marks()
+        # Units that went for want of room and have not come back; None until the first goes.
+        self._gone: Marks | None = None
         # Units of whole pages and whole chunks; all but the last one, or none.
         self.n_plain_units = geometry.nbytes // geometry.unit_nbytes if geometry.unit_pages else 0
         self.edges = EdgePages(geometry)
@@ -157,12 +157,15 @@ class RegionState:
     def count_loaded(self, unit: int) -> bool:
         """Count a unit that has come; return whether it had gone for want of room before."""
         self.n_loaded += 1
-        is_back = self._gone.remove(unit)
-        self.n_reloaded += is_back
-        return is_back
+        if self._gone is None or not self._gone.remove(unit):
+            return False
+        self.n_reloaded += 1
+        return True
 
     def note_evicted(self, unit: int) -> None:
         """Take down that a unit goes for want of room."""
+        if self._gone is None:
+            self._gone = Marks()
         self._gone.add(unit)
 
     def is_installed(self, page: int) -> bool:

@@ -44,16 +44,12 @@ class Room(Struct):
     @property
     def taken_nbytes(self) -> int:
         """How much counts towards the limit."""
-        return self.shared_nbytes + self._others_nbytes
+        return self.shared_nbytes + self.private_nbytes + self.loading_nbytes + self.scratch_nbytes
 
     @property
     def free_nbytes(self) -> int:
         """How much more fits without anything being evicted."""
         return max(0, self.limit_nbytes - self.taken_nbytes)
-
-    @property
-    def _others_nbytes(self) -> int:
-        return self.private_nbytes + self.loading_nbytes + self.scratch_nbytes
 
     @property
     def is_short(self) -> bool:
@@ -67,5 +63,6 @@ class Room(Struct):
         """
         # The cost: where private memory and loads on their way take more than half, all
         # of it together may be more than the limit.
-        allowed_nbytes = max(self.limit_nbytes - self._others_nbytes, self.limit_nbytes // 2)
+        others_nbytes = self.private_nbytes + self.loading_nbytes + self.scratch_nbytes
+        allowed_nbytes = max(self.limit_nbytes - others_nbytes, self.limit_nbytes // 2)
         return self.shared_nbytes > allowed_nbytes

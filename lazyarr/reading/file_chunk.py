@@ -58,13 +58,16 @@ class FileChunkReader:
 
         `progress` is told how much is decoded, where that is right before all of it is.
         """
-        workspace.unit.grow(self._chunk_nbytes)
+        # Asked before they are grown, which they seldom are: each fault comes this way.
+        if workspace.unit.nbytes < self._chunk_nbytes:
+            workspace.unit.grow(self._chunk_nbytes)
         out = workspace.unit.view[: self._chunk_nbytes]
         if self._is_plain:
             return nbytes == len(out) and file.read(out, start, may_wait=may_wait)
         if nbytes > self._limit_nbytes:
             return False
-        workspace.encoded.grow(nbytes)
+        if workspace.encoded.nbytes < nbytes:
+            workspace.encoded.grow(nbytes)
         encoded = workspace.encoded.view[:nbytes]
         if not file.read(encoded, start, may_wait=may_wait):
             return False

@@ -74,6 +74,7 @@ class Channel:
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         self._identity: Identity | None = None
+        self._poll: select.poll | None = None
 
     def __repr__(self) -> str:
         return f"<Channel: descriptor {self.fileno()}>"
@@ -263,8 +264,11 @@ class Channel:
 
     def is_readable(self) -> bool:
         """Return whether `receive` would not wait."""
-        poll = select.poll()
-        poll.register(self._socket, select.POLLIN)
+        # Kept, for each message is looked for in this way.
+        poll = self._poll
+        if poll is None:
+            poll = self._poll = select.poll()
+            poll.register(self._socket, select.POLLIN)
         return bool(poll.poll(0))
 
 

@@ -20,6 +20,8 @@ __all__ = ["decode", "document_of", "encode", "message_of"]
 # that JSON does not know go as text.
 _ENCODER = json.JSONEncoder(separators=(",", ":"), default=str)
 
+_DECODER = json.JSONDecoder()
+
 # How deep a field may nest that holds any value.  The sender's JSON encoder can nest deeper than
 # the reader's.  A message that was read must also fit into a record, which nests it by one more.
 _MAX_DEPTH = 32
@@ -55,7 +57,12 @@ def decode(packet: bytes) -> Message:
         sender is no client and no pager.
     """
     try:
-        return message_of(json.loads(packet))
+        # Not `json.loads`, which asks first which of six encodings it is.
+        text = packet.decode()
+        document, stop = _DECODER.raw_decode(text)
+        if stop != len(text):
+            raise ValueError("more than one object")
+        return message_of(document)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         shown = packet[:80].decode("ascii", "backslashreplace")
         raise PagerError(
@@ -74,7 +81,7 @@ def message_of(document: dict[str, Any]) -> Message:
         raise ValueError("other fields")
     for name, annotation in kind.__annotations__.items():
         _check(fields[name], annotation)
-        if annotation in _FREE:
+        if annotation in _FREE and fields[name]:
             _refuse_deep(fields[name], _MAX_DEPTH + (kind is Record))
     return kind(**fields)
 
@@ -102,7 +109,7 @@ def _check(value: Any, annotation: str) -> None:
     if wanted is int and not -1 <= value < 1 << 63:
         raise ValueError("no address, offset or count")
     check_item = _ITEM_CHECKS.get(annotation)
-    if check_item is not None and not all(check_item(item) for item in value):
+    if check_item is not None and value and not all(check_item(item) for item in value):
         raise ValueError(annotation)
 
 

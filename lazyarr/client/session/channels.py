@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from lazyarr.wire.channel import Channel, channel_pair
 from lazyarr.wire.messages import OpenChannel
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 __all__ = ["ChannelPool"]
 
 
 class ChannelPool:
-    """Lends channels, and opens new ones over the first when all are lent.
+    """Channels for exchanges; opens new ones over the first when all are borrowed.
 
     A channel of its own makes an exchange easy to break off: an answer that
     no thread waits for any more cannot be taken for the answer to the next question.
@@ -36,26 +31,28 @@ class ChannelPool:
     def __repr__(self) -> str:
         return f"<ChannelPool: {len(self._all)} channels, {len(self._idle)} idle>"
 
-    @contextmanager
-    def lend(self) -> Iterator[Channel]:
-        """Lend a channel to one exchange; one that was broken off is not lent again."""
+    def borrow(self) -> Channel:
+        """Return a channel for one exchange, which `give_back` or `drop` must end."""
         with self._lock:
             # As many channels as threads that wait at once.  A shared one would need a
             # thread that receives for all, which has to run Python, or a lock that is held
             # while one waits.
-            channel = self._idle.pop() if self._idle else self._open()
-        try:
-            yield channel
-        # KeyboardInterrupt too: the answer is still on its way, and the next question
-        # on this channel would take it for its own.  The pager sees the end, and nobody
-        # waits for it.
-        except BaseException:
-            with self._lock:
-                self._all.discard(channel)
-            channel.close()
-            raise
+            return self._idle.pop() if self._idle else self._open()
+
+    def give_back(self, channel: Channel) -> None:
+        """Take a channel back, the answer on which has been read."""
         with self._lock:
             self._idle.append(channel)
+
+    def drop(self, channel: Channel) -> None:
+        """Close a channel whose exchange was broken off, as by Ctrl-C.
+
+        The answer may still be on its way, and the next question on this channel would take it
+        for its own.  The pager sees the end, and nobody waits for it.
+        """
+        with self._lock:
+            self._all.discard(channel)
+        channel.close()
 
     def _open(self) -> Channel:
         ours, theirs = channel_pair()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from lazyarr.client.session.channels import ChannelPool
@@ -66,7 +65,7 @@ class Rpc:
     def ask(self, message: w.Message, answer: type[_M]) -> _M:
         """Return the answer to a message; see `exchange`."""
         answered = cast("_M", self.exchange(message, answer).message)
-        if isinstance(answered, w.Done):
+        if isinstance(answered, w.Done) and answered.notices:
             warn_of_reloads(answered.notices)
         return answered
 
@@ -133,7 +132,8 @@ class Rpc:
         return error if self.is_usable() else PagerError(self._reason)
 
     def _exchange(self, message: w.Message, answer: type[_M]) -> Received:
-        with self._channels.lend() as channel:
+        channel = self._channels.borrow()
+        try:
             try:
                 channel.send(message)
             except PagerError as error:
@@ -143,12 +143,16 @@ class Rpc:
             received = channel.receive()
             if received is None:
                 raise _HungUpError
-            if isinstance(received.message, w.Done) and isinstance(message, _WITHOUT_FAILURES):
+            if isinstance(message, _WITHOUT_FAILURES) and isinstance(received.message, w.Done):
                 for failure in received.message.failures:
                     raise PagerError(failure["message"])
             if not isinstance(received.message, answer):
                 raise PagerError(f"expected {answer.__name__}, found {received.message!r:.80}")
-            return received
+        except BaseException:
+            self._channels.drop(channel)
+            raise
+        self._channels.give_back(channel)
+        return received
 
     def leave(self) -> None:
         """Let go of every channel without closing it, and ask no more."""
@@ -168,7 +172,7 @@ class PendingCall:
     rpc : Rpc
         Sends the question again when the worker has died that was to answer it.
     channels : ChannelPool
-        Lends the channel on which the answer comes.
+        Has the channel on which the answer comes.
     message : Message
         The question.
     """
@@ -176,10 +180,9 @@ class PendingCall:
     def __init__(self, rpc: Rpc, channels: ChannelPool, message: w.Message) -> None:
         self._rpc = rpc
         self._message = message
-        # A generator that is entered by hand: the channel is lent beyond this call,
-        # until `wait` or `cancel`.
-        self._lent = channels.lend()
-        self._channel: Channel | None = self._lent.__enter__()
+        self._channels = channels
+        # Until `wait` or `cancel`.
+        self._channel: Channel | None = channels.borrow()
         try:
             self._channel.send(message)
         except PagerError:
@@ -207,17 +210,17 @@ class PendingCall:
         if received is None or not isinstance(received.message, w.Done):
             self.cancel()
             return self._rpc.ask(self._message, w.Done)
+        assert self._channel is not None
+        self._channels.give_back(self._channel)
         self._channel = None
-        self._lent.__exit__(None, None, None)
         warn_of_reloads(received.message.notices)
         return received.message
 
     def cancel(self) -> None:
         """Give the question up: the channel is closed, so that no one else gets its answer."""
-        if self._channel is not None:
-            self._channel = None
-            with suppress(_HungUpError):
-                self._lent.__exit__(_HungUpError, _HungUpError(), None)
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            self._channels.drop(channel)
 
 
 class _HungUpError(Exception):

@@ -497,8 +497,10 @@ class Session:
         return w.Request(self.rpc.new_ticket(), region.number, ranges, list(pages or ()))
 
     def _end_request(self, done: w.Done) -> None:
-        self._forget_starter()
-        raise_first(done.failures)
+        if self.starter is not None:
+            self._forget_starter()
+        if done.failures:
+            raise_first(done.failures)
 
     def _forget_starter(self) -> None:
         """See to it that nobody's os.wait() finds who has started the pager, which is up now.

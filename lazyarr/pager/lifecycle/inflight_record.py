@@ -43,6 +43,7 @@ class InflightRecord:
         self._memfd = os.memfd_create("lazyarr-inflight", os.MFD_CLOEXEC)
         os.ftruncate(self._memfd, _N_SLOTS * _SLOT.size)
         self._mapped: memoryview | None = None
+        # Of each thread, its slot in the mapped record.
         self._slots = threading.local()
         self._lock = threading.Lock()
         self._n_taken = 0
@@ -51,16 +52,17 @@ class InflightRecord:
     def __repr__(self) -> str:
         return f"<InflightRecord: {sorted(self.read())}>"
 
-    def _offset(self) -> int:
-        slot: int | None = getattr(self._slots, "number", None)
-        if slot is None:
-            with self._lock:
-                # Each thread writes to a slot of its own, so no lock is taken for a
-                # load.  Beyond 1024 threads two share one, and a crash may be blamed on
-                # neither of their units.  That delays a refusal by some crashes.
-                slot = self._slots.number = self._n_taken % _N_SLOTS
-                self._n_taken += 1
-        return slot * _SLOT.size
+    def _take_slot(self) -> memoryview:
+        """Return a slot for this thread, and remember it."""
+        with self._lock:
+            # Each thread writes to a slot of its own, so no lock is taken for a
+            # load.  Beyond 1024 threads two share one, and a crash may be blamed on
+            # neither of their units.  That delays a refusal by some crashes.
+            start = self._n_taken % _N_SLOTS * _SLOT.size
+            self._n_taken += 1
+        slot: memoryview = self._view()[start : start + _SLOT.size]
+        self._slots.slot = slot
+        return slot
 
     def fileno(self) -> int:
         """Return the descriptor of the memory."""
@@ -76,15 +78,22 @@ class InflightRecord:
 
     def begin(self, region: int, unit: int) -> None:
         """Write down that this thread begins to load a unit."""
-        _SLOT.pack_into(self._view(), self._offset(), region, unit + 1)
+        self._write(region, unit + 1)
 
     def begin_answer(self, client: int, ticket: int) -> None:
         """Write down that this thread begins to answer a client's question."""
-        _SLOT.pack_into(self._view(), self._offset(), ~client, ticket + 1)
+        self._write(~client, ticket + 1)
 
     def end(self) -> None:
         """Write down that this thread has ended its load or its answer."""
-        _SLOT.pack_into(self._view(), self._offset(), 0, 0)
+        self._write(0, 0)
+
+    def _write(self, subject: int, number: int) -> None:
+        try:
+            slot = self._slots.slot
+        except AttributeError:  # this thread's first load or answer
+            slot = self._take_slot()
+        _SLOT.pack_into(slot, 0, subject, number)
 
     def _view(self) -> memoryview:
         """Return the record as mapped memory, which is written to without a system call."""

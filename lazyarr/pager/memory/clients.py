@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from lazyarr.kernel import (
     PAGE_NBYTES,
-    InstallMode,
     Stop,
     Userfaultfd,
     map_shared,
@@ -35,7 +34,6 @@ __all__ = ["Arena", "Client", "Region"]
 # vm.mmap_min_addr (65536 by default on most distributions), where kernels older than 6.18 refuse
 # an address (EINVAL) before they look whether the process lives.
 _NOWHERE = 1 << 20
-_WRITE_PROTECTED = int(InstallMode.WP)
 # How long a client that calls exec may take to close its old descriptors.
 _EXEC_SECONDS = 1.0
 # Waking a thread costs as much as loading some tens of kilobytes.  Units that are
@@ -203,13 +201,6 @@ class Region(Struct):
     pipeline: bytes
     published: memoryview | None = None
     published_at: int = 0
-
-    @property
-    def copy_mode(self) -> int:
-        """How bytes are copied to pages of this region: bits of `InstallMode`."""
-        # Tracked memory is installed write-protected: the kernel lifts that at the first
-        # write, and so knows which pages the client has written.
-        return _WRITE_PROTECTED if self.kind.is_tracked else 0
 
     @property
     def n_units_per_job(self) -> int:

@@ -174,7 +174,8 @@ class Core(ABC):
         self._n_loads[client] -= n_loads
         if not self._n_loads[client]:
             del self._n_loads[client]
-        self._close_if_gone(client)
+        if self._gone:
+            self._close_if_gone(client)
 
     def _close_if_gone(self, number: int) -> None:
         if number in self._gone and number not in self._n_loads:

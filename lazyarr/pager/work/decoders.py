@@ -266,7 +266,7 @@ class Decoders:
                 awaited,
                 in_parts,
                 command.is_pick,
-                region.copy_mode,
+                region.kind.copy_mode,
                 region.pipeline,
             ).encode()
             try:

@@ -131,7 +131,8 @@ class Executor(Core):
                 # A larger unit is loaded by a thread, outside of the lock.
                 commands = self.machine.fast_path.begin(fast)
                 self.loads.start_fast(fast)
-                self.carry_out(commands)
+                if commands:
+                    self.carry_out(commands)
                 return True
         if is_done:
             self.measurements.add("quick", time.perf_counter() - begin)
@@ -150,7 +151,7 @@ class Executor(Core):
         if has_bytes:
             source = workspace.unit.address
             is_installed = client.uffd.copy_at_once(
-                fast.address, source, fast.nbytes, region.copy_mode
+                fast.address, source, fast.nbytes, region.kind.copy_mode
             )
         else:
             outcome = client.uffd.zeropage(fast.address, fast.nbytes)

@@ -126,7 +126,7 @@ class Loader:
         if owner is None or start is None or command.mark:
             return None
         copy_at_once = owner.uffd.copy_at_once
-        mode = self._core.regions[command.region].copy_mode
+        mode = state.kind.copy_mode
         nbytes = state.geometry.unit_nbytes
         address = start + command.unit * nbytes
 
@@ -204,7 +204,7 @@ class Loader:
             data=data,
             backing=found.backing_at(offset),
             page_nbytes=page_nbytes,
-            mode=found.copy_mode,
+            mode=found.kind.copy_mode,
         )
 
     def failed(self, command: m.Load, error: BaseException) -> m.LoadFailed:
@@ -238,10 +238,12 @@ def awaited_bytes(command: m.Load, state: RegionState) -> Span | None:
     """Return the bytes of a unit of whole pages that a thread waits for; None when none does."""
     if command.awaited is None:
         return None
-    geometry = state.geometry
-    first = command.unit * geometry.unit_pages
-    pages = Span(first, first + geometry.unit_pages)
-    return _bytes_of(command.awaited, pages, geometry.page_nbytes)
+    unit_nbytes, page_nbytes = state.geometry.unit_nbytes, state.geometry.page_nbytes
+    start = command.awaited.start * page_nbytes - command.unit * unit_nbytes
+    if not 0 <= start < unit_nbytes:
+        return None
+    stop = command.awaited.stop * page_nbytes - command.unit * unit_nbytes
+    return Span(start, min(stop, unit_nbytes))
 
 
 def is_worth_parts(command: m.Load, state: RegionState) -> bool:

@@ -84,12 +84,15 @@ class ProgressiveInstall:
         """
         # A page cannot be installed in part.  A chunk may be longer than the array's part of it.
         stop = min(nbytes & -self._page_nbytes, self._nbytes)
-        if self._is_awaited and self._next == self.first:
+        start = self._next
+        if self._is_awaited and start == self.first:
             # Only where enough is decoded to be worth two calls.
-            ahead = max(self.first + _FIRST_NBYTES, self._awaited.stop)
+            ahead = max(start + _FIRST_NBYTES, self._awaited.stop)
             if ahead + _FIRST_NBYTES < stop:
-                self._install(self.first, ahead)
-        self._install(self._next, stop)
+                self._install(start, ahead)
+                start = ahead
+        if stop > start:
+            self._install(start, stop)
 
     def finish(self) -> bool:
         """Install all the rest; return whether everything is installed, False if in doubt."""
@@ -102,9 +105,8 @@ class ProgressiveInstall:
     def _install(self, start: int, stop: int) -> None:
         """Install a part, unless one has failed; tell of the awaited pages when they are in."""
         # After a failure nothing more is tried: the caller finds out why, and installs all again.
-        if stop > start:
-            self._is_right = self._is_right and self._copy(start, stop)
-            self._next = stop
-            if self._arrived and self._is_right and stop >= self._awaited.stop:
-                arrived, self._arrived = self._arrived, None
-                arrived()
+        self._is_right = self._is_right and self._copy(start, stop)
+        self._next = stop
+        if self._arrived and self._is_right and stop >= self._awaited.stop:
+            arrived, self._arrived = self._arrived, None
+            arrived()

@@ -25,7 +25,7 @@ class Hirer:
         self.source = SimpleNamespace(can_lend=True)
         region = SimpleNamespace(is_remote=False, unit_nbytes=unit_nbytes, source=self.source)
         region.pipeline = b"{}"
-        region.copy_mode = 0
+        region.kind = MemoryKind.SHARED
         geometry = SimpleNamespace(unit_nbytes=unit_nbytes)
         state = SimpleNamespace(
             n_plain_units=10, addresses={}, geometry=geometry, kind=MemoryKind.SHARED
