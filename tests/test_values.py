@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lazyarr.values import Struct, Value
+from lazyarr.values import FieldTuple, Struct, Value
 
 
 class Point(Value):
@@ -110,3 +110,42 @@ def test_a_struct_is_equal_to_itself_only() -> None:
     assert tally == tally
     assert tally != Tally("faults")
     assert len({tally, Tally("faults")}) == 2
+
+
+class Load(FieldTuple):
+    """A tuple with two fields that must be given."""
+
+    region: int
+    unit: int
+    urgent: bool = False
+    mark: bool = False
+
+
+def test_a_field_tuple_is_the_tuple_of_its_fields() -> None:
+    """Given by place, by name or by default; compared, copied and pickled as a tuple."""
+    load = Load(1, 2, mark=True)
+    assert (
+        load == (1, 2, False, True) == Load(unit=2, mark=True, region=1) == Load(1, 2, False, True)
+    )
+    assert (load.region, load.unit, load.urgent, load.mark) == (1, 2, False, True)
+    assert Load(3, 4) == (3, 4, False, False)
+    assert Load(3, 4, True)[2:] == (True, False)
+    for other in (copy.copy(load), copy.deepcopy(load), pickle.loads(pickle.dumps(load))):
+        assert (type(other), other) == (Load, load)
+    assert load._replace(unit=5, urgent=True) == (1, 5, True, True)
+    assert repr(load) == "Load(region=1, unit=2, urgent=False, mark=True)"
+    with pytest.raises(AttributeError):
+        load.unit = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [((), {}), ((1,), {}), ((1,), {"urgent": True}), ((1, 2, 3, 4, 5), {}), ((1, 2), {"unit": 2}),
+     ((1, 2), {"z": 1})],
+)  # fmt: skip
+def test_wrong_fields_of_a_tuple_are_refused(
+    values: tuple[Any, ...], named: dict[str, Any]
+) -> None:
+    """A field that is missing, given twice, or not there is a TypeError that names the fields."""
+    with pytest.raises(TypeError, match="Load has the fields region, unit, urgent, mark, and was"):
+        Load(*values, **named)

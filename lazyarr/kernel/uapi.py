@@ -22,10 +22,8 @@ __all__ = [
     "Features",
     "InstallMode",
     "Ioctls",
-    "PageKind",
     "RegisterMode",
     "WriteProtectMode",
-    "PAGEMAP_SCAN",
     "USER_MODE_ONLY",
     "UFFD_API",
     "USERFAULTFD_IOC_NEW",
@@ -47,8 +45,6 @@ __all__ = [
     "RANGE_MODE_RESULT_LAYOUT",
     "REGISTER_LAYOUT",
     "RESULT_LAYOUT",
-    "SCAN_LAYOUT",
-    "SCAN_REGION_LAYOUT",
     "ioc",
 ]
 
@@ -110,14 +106,6 @@ RESULT_LAYOUT = struct.Struct("=q")
 MESSAGE_LAYOUT = struct.Struct("=B7xQQI4x")
 """struct uffd_msg as a page fault: event, flags, address, thread id."""
 
-SCAN_LAYOUT = struct.Struct("=12Q")
-"""struct pm_scan_arg (linux/fs.h): size, flags, start, end, walk_end, vec, vec_len, max_pages,
-category_inverted, category_mask, category_anyof_mask, return_mask."""
-
-SCAN_REGION_LAYOUT = struct.Struct("=QQQ")
-"""struct page_region: start, end, categories."""
-
-PAGEMAP_SCAN = (_IOC_READ | _IOC_WRITE) << 30 | SCAN_LAYOUT.size << 16 | ord("f") << 8 | 16
 
 UFFD_API = 0xAA
 # Without rights the kernel opens a userfaultfd only with this flag.  Then a system call
@@ -219,17 +207,6 @@ class WriteProtectMode(enum.IntFlag):
 
     WP = 1
     DONTWAKE = 2
-
-
-class PageKind(enum.IntFlag):
-    """What PAGEMAP_SCAN says of a page (PAGE_IS_*, linux/fs.h; Linux 6.7)."""
-
-    WRITTEN = 1 << 1
-    PRESENT = 1 << 3
-    SWAPPED = 1 << 4
-    # ZEROPAGE maps the one zero page, which no mode of it protects.  It cannot have been
-    # written, for a write would have replaced it, though it counts as WRITTEN.
-    PFNZERO = 1 << 5
 
 
 class Event(enum.IntEnum):

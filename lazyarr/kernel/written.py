@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import errno
 import os
 import struct
@@ -11,7 +12,6 @@ from lazyarr.kernel.buffers import buffer_address
 from lazyarr.kernel.libc import ioctl
 from lazyarr.kernel.mapping import PAGE_NBYTES
 from lazyarr.kernel.refusal import describe_errno, refusal
-from lazyarr.kernel.uapi import PAGEMAP_SCAN, SCAN_LAYOUT, SCAN_REGION_LAYOUT, PageKind
 from lazyarr.units import Span
 
 if TYPE_CHECKING:
@@ -19,12 +19,34 @@ if TYPE_CHECKING:
 
 __all__ = ["find_written", "read_memory"]
 
+# Numbers of Linux 6.7 and later, as in linux/fs.h.  Here and not in `uapi`: most processes never
+# look for what they have written, and an enumeration takes half a millisecond to make.
+_SCAN_LAYOUT = struct.Struct("=12Q")
+"""struct pm_scan_arg (linux/fs.h): size, flags, start, end, walk_end, vec, vec_len, max_pages,
+category_inverted, category_mask, category_anyof_mask, return_mask."""
+
+_SCAN_REGION_LAYOUT = struct.Struct("=QQQ")
+"""struct page_region: start, end, categories."""
+
+_PAGEMAP_SCAN = 3 << 30 | _SCAN_LAYOUT.size << 16 | ord("f") << 8 | 16
+
 _N_REGIONS = 1024  # one call's answer
 _N_ENTRIES = 1 << 15
 _ENTRY_NBYTES = 8
 # Bits 63 and 62: the page is present, or swapped out (Documentation/admin-guide/mm/pagemap.rst).
 _IS_THERE = 0b11 << 62
 _READ_NBYTES = 1 << 20
+
+
+class _PageKind(enum.IntFlag):
+    """What PAGEMAP_SCAN says of a page (PAGE_IS_*, linux/fs.h; Linux 6.7)."""
+
+    WRITTEN = 1 << 1
+    PRESENT = 1 << 3
+    SWAPPED = 1 << 4
+    # ZEROPAGE maps the one zero page, which no mode of it protects.  It cannot have been
+    # written, for a write would have replaced it, though it counts as WRITTEN.
+    PFNZERO = 1 << 5
 
 
 def find_written(address: int, nbytes: int) -> list[Span]:
@@ -125,12 +147,12 @@ def _scan(pagemap: int, address: int, nbytes: int) -> Iterator[Span]:
     """Yield the pages that PAGEMAP_SCAN finds: not write-protected, and not the zero page."""
     # Answers come for runs of pages, not for each.  A thousand at a time are 24 KiB, and
     # most views that are pickled need one call.
-    regions = bytearray(_N_REGIONS * SCAN_REGION_LAYOUT.size)
+    regions = bytearray(_N_REGIONS * _SCAN_REGION_LAYOUT.size)
     at, stop = address, address + nbytes
     while at < stop:
         argument = bytearray(
-            SCAN_LAYOUT.pack(
-                SCAN_LAYOUT.size,
+            _SCAN_LAYOUT.pack(
+                _SCAN_LAYOUT.size,
                 0,
                 at,
                 stop,
@@ -138,15 +160,15 @@ def _scan(pagemap: int, address: int, nbytes: int) -> Iterator[Span]:
                 buffer_address(regions),
                 _N_REGIONS,
                 0,
-                PageKind.PFNZERO,
-                PageKind.WRITTEN | PageKind.PFNZERO,
-                PageKind.PRESENT | PageKind.SWAPPED,
-                PageKind.WRITTEN,
+                _PageKind.PFNZERO,
+                _PageKind.WRITTEN | _PageKind.PFNZERO,
+                _PageKind.PRESENT | _PageKind.SWAPPED,
+                _PageKind.WRITTEN,
             )
         )
-        n_regions = ioctl(pagemap, PAGEMAP_SCAN, argument)
-        used = memoryview(regions)[: n_regions * SCAN_REGION_LAYOUT.size]
-        for start, end, _ in SCAN_REGION_LAYOUT.iter_unpack(used):
+        n_regions = ioctl(pagemap, _PAGEMAP_SCAN, argument)
+        used = memoryview(regions)[: n_regions * _SCAN_REGION_LAYOUT.size]
+        for start, end, _ in _SCAN_REGION_LAYOUT.iter_unpack(used):
             yield Span(start - address, end - address)
             at = end
         # A full answer goes on behind its last region.  The kernel's `walk_end` is not used: it

@@ -20,7 +20,12 @@ MAX_ITEMSIZE = 2**24
 """Largest size of an element in bytes: a short document must not claim elements of gigabytes."""
 
 _MAX_STRUCT_DEPTH = 16
-_TYPESTR = re.compile(r"([<>|])([biufcmMSUV])([1-9][0-9]{0,8})(\[[0-9]{0,10}[^\]0-9]{1,8}\])?")
+_TYPESTR = r"([<>|])([biufcmMSUV])([1-9][0-9]{0,8})(\[[0-9]{0,10}[^\]0-9]{1,8}\])?"
+# Most arrays are of these, for which no expression is compiled.
+_KINDS = ("f2", "f4", "f8", "i2", "i4", "i8", "u2", "u4", "u8", "c8", "c16")
+_NUMBERS = frozenset(
+    {f"{order}{kind}" for order in "<>" for kind in _KINDS} | {"|b1", "|i1", "|u1"}
+)
 
 ML_NAMES: Mapping[str, int] = {
     "bfloat16": 2,
@@ -204,7 +209,9 @@ def _parse_field(value: object, depth: int) -> Field:
 def _parse_typestr(typestr: str) -> DataType:
     if typestr in ML_NAMES:
         return DataType(typestr, ML_NAMES[typestr], typestr)
-    match = _TYPESTR.fullmatch(typestr)
+    if typestr in _NUMBERS:
+        return DataType(typestr, int(typestr[2:]), typestr)
+    match = re.fullmatch(_TYPESTR, typestr)
     if match is None:
         raise FormatError(f"data type {shown(typestr)} is not known; it must be like '<f4'")
     order, kind, digits, unit = match.groups()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
 import enum
-import heapq
 import itertools
 import select
 import time
@@ -44,6 +44,7 @@ class Watch:
         self._epoll = select.epoll()
         self._watched: dict[int, _Watched] = {}
         self._resting: dict[int, _Watched] = {}
+        # In the order of their times; seldom more than one.
         self._due: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
         self._timer = Timer()
@@ -86,15 +87,15 @@ class Watch:
 
     def after(self, seconds: float, act: Callable[[], None]) -> None:
         """Have the listening thread call a function when so many seconds have gone by."""
-        # The number keeps the heap from comparing functions where two times are equal.
-        heapq.heappush(self._due, (time.monotonic() + seconds, next(self._numbers), act))
+        # The number keeps functions from being compared where two times are equal.
+        bisect.insort(self._due, (time.monotonic() + seconds, next(self._numbers), act))
         self._set_timer()
 
     def _act(self) -> None:
         """Call the functions that are due."""
         now = time.monotonic()
         while self._due and self._due[0][0] <= now:
-            heapq.heappop(self._due)[2]()
+            self._due.pop(0)[2]()
         self._set_timer()
 
     def _set_timer(self) -> None:

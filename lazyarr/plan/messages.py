@@ -1,14 +1,14 @@
-"""What the pager's state machine is told, and what it tells the pager to do.
+"""What the pager's state machine is told, and what it tells the pager to do."""
 
-Annotations are evaluated here: kept as text, a named tuple would compile each of them.
-"""
+from __future__ import annotations
 
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from lazyarr.layout.geometry import Geometry
 from lazyarr.memory_kind import MemoryKind
 from lazyarr.plan.readahead import Advice
 from lazyarr.units import Span
+from lazyarr.values import FieldTuple
 
 __all__ = [
     "Advised",
@@ -44,7 +44,7 @@ __all__ = [
 ]
 
 
-class Fragment(NamedTuple):
+class Fragment(FieldTuple):
     """The bytes of one unit in a page that it shares with others."""
 
     page: int
@@ -52,7 +52,7 @@ class Fragment(NamedTuple):
     data: bytes
 
 
-class Failure(NamedTuple):
+class Failure(FieldTuple):
     """Why a unit cannot be had; `fields` are those of a `ChunkError`."""
 
     message: str
@@ -62,7 +62,7 @@ class Failure(NamedTuple):
 # --- events -------------------------------------------------------------------
 
 
-class Attached(NamedTuple):
+class Attached(FieldTuple):
     """A client has mapped a region and registered it; `remote` if it comes over a network."""
 
     client: int
@@ -75,7 +75,7 @@ class Attached(NamedTuple):
 
 # For a worker that takes over while only announced children have a region: without it
 # the region would be forgotten before they come.
-class Opened(NamedTuple):
+class Opened(FieldTuple):
     """A region is there, that only clients will have that are not there yet."""
 
     region: int
@@ -84,14 +84,14 @@ class Opened(NamedTuple):
     remote: bool = False
 
 
-class Reserved(NamedTuple):
+class Reserved(FieldTuple):
     """A client that is not there yet, or has not mapped them yet, will have these regions."""
 
     client: int
     regions: tuple[int, ...]
 
 
-class Detached(NamedTuple):
+class Detached(FieldTuple):
     """A client wants to unmap a region; `ticket` is answered when nothing is on its way into it."""
 
     client: int
@@ -99,20 +99,20 @@ class Detached(NamedTuple):
     ticket: int
 
 
-class ClientLeft(NamedTuple):
+class ClientLeft(FieldTuple):
     """A client is gone, or has called exec."""
 
     client: int
 
 
-class Faulted(NamedTuple):
+class Faulted(FieldTuple):
     """A thread of a client waits for the page at `address`."""
 
     client: int
     address: int
 
 
-class Requested(NamedTuple):
+class Requested(FieldTuple):
     """A client asks for units, and is told when all of them are there.
 
     With `pages`, of its only unit, it is told as soon as these are installed.
@@ -125,7 +125,7 @@ class Requested(NamedTuple):
     pages: Span | None = None
 
 
-class Arrived(NamedTuple):
+class Arrived(FieldTuple):
     """The pages that are waited for of a unit on its way are installed, before the others."""
 
     region: int
@@ -133,7 +133,7 @@ class Arrived(NamedTuple):
     pages: Span
 
 
-class Loaded(NamedTuple):
+class Loaded(FieldTuple):
     """A unit's own pages are installed; `fragments` are its share of the others."""
 
     region: int
@@ -142,7 +142,7 @@ class Loaded(NamedTuple):
     fragments: tuple[Fragment, ...]
 
 
-class LoadFailed(NamedTuple):
+class LoadFailed(FieldTuple):
     """A unit's bytes cannot be had."""
 
     region: int
@@ -152,7 +152,7 @@ class LoadFailed(NamedTuple):
 
 
 # Apart from `LoadFailed`: the bytes were right, and others who wait can have them.
-class Stranded(NamedTuple):
+class Stranded(FieldTuple):
     """A unit could not be installed, because the client's memory is not there any more."""
 
     region: int
@@ -160,7 +160,7 @@ class Stranded(NamedTuple):
     client: int
 
 
-class HoleFound(NamedTuple):
+class HoleFound(FieldTuple):
     """A page that should be resident is not: the record was wrong."""
 
     client: int
@@ -168,7 +168,7 @@ class HoleFound(NamedTuple):
     page: int
 
 
-class EvictionAsked(NamedTuple):
+class EvictionAsked(FieldTuple):
     """A client asks for units to be taken out."""
 
     client: int
@@ -177,7 +177,7 @@ class EvictionAsked(NamedTuple):
     units: Span
 
 
-class Advised(NamedTuple):
+class Advised(FieldTuple):
     """A client says how it will read some units."""
 
     client: int
@@ -187,13 +187,13 @@ class Advised(NamedTuple):
     advice: Advice
 
 
-class ReadaheadChanged(NamedTuple):
+class ReadaheadChanged(FieldTuple):
     """So much may be read ahead at once now."""
 
     window_nbytes: int
 
 
-class LinkMeasured(NamedTuple):
+class LinkMeasured(FieldTuple):
     """So many units of an array should be on their way so that its network is never idle.
 
     Or more, as long as it is not full.
@@ -204,13 +204,13 @@ class LinkMeasured(NamedTuple):
     is_full: bool
 
 
-class LimitChanged(NamedTuple):
+class LimitChanged(FieldTuple):
     """The memory limit is now this."""
 
     limit_nbytes: int
 
 
-class ScratchGrew(NamedTuple):
+class ScratchGrew(FieldTuple):
     """The memory that units are decoded in has grown, and is kept."""
 
     nbytes: int
@@ -241,7 +241,7 @@ Event: TypeAlias = (
 # --- commands -----------------------------------------------------------------
 
 
-class Load(NamedTuple):
+class Load(FieldTuple):
     """Read, decode and install a unit in a client's memory, the pages `awaited` first.
 
     These are what a thread waits for in a fault, or in a request that is to be told of them
@@ -265,14 +265,14 @@ class Load(NamedTuple):
     replaces: bool = False
 
 
-class Promote(NamedTuple):
+class Promote(FieldTuple):
     """Somebody waits now for a unit that was to be loaded without haste."""
 
     region: int
     unit: int
 
 
-class InstallPage(NamedTuple):
+class InstallPage(FieldTuple):
     """Install a page that several units fill."""
 
     region: int
@@ -281,7 +281,7 @@ class InstallPage(NamedTuple):
     data: bytes
 
 
-class MapPages(NamedTuple):
+class MapPages(FieldTuple):
     """Map resident pages in a client that waits for one of them, and wake it."""
 
     region: int
@@ -289,21 +289,21 @@ class MapPages(NamedTuple):
     pages: Span
 
 
-class Wake(NamedTuple):
+class Wake(FieldTuple):
     """Let the threads that wait at an address try again."""
 
     client: int
     address: int
 
 
-class Punch(NamedTuple):
+class Punch(FieldTuple):
     """Take pages out of every process."""
 
     region: int
     pages: Span
 
 
-class Publish(NamedTuple):
+class Publish(FieldTuple):
     """Write down for clients to see whether a unit is resident."""
 
     region: int
@@ -311,7 +311,7 @@ class Publish(NamedTuple):
     resident: bool
 
 
-class Poison(NamedTuple):
+class Poison(FieldTuple):
     """Let the threads that wait for pages die of SIGBUS."""
 
     region: int
@@ -320,7 +320,7 @@ class Poison(NamedTuple):
     failure: Failure
 
 
-class Answer(NamedTuple):
+class Answer(FieldTuple):
     """Tell a client that what it asked for is done, or what of it failed."""
 
     client: int
@@ -328,7 +328,7 @@ class Answer(NamedTuple):
     failures: tuple[Failure, ...] = ()
 
 
-class Forget(NamedTuple):
+class Forget(FieldTuple):
     """Nobody has this region any more: let go of its memory and its source."""
 
     region: int

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Objects", "count_objects", "find_objects", "look_at_local", "warn_of_strays"]
 
-_CHUNK_NAME = re.compile(r"c|(c\.)?[0-9]+(\.[0-9]+)*")
+_CHUNK_NAME = r"c|(c\.)?[0-9]+(\.[0-9]+)*"
 _MAX_STRAYS = 8
 
 
@@ -139,7 +139,7 @@ def _is_hidden(name: str) -> bool:
 
 
 def _looks_like_chunk(key: str) -> bool:
-    return _CHUNK_NAME.fullmatch(key.rpartition("/")[2]) is not None
+    return re.fullmatch(_CHUNK_NAME, key.rpartition("/")[2]) is not None
 
 
 def _walk(store: Store, metadata: ArrayDescription) -> Iterator[tuple[str, bool]]:

@@ -18,7 +18,6 @@ from lazyarr.client.arrays.numpy_names import (
     PRINTING_FUNCTIONS,
     READING_METHODS,
 )
-from lazyarr.client.arrays.residency import Residency, await_arriving, residency_of
 from lazyarr.client.arrays.row_fast_path import Rows, maybe_rows
 from lazyarr.errors import ChunkError, NotStoredError
 from lazyarr.kernel import HERE, arrive
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
 
     from lazyarr.client.array_ref import ArrayRef
     from lazyarr.client.arrays.passes import MappedOperand
+    from lazyarr.client.arrays.residency import Residency
     from lazyarr.client.pickling.changes import Changes
     from lazyarr.client.session.region import Memory, Region
 
@@ -259,9 +259,12 @@ class LazyArray(StoredAttributes, np.ndarray[Any, Any]):
 
         Waits a moment for chunks of which a row was read while the rest was on its way.
         """
+        # Here, for few programs ask for it, and each module takes some of the time of opening.
+        from lazyarr.client.arrays import residency
+
         if self._region is not None and self._region.arriving:
-            await_arriving(self._region)
-        return residency_of(self._region, self._units(to_load=False))
+            residency.await_arriving(self._region)
+        return residency.residency_of(self._region, self._units(to_load=False))
 
     def _fast_rows(self) -> Rows | None:
         """Return the fast path to rows of this array; None where it has none."""

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from lazyarr.client.session.channels import ChannelPool
-from lazyarr.client.session.notices import warn_of_reloads
 from lazyarr.errors import PagerError
 from lazyarr.known import CLOSED_BY_OTHERS
 from lazyarr.wire import messages as w
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from lazyarr.wire.channel import Channel, Received
 
@@ -66,7 +65,7 @@ class Rpc:
         """Return the answer to a message; see `exchange`."""
         answered = cast("_M", self.exchange(message, answer).message)
         if isinstance(answered, w.Done) and answered.notices:
-            warn_of_reloads(answered.notices)
+            _show(answered.notices)
         return answered
 
     def exchange(self, message: w.Message, answer: type[_M]) -> Received:
@@ -213,7 +212,8 @@ class PendingCall:
         assert self._channel is not None
         self._channels.give_back(self._channel)
         self._channel = None
-        warn_of_reloads(received.message.notices)
+        if received.message.notices:
+            _show(received.message.notices)
         return received.message
 
     def cancel(self) -> None:
@@ -221,6 +221,12 @@ class PendingCall:
         channel, self._channel = self._channel, None
         if channel is not None:
             self._channels.drop(channel)
+
+
+def _show(notices: Sequence[dict[str, Any]]) -> None:
+    from lazyarr.client.session.notices import warn_of_reloads  # seldom needed
+
+    warn_of_reloads(notices)
 
 
 class _HungUpError(Exception):

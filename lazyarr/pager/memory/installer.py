@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import glob
 import os
 import time
 from typing import TYPE_CHECKING, NamedTuple
@@ -24,8 +23,7 @@ _AGAIN = frozenset({Stop.CHANGING, Stop.HOLE})
 
 
 # Where huge pages of shared memory are switched on (Linux, mm/transhuge.rst).
-_HUGE_SHARED = "/sys/kernel/mm/transparent_hugepage/shmem_enabled"
-_HUGE_SHARED_BY_SIZE = "/sys/kernel/mm/transparent_hugepage/hugepages-*kB/shmem_enabled"
+_HUGE_PAGES = "/sys/kernel/mm/transparent_hugepage"
 _ZEROS = bytes(1 << 16)
 
 
@@ -133,18 +131,23 @@ def _has_huge_pages() -> bool:
     """Return whether a write to a memory object may make a huge page."""
     # Read once, so huge pages that are switched on later are not noticed.  "advise"
     # makes none, for nothing advises the kernel about this memory.
-    chosen = _chosen(_HUGE_SHARED)
+    chosen = _chosen(_HUGE_PAGES)
     if chosen in ("always", "within_size", "force"):
         return True
     # Since Linux 6.14 each size has a switch too; "inherit" is what the one above says.
-    sizes = glob.glob(_HUGE_SHARED_BY_SIZE)
-    return chosen != "deny" and any(_chosen(s) in ("always", "within_size") for s in sizes)
-
-
-def _chosen(path: str) -> str:
-    """Return which of its values a setting of the kernel has; "" where there is no such setting."""
+    if chosen == "deny":
+        return False
     try:
-        with open(path) as file:
+        sizes = [name for name in os.listdir(_HUGE_PAGES) if name.startswith("hugepages-")]
+    except OSError:
+        return False
+    return any(_chosen(f"{_HUGE_PAGES}/{s}") in ("always", "within_size") for s in sizes)
+
+
+def _chosen(directory: str) -> str:
+    """Return what is switched on for shared memory; "" where there is no such switch."""
+    try:
+        with open(f"{directory}/shmem_enabled") as file:
             return file.read().partition("[")[2].partition("]")[0]
     except OSError:
         return ""

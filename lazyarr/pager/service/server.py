@@ -12,7 +12,6 @@ from lazyarr.errors import KernelError, LazyarrError, PagerError
 from lazyarr.kernel import Features, Userfaultfd, pidfd_open
 from lazyarr.pager.checking import check_hello, read_settings
 from lazyarr.pager.lifecycle.ledger_client import LedgerClient
-from lazyarr.pager.lifecycle.rendezvous import Rendezvous
 from lazyarr.pager.lifecycle.supervisor import EX_DECODER
 from lazyarr.pager.log import report
 from lazyarr.pager.measure import Measurements
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lazyarr.pager.lifecycle.inflight_record import Deed, InflightRecord
+    from lazyarr.pager.lifecycle.rendezvous import Rendezvous
     from lazyarr.wire.ledger import ClientRecord, Ledger, RegionRecord
 
 __all__ = ["Pager"]
@@ -499,6 +499,8 @@ class Pager:
 
     def _listen_at(self, listener: int, secret: str) -> None:
         """Make clients of the processes that connect to a socket and know the secret."""
+        # Here, for most pagers serve no process that was not forked from their first one.
+        from lazyarr.pager.lifecycle.rendezvous import Rendezvous
 
         def join(descriptor: int) -> None:
             # In the ledger first, and told to the process last: see `Rendezvous`.
@@ -556,6 +558,7 @@ def _prepare(inflight: InflightRecord) -> None:
     inflight.prepare()
     # Needed now and then, or when something goes wrong.  An import opens files, and there may be
     # no descriptor for that by then.
+    import lazyarr.pager.lifecycle.rendezvous
     import lazyarr.pager.service.neighbours
     import lazyarr.store.failure  # noqa: F401
 

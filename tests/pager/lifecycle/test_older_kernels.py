@@ -89,9 +89,9 @@ def test_memory_is_not_filled_where_a_write_could_make_a_huge_page(
 ):
     """By the switch for all sizes, or by that of one of them."""
     values = "always within_size advise inherit never deny force"
-    for name, chosen in (("all", overall), ("hugepages-64kB", by_size)):
+    for directory, chosen in ((tmp_path, overall), (tmp_path / "hugepages-64kB", by_size)):
         if chosen is not None:
-            (tmp_path / name).write_text(values.replace(chosen, f"[{chosen}]"))
-    monkeypatch.setattr(installer, "_HUGE_SHARED", str(tmp_path / "all"))
-    monkeypatch.setattr(installer, "_HUGE_SHARED_BY_SIZE", str(tmp_path / "hugepages-*kB"))
+            directory.mkdir(exist_ok=True)
+            (directory / "shmem_enabled").write_text(values.replace(chosen, f"[{chosen}]"))
+    monkeypatch.setattr(installer, "_HUGE_PAGES", str(tmp_path))
     assert installer._has_huge_pages.__wrapped__() is expected
