@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 from lazyarr.parts import import_on_use
 
 if TYPE_CHECKING:
-    from lazyarr.codecs.base import BytesCodec
-    from lazyarr.codecs.buffers import Buffer, as_view
+    from lazyarr.codecs.base import Buffer, BytesCodec, as_view
     from lazyarr.codecs.errors import DamagedChunkError
 
 __all__ = [
@@ -23,8 +22,7 @@ __all__ = [
 __getattr__ = import_on_use(
     globals(),
     {
-        "base": "BytesCodec",
-        "buffers": "Buffer as_view",
+        "base": "Buffer BytesCodec as_view",
         "errors": "DamagedChunkError",
     },
 )

@@ -1,17 +1,38 @@
-"""What every codec from bytes to bytes does."""
+"""What every codec from bytes to bytes does, and the bytes that go through it."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
-from lazyarr.codecs.buffers import Buffer, as_view
 from lazyarr.codecs.errors import DamagedChunkError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["BytesCodec", "check_length", "copy_into"]
+__all__ = ["Buffer", "BytesCodec", "as_view", "check_length", "copy_into"]
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+"""Contiguous bytes; a memoryview may be over anything, mapped memory included."""
+
+
+def as_view(data: Buffer) -> memoryview:
+    """Return contiguous bytes as a memoryview whose length is in bytes, without a copy.
+
+    Raises
+    ------
+    TypeError
+        The memory is not contiguous.
+
+    Examples
+    --------
+    >>> len(as_view(b"abcd"))
+    4
+    """
+    view = memoryview(data)
+    if view.format != "B" or view.ndim != 1:
+        view = view.cast("B")
+    return view
 
 
 class BytesCodec(ABC):

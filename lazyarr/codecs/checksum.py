@@ -5,8 +5,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Any
 
-from lazyarr.codecs.base import BytesCodec, check_length
-from lazyarr.codecs.buffers import Buffer, as_view
+from lazyarr.codecs.base import Buffer, BytesCodec, as_view, check_length
 from lazyarr.codecs.errors import DamagedChunkError
 from lazyarr.values import Value
 

@@ -12,8 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lazyarr.checks import as_string, parse_json, shown
-from lazyarr.codecs.base import BytesCodec, check_length
-from lazyarr.codecs.buffers import Buffer, as_view
+from lazyarr.codecs.base import Buffer, BytesCodec, as_view, check_length
 from lazyarr.codecs.errors import DamagedChunkError
 from lazyarr.errors import FormatError
 from lazyarr.shortage import is_shortage

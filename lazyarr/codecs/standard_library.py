@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
 from lazyarr.checks import as_integer, as_list, as_string, shown
-from lazyarr.codecs.base import BytesCodec, check_length
-from lazyarr.codecs.buffers import Buffer, as_view
+from lazyarr.codecs.base import Buffer, BytesCodec, as_view, check_length
 from lazyarr.codecs.errors import DamagedChunkError
 from lazyarr.errors import FormatError
 from lazyarr.values import Value

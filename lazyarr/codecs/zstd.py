@@ -9,8 +9,7 @@ import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lazyarr.checks import as_integer, shown
-from lazyarr.codecs.base import BytesCodec, check_length
-from lazyarr.codecs.buffers import Buffer, as_view
+from lazyarr.codecs.base import Buffer, BytesCodec, as_view, check_length
 from lazyarr.codecs.errors import DamagedChunkError
 from lazyarr.errors import FormatError
 from lazyarr.values import Value

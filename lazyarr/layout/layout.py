@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from lazyarr.codecs.buffers import Buffer
+from lazyarr.codecs.base import Buffer
 from lazyarr.layout.pipeline import Pipeline
 from lazyarr.layout.placement import ChunkAddress, Level, Placement
 from lazyarr.layout.shard import ShardLevel

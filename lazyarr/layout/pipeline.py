@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lazyarr.codecs.base import BytesCodec, copy_into
-from lazyarr.codecs.buffers import Buffer, as_view
+from lazyarr.codecs.base import Buffer, BytesCodec, as_view, copy_into
 from lazyarr.codecs.checksum import Crc32c
 from lazyarr.values import Value
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from operator import add
 from typing import Literal
 
-from lazyarr.codecs.buffers import Buffer, as_view
+from lazyarr.codecs.base import Buffer, as_view
 from lazyarr.codecs.checksum import crc32c
 from lazyarr.codecs.errors import DamagedChunkError
 from lazyarr.values import Value

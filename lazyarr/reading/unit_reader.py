@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from lazyarr.layout import Layout
     from lazyarr.layout.geometry import Geometry
-    from lazyarr.reading.file_chunk import Progress
+    from lazyarr.reading.open_shards import Progress
     from lazyarr.reading.rotation import Rotation
     from lazyarr.reading.workspace import Fetched, Share, Workspace
     from lazyarr.store import Store

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING
 
 from lazyarr.layout.document import parse_layout, pipeline_text
@@ -97,7 +98,7 @@ def open_region(
             geometry,
             url=message.url,
             path=message.path,
-            count_fetched=lambda nbytes: count("bytes_fetched", nbytes),
+            count_fetched=partial(count, "bytes_fetched"),
             share=share,
             rotation=rotation,
             cache=_cache_of(message, cache) if cache is not None else None,

@@ -25,8 +25,8 @@ from lazyarr.kernel import Features, Userfaultfd
 from lazyarr.layout.document import parse_pipeline
 from lazyarr.pager.lifecycle.ledger_client import answer_supervisor
 from lazyarr.pager.log import report
-from lazyarr.pager.work.progressive_install import ProgressiveInstall
-from lazyarr.reading.file_chunk import FileChunkReader
+from lazyarr.pager.work.loader import ProgressiveInstall
+from lazyarr.reading.open_shards import FileChunkReader
 from lazyarr.reading.workspace import Workspace
 from lazyarr.store import OpenFile
 from lazyarr.wire.channel import close_all, descriptors_in

@@ -75,6 +75,8 @@ class Decoders:
 
     Attributes
     ----------
+    max_processes : int
+        How many decoders there may be; 0 where the worker decodes alone.
     hire : callable
         Asks for a decoder with so many threads, which takes its jobs from a socket.
     watch, unwatch : callable
@@ -94,7 +96,7 @@ class Decoders:
         self.hire: Callable[[int, int], None]
         self.watch: Callable[[int, Callable[[], None]], None]
         self.unwatch: Callable[[int], None]
-        self._max_processes = 0
+        self.max_processes = 0
         self._starting: list[_Decoder] = []
         self._n_failed = 0
         self._ready: list[_Decoder] = []
@@ -112,14 +114,14 @@ class Decoders:
         """Allow as many decoders that this number of threads decode; never fewer than before."""
         # Up to four threads are the worker's own.  A decoder more is an interpreter more.
         if n_threads > _THREADS_EACH:
-            self._max_processes = max(self._max_processes, -(-n_threads // _THREADS_EACH))
+            self.max_processes = max(self.max_processes, -(-n_threads // _THREADS_EACH))
 
     def add(self, order: Order) -> bool:
         """Take on a load; return False when the worker must do it itself.
 
         That is: the load is not one for a decoder, or no decoder is ready yet.
         """
-        if not self._max_processes or not self._is_for_others(order.command):
+        if not self._is_for_others(order.command):
             return False
         if not self._ready:
             # The load does not wait for a process that starts.
@@ -167,7 +169,7 @@ class Decoders:
     def _grow(self) -> None:
         """Start one more decoder, unless one is on its way or there are enough."""
         # One after the other: the first may be enough, and each takes a core while it starts.
-        if self._starting or len(self._ready) >= self._max_processes:
+        if self._starting or len(self._ready) >= self.max_processes:
             return
         try:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -176,7 +178,7 @@ class Decoders:
         try:
             self.hire(_THREADS_EACH, theirs.fileno())
         except PagerError:
-            self._max_processes = 0  # the supervisor is gone, and nobody else starts processes
+            self.max_processes = 0  # the supervisor is gone, and nobody else starts processes
             ours.close()
             return
         finally:
@@ -229,7 +231,7 @@ class Decoders:
         self._starting.remove(decoder)
         self._n_failed += 1
         if self._n_failed >= _MAX_FAILED:
-            self._max_processes = 0
+            self.max_processes = 0
 
     # --- jobs -----------------------------------------------------------------------
 

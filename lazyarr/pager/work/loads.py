@@ -261,6 +261,8 @@ class Loads:
 
     def _load_elsewhere(self, order: Order) -> bool:
         """Have a decoder load a unit; return whether one takes it."""
+        if not self.decoders.max_processes:
+            return False
         # Written down first: `add` may refuse the order at once, and `_load_here` takes
         # a missing entry for a load that was made urgent.
         if not order.command.urgent:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lazyarr.kernel import PAGE_NBYTES
-from lazyarr.pager.work.progressive_install import ProgressiveInstall
+from lazyarr.pager.work.loader import ProgressiveInstall
 from lazyarr.units import Span
 
 FIRST_NBYTES = 16 * PAGE_NBYTES

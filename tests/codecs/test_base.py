@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lazyarr.codecs.buffers import as_view
+from lazyarr.codecs.base import as_view
 
 
 @pytest.mark.parametrize(
