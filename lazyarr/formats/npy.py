@@ -7,25 +7,23 @@ one run of bytes, so they are mapped as they are stored; nothing is decoded.
 from __future__ import annotations
 
 import io
-import math
 from typing import TYPE_CHECKING, Any
 
 from lazyarr.checks import as_shape, bounded_product, shown
 from lazyarr.errors import FormatError
 from lazyarr.formats.base import ArrayDescription
+from lazyarr.formats.runs import run_layout
 from lazyarr.layout.datatype import DataType, Field, parse_data_type_document
-from lazyarr.layout.layout import Layout
-from lazyarr.layout.pipeline import Pipeline
-from lazyarr.layout.placement import OneRun
 from lazyarr.shortage import is_shortage
 
 if TYPE_CHECKING:
     import numpy as np
 
     from lazyarr.formats.base import ObjectReader
+    from lazyarr.layout.layout import Layout
     from lazyarr.layout.swap import Swap
 
-__all__ = ["FORMAT", "NpyArray", "parse_header", "run_chunks"]
+__all__ = ["FORMAT", "NpyArray", "parse_header"]
 
 _MAGIC = b"\x93NUMPY"
 _LENGTH_NBYTES = {(1, 0): 2, (2, 0): 4, (3, 0): 4}
@@ -33,9 +31,6 @@ _LENGTH_NBYTES = {(1, 0): 2, (2, 0): 4, (3, 0): 4}
 # literal, can exhaust the parser's stack.
 _MAX_HEADER_NBYTES = 10_000
 _FIRST_NBYTES = 4096  # enough for nearly every header, so that one read does
-
-_CHUNK_NBYTES = 1 << 20
-_PAGE_NBYTES = 4096
 
 
 class NpyArray(ArrayDescription):
@@ -86,46 +81,13 @@ class NpyArray(ArrayDescription):
 
     def layout(self) -> Layout:
         """Return how the array lies in memory and where its bytes are."""
-        axes = tuple(range(len(self.shape)))
-        axes = axes[::-1] if self.is_fortran else axes
-        shape, itemsize = tuple(self.shape[axis] for axis in axes), self.dtype.itemsize
-        chunk_shape = run_chunks(shape, itemsize)
-        return Layout(
-            shape=shape,
-            axes=axes,
-            chunk_shape=chunk_shape,
-            grid_shape=tuple(-(-n // c) for n, c in zip(shape, chunk_shape, strict=True)),
-            itemsize=itemsize,
-            fill=self.fill,
-            pipeline=Pipeline(math.prod(chunk_shape) * itemsize, (), self.swap),
-            placement=OneRun(
-                (1,) * len(shape), (), (), "", self.start, shape, chunk_shape, itemsize
-            ),
-            # The file itself: it has the array's own path.
-            witnesses=("",),
+        return run_layout(
+            self.shape,
+            self.dtype.itemsize,
+            start=self.start,
+            swap=self.swap,
+            is_fortran=self.is_fortran,
         )
-
-
-def run_chunks(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
-    """Return the shape of chunks of about 1 MiB that are runs of an array in C order.
-
-    Examples
-    --------
-    >>> run_chunks((60_000, 28, 28), 1), run_chunks((3, 5000, 5000), 8), run_chunks((), 8)
-    ((1280, 28, 28), (1, 26, 5000), ())
-    """
-    axis, row_nbytes = 0, math.prod(n or 1 for n in shape[1:]) * itemsize
-    while axis < len(shape) - 1 and row_nbytes > _CHUNK_NBYTES:
-        axis += 1
-        row_nbytes //= shape[axis] or 1
-    if not shape:
-        return ()
-    n_rows = max(1, _CHUNK_NBYTES // row_nbytes)
-    # A chunk of whole pages shares no page with the next one.
-    n_whole = _PAGE_NBYTES // math.gcd(_PAGE_NBYTES, row_nbytes)
-    n_rows = max(n_rows // n_whole * n_whole, n_whole if n_rows >= n_whole else n_rows)
-    behind = tuple(n or 1 for n in shape[axis + 1 :])
-    return (*(1 for _ in shape[:axis]), min(n_rows, shape[axis] or 1), *behind)
 
 
 class _Npy:

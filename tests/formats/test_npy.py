@@ -16,8 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lazyarr
-from lazyarr.formats.npy import parse_header, run_chunks
+from lazyarr.formats.npy import parse_header
 from lazyarr.formats.registry import find_file_format
+from lazyarr.formats.runs import run_chunks
 from lazyarr.layout.placement import is_run
 from tests.engines import ARRAYS, engine, memory_only  # noqa: F401 - a fixture
 from tests.servers import http_server  # noqa: F401 - a fixture
