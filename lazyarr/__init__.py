@@ -18,7 +18,7 @@ array.  An array is a `LazyArray`: a real `numpy.ndarray` whose memory fills whe
 ``help(lazyarr.open)``, and so on, says more of each of these:
 
 Reading
-    open                    Open a Zarr store, or an .npy file; nothing is read but metadata.
+    open                    Open a Zarr store, or a file of arrays; nothing is read but metadata.
     Dataset                 A group of a store: a mapping of names to arrays and groups.
     LazyArray               An array whose memory fills when it is touched.
     CopyArray               An array that copies what is asked of it, without userfaultfd.

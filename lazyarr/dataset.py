@@ -251,13 +251,13 @@ def open(  # noqa: A001 - numpy, zarr and h5py users look for this name
     memory: str | None = None,
     byteorder: str = "native",
 ) -> Dataset | LazyArray:
-    """Open a Zarr store, or an ``.npy`` file; nothing is read but metadata.
+    """Open a Zarr store, or a file of arrays; nothing is read but metadata.
 
     Parameters
     ----------
     url : str or os.PathLike
         A path, or any URL that fsspec takes, also chained ones.  One that ends with ``.npy``,
-        and is no directory, means a file of NumPy's.
+        ``.npz`` or ``.safetensors``, and is no directory, means a file of that format.
     mode : {"r", "c"}
         ``"r"``: read only, pages shared with forked children.  ``"c"``: copy-on-write,
         what is written stays in this process.

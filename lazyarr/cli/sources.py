@@ -1,4 +1,4 @@
-"""What `lazyarr convert` reads: .npy and .npz files, Zarr stores."""
+"""What `lazyarr convert` reads: Zarr stores, and files of known formats."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy
 from lazyarr.client.arrays.text import reason
 from lazyarr.errors import EngineWarning, FormatError
 from lazyarr.formats.base import GroupDescription
-from lazyarr.opening.nodes import open_nodes
+from lazyarr.opening.nodes import find_file, open_nodes
 from lazyarr.opening.survey import walk
 from lazyarr.store.urls import local_path
 
@@ -104,6 +104,9 @@ def open_collection(url: str, storage_options: Mapping[str, Any] | None) -> Coll
     if path is not None and not os.path.exists(path):
         raise ValueError(f"cannot convert {path}: there is no such file or directory")
     if path is None or not os.path.isfile(path):
+        return _open_nodes(url, storage_options)
+    file_format = find_file(url)
+    if file_format is not None and not file_format.name.lower().endswith((".npy", ".npz")):
         return _open_nodes(url, storage_options)
     with open(path, "rb") as file:
         magic = file.read(len(_NPY_MAGIC))

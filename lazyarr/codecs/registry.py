@@ -22,6 +22,7 @@ CODECS = {
     "bz2": ("standard_library", "Bz2"),
     "lzma": ("standard_library", "Lzma"),
     "numcodec": ("numcodec", "Numcodec"),
+    "zip_member": ("zip_member", "ZipMember"),
 }
 """The module and the class of each codec, by its name.
 

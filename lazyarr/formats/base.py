@@ -7,28 +7,31 @@ A format whose nodes lie in one file is a module with a `FileFormat`, and a line
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+from lazyarr.errors import FormatError
 from lazyarr.layout.swap import find_swap
 from lazyarr.values import Value
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from typing import Self
 
     import numpy
 
-    from lazyarr.errors import FormatError
     from lazyarr.layout import DataType, Layout
     from lazyarr.layout.swap import Swap
 
 __all__ = [
     "ArrayDescription",
     "FileFormat",
+    "FileGroup",
     "GroupDescription",
     "Node",
     "ObjectReader",
     "in_byte_order",
+    "in_groups",
+    "is_path",
 ]
 
 
@@ -153,6 +156,66 @@ class GroupDescription(Value):
 
 Node: TypeAlias = ArrayDescription | GroupDescription
 """What a place in a store is."""
+
+
+class FileGroup(GroupDescription):
+    """A group of a file that says nothing of it but which arrays it has.
+
+    Attributes
+    ----------
+    path, attributes, format_name
+        As of `GroupDescription`.
+    """
+
+    path: str
+    format_name: tuple[str, str]
+    attributes: Any = {}  # noqa: RUF012 - a value: nobody changes it
+
+    consolidated = None
+
+    def __hash__(self) -> int:
+        return hash((self.path, self.format_name))
+
+
+def in_groups(
+    arrays: Mapping[str, ArrayDescription | FormatError],
+    format_name: tuple[str, str],
+    attributes: Mapping[str, Any],
+) -> dict[str, Node | FormatError]:
+    """Return the nodes of a file that has names with slashes, and no groups.
+
+    Parameters
+    ----------
+    arrays : mapping
+        The arrays, and errors in place of those that cannot be mapped, by their names.
+    format_name : tuple of (str, str)
+        What the format is called, and its version.
+    attributes : mapping
+        What users have said of the whole file.
+
+    Examples
+    --------
+    >>> sorted(in_groups({"a/b/x": FormatError("example")}, ("npz", "1"), {}))
+    ['', 'a', 'a/b', 'a/b/x']
+    """
+    nodes: dict[str, Node | FormatError] = {"": FileGroup("", format_name, dict(attributes))}
+    for name in arrays:
+        parent = name.rpartition("/")[0]
+        while parent and parent not in nodes and parent not in arrays:
+            nodes[parent] = FileGroup(parent, format_name)
+            parent = parent.rpartition("/")[0]
+    return nodes | dict(arrays)
+
+
+def is_path(name: str) -> bool:
+    """Return whether a name can be that of a node: parts between single slashes, none of dots.
+
+    Examples
+    --------
+    >>> is_path("layers/0.weight"), is_path("/x"), is_path("a/../b"), is_path("")
+    (True, False, False, False)
+    """
+    return all(part not in ("", ".", "..") for part in name.split("/"))
 
 
 def in_byte_order(metadata: ArrayDescription, order: str) -> ArrayDescription:

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lazyarr.checks import as_shape, bounded_product, shown
 from lazyarr.errors import FormatError
-from lazyarr.formats.base import ArrayDescription
-from lazyarr.formats.runs import run_layout
+from lazyarr.formats.runs import RunArray
 from lazyarr.layout.datatype import DataType, Field, parse_data_type_document
 from lazyarr.shortage import is_shortage
 
@@ -20,10 +19,9 @@ if TYPE_CHECKING:
     import numpy as np
 
     from lazyarr.formats.base import ObjectReader
-    from lazyarr.layout.layout import Layout
     from lazyarr.layout.swap import Swap
 
-__all__ = ["FORMAT", "NpyArray", "parse_header"]
+__all__ = ["FORMAT", "NpyArray", "header_nbytes", "parse_header"]
 
 _MAGIC = b"\x93NUMPY"
 _LENGTH_NBYTES = {(1, 0): 2, (2, 0): 4, (3, 0): 4}
@@ -33,17 +31,13 @@ _MAX_HEADER_NBYTES = 10_000
 _FIRST_NBYTES = 4096  # enough for nearly every header, so that one read does
 
 
-class NpyArray(ArrayDescription):
+class NpyArray(RunArray):
     """The array of an ``.npy`` file.
 
     Attributes
     ----------
-    path, shape, dtype, swap
-        As of `ArrayDescription`.
-    start : int
-        Where the first element lies in the file, in bytes.
-    is_fortran : bool
-        Whether the first axis varies fastest.
+    path, shape, dtype, start, is_fortran, swap
+        As of `RunArray`.
     version : tuple of int
         Of the format.
     """
@@ -58,36 +52,10 @@ class NpyArray(ArrayDescription):
 
     attributes: Any = {}  # noqa: RUF012 - a value: nobody changes it
 
-    dimension_names = None
-    shards = None
-
-    def __hash__(self) -> int:
-        return hash((self.path, self.shape, self.dtype, self.start))
-
-    @property
-    def fill(self) -> bytes:
-        """One element of zeros; all elements are stored."""
-        return bytes(self.dtype.itemsize)
-
-    @property
-    def document(self) -> dict[str, Any]:
-        """What chunks go through: nothing."""
-        return {"codecs": ["none"]}
-
     @property
     def format_name(self) -> tuple[str, str]:
         """What the format is called, and its version."""
         return "npy", ".".join(map(str, self.version))
-
-    def layout(self) -> Layout:
-        """Return how the array lies in memory and where its bytes are."""
-        return run_layout(
-            self.shape,
-            self.dtype.itemsize,
-            start=self.start,
-            swap=self.swap,
-            is_fortran=self.is_fortran,
-        )
 
 
 class _Npy:
@@ -113,7 +81,7 @@ def _describe(objects: ObjectReader, key: str, nbytes: int) -> NpyArray | None:
     first = objects.read_range(key, 0, min(nbytes, _FIRST_NBYTES))
     if first is None:
         return None
-    stop = _header_stop(bytes(first[:12]))
+    stop = header_nbytes(bytes(first[:12]))
     if stop > nbytes:
         raise FormatError(f"the header ends at byte {stop}, the file has {nbytes} bytes")
     header = first if stop <= len(first) else objects.read_range(key, 0, stop)
@@ -128,8 +96,14 @@ def _describe(objects: ObjectReader, key: str, nbytes: int) -> NpyArray | None:
     return found
 
 
-def _header_stop(first: bytes) -> int:
-    """Return where the header ends, from the first 12 bytes of the file."""
+def header_nbytes(first: bytes) -> int:
+    """Return how long the header is, by the first 12 bytes of the file.
+
+    Raises
+    ------
+    FormatError
+        They are not those of such a file.
+    """
     if not first.startswith(_MAGIC) or len(first) < 8:
         raise FormatError(f"it begins with {first[:8]!r}, expected {_MAGIC!r} and a version")
     size = _LENGTH_NBYTES.get((first[6], first[7]))
@@ -166,7 +140,7 @@ def parse_header(data: bytes, *, path: str) -> NpyArray:
     >>> parse_header(file.getvalue()[:128], path="x.npy").dtype.typestr
     '>i2'
     """
-    stop = _header_stop(data[:12])
+    stop = header_nbytes(data[:12])
     if len(data) < stop:
         raise FormatError(f"its header has {len(data)} bytes, expected {stop}")
     version = (data[6], data[7])

@@ -15,6 +15,8 @@ __all__ = ["find_file_format"]
 
 _MODULES = {
     ".npy": "npy",
+    ".npz": "npz",
+    ".safetensors": "safetensors",
 }
 """The module of each format whose arrays lie in one file, by the end of the file's name."""
 

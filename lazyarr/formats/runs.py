@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from lazyarr.formats.base import ArrayDescription
 from lazyarr.layout.layout import Layout
 from lazyarr.layout.pipeline import Pipeline
 from lazyarr.layout.placement import OneRun
@@ -12,10 +13,65 @@ from lazyarr.layout.placement import OneRun
 if TYPE_CHECKING:
     from lazyarr.layout.swap import Swap
 
-__all__ = ["run_chunks", "run_layout"]
+__all__ = ["RunArray", "run_chunks", "run_layout"]
 
 _CHUNK_NBYTES = 1 << 20
 _PAGE_NBYTES = 4096
+
+
+class RunArray(ArrayDescription):
+    """An array whose elements lie in a file one after the other.
+
+    Each format has a subclass, whose fields are those of `ArrayDescription` and these attributes.
+
+    Attributes
+    ----------
+    start : int
+        Where the first element lies in the file, in bytes.
+    is_fortran : bool
+        Whether the first axis varies fastest.
+    file : str or None
+        The file, in its store; None where the array's own path is that.
+    """
+
+    # Not at run time: as in `ArrayDescription`.
+    if TYPE_CHECKING:
+
+        @property
+        def start(self) -> int: ...  # noqa: D102 - see above
+        @property
+        def is_fortran(self) -> bool: ...  # noqa: D102 - see above
+        @property
+        def file(self) -> str | None: ...  # noqa: D102 - see above
+
+    dimension_names = None
+    shards = None
+    is_fortran = False  # type: ignore[assignment]
+    file = None  # type: ignore[assignment]
+
+    def __hash__(self) -> int:
+        return hash((self.path, self.shape, self.dtype, self.start))
+
+    @property
+    def fill(self) -> bytes:
+        """One element of zeros; all elements are stored."""
+        return bytes(self.dtype.itemsize)
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """What chunks go through: nothing."""
+        return {"codecs": ["none"]}
+
+    def layout(self) -> Layout:
+        """Return how the array lies in memory and where its bytes are."""
+        return run_layout(
+            self.shape,
+            self.dtype.itemsize,
+            start=self.start,
+            swap=self.swap,
+            is_fortran=self.is_fortran,
+            place=self.file,
+        )
 
 
 def run_layout(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 
 import pytest
 
@@ -12,9 +13,11 @@ from lazyarr.codecs.checksum import Crc32c
 from lazyarr.codecs.numcodec import Numcodec
 from lazyarr.codecs.registry import codec_document, parse_codec
 from lazyarr.codecs.standard_library import Bz2, Deflate, Lzma
+from lazyarr.codecs.zip_member import ZipMember
 from lazyarr.codecs.zstd import Zstd
 from lazyarr.errors import FormatError
 
+DATA = bytes(range(256)) * 4
 CODECS = [
     Zstd(-7, True),
     Crc32c(),
@@ -26,6 +29,8 @@ CODECS = [
     Lzma(3, -1, None, ((("dist", 4), ("id", 3)), (("id", 33), ("preset", 0)))),
     Numcodec.from_config({"id": "delta", "dtype": "<u4"}, dtype="<u4"),
     Numcodec.from_config({"id": "shuffle", "elementsize": 4}),
+    ZipMember(0, zlib.crc32(DATA)),
+    ZipMember(100, zlib.crc32(bytes(100) + DATA)),
 ]
 
 
@@ -34,8 +39,7 @@ def test_a_codec_comes_back_from_its_document(codec):
     """Also after a journey as JSON, and it decodes what the first one has encoded."""
     again = parse_codec(json.loads(json.dumps(codec_document(codec))))
     assert again == codec
-    data = bytes(range(256)) * 4
-    assert bytes(again.decode(bytes(codec.encode(data)), 4096)) == data
+    assert bytes(again.decode(bytes(codec.encode(DATA)), 4096)) == DATA
 
 
 def test_every_codec_is_tried():
