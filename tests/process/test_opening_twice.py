@@ -234,7 +234,7 @@ def test_an_opening_while_a_writer_is_at_work(tmp_path):
     stop, written, wrong = threading.Event(), [0] * 16, []
 
     def write():
-        for value in range(1, 200):
+        for value in range(1, 80):
             for row in range(16):
                 store[row] = value
                 written[row] = value

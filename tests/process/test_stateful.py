@@ -334,7 +334,7 @@ def assert_equal(found: Any, expected: Any) -> None:
 
 TestArrays = Machine.TestCase
 TestArrays.settings = settings(
-    max_examples=5,
+    max_examples=4,
     stateful_step_count=50,
     # Each example starts processes: to make it shorter takes longer than to read it.
     phases=[Phase.generate],

@@ -87,6 +87,8 @@ class New:
 class Overwrite(New):
     """A store in place of another: the old one, or the new one."""
 
+    STEP = 2  # its operations are those of `New`, and a few more
+
     def prepare(self, path: Path) -> None:
         copy_old(path)
 

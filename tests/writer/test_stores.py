@@ -42,7 +42,7 @@ def steps(draw, n_columns):
     return kind, rows, start, slice(*columns), seed
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(st.data())
 def test_any_steps_give_what_numpy_gives(data):
     """Appending and replacing in any order, also across openings, against a plain ndarray."""
