@@ -25,6 +25,9 @@ from lazyarr.kernel import (
     unmap,
 )
 from lazyarr.pager.memory.installer import Backing
+from tests.pager.serving import serve
+
+__all__ = ["serve"]
 
 SECONDS = 20
 N_PAGES = 6
