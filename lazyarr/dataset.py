@@ -257,7 +257,8 @@ def open(  # noqa: A001 - numpy, zarr and h5py users look for this name
     ----------
     url : str or os.PathLike
         A path, or any URL that fsspec takes, also chained ones.  One that ends with ``.npy``,
-        ``.npz`` or ``.safetensors``, and is no directory, means a file of that format.
+        ``.npz`` or ``.safetensors``, and is no directory, means a file of that format; one that
+        ends with ``.zip``, the Zarr store in that archive.
     mode : {"r", "c"}
         ``"r"``: read only, pages shared with forked children.  ``"c"``: copy-on-write,
         what is written stays in this process.

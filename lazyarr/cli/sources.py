@@ -17,7 +17,7 @@ from lazyarr.errors import EngineWarning, FormatError
 from lazyarr.formats.base import GroupDescription
 from lazyarr.opening.nodes import find_file, open_nodes
 from lazyarr.opening.survey import walk
-from lazyarr.store.urls import local_path
+from lazyarr.store.urls import in_archive, local_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -104,6 +104,8 @@ def open_collection(url: str, storage_options: Mapping[str, Any] | None) -> Coll
     if path is not None and not os.path.exists(path):
         raise ValueError(f"cannot convert {path}: there is no such file or directory")
     if path is None or not os.path.isfile(path):
+        return _open_nodes(url, storage_options)
+    if in_archive(url) is not None:
         return _open_nodes(url, storage_options)
     file_format = find_file(url)
     if file_format is not None and not file_format.name.lower().endswith((".npy", ".npz")):

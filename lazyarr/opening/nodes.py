@@ -12,7 +12,7 @@ from lazyarr.errors import FormatError, NodeNotFoundError
 from lazyarr.formats.registry import find_file_format
 from lazyarr.opening.hierarchy import Hierarchy
 from lazyarr.store import RetryingStore, RetryPolicy, open_store
-from lazyarr.store.urls import local_path
+from lazyarr.store.urls import in_archive, local_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,7 +35,7 @@ def open_nodes(
     """
     current = settings.current()
     file = find_file(url)
-    where = url if file is None else file.parent
+    where = (in_archive(url) or url) if file is None else file.parent
     store = open_store(where, storage_options, timeout_seconds=current.timeout)
     policy = RetryPolicy(timeout_seconds=current.timeout, retries=current.retries)
     retrying = RetryingStore(store, policy)

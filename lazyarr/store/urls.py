@@ -10,6 +10,7 @@ from typing import Any
 __all__ = [
     "absolute",
     "absolute_options",
+    "in_archive",
     "lives_in_this_process",
     "local_path",
     "without_credentials",
@@ -103,6 +104,26 @@ def without_credentials(text: str) -> str:
     """
     anonymous = re.sub(r"://[^/\s]*@", "://", text)
     return re.sub(r"\?[^\s'\"<>:]*", "", anonymous)
+
+
+def in_archive(url: str | os.PathLike[str]) -> str | None:
+    """Return the URL of what is in a zip archive, by the URL of the archive; None for others.
+
+    Examples
+    --------
+    >>> in_archive("s3://bucket/train.zarr.zip")
+    'zip://::s3://bucket/train.zarr.zip'
+    >>> in_archive("s3://bucket/train.zarr") is None
+    True
+    """
+    path = local_path(url)
+    if path is not None:
+        # A directory is a store, whatever it is called.
+        is_archive = path.lower().endswith(".zip") and os.path.isfile(path)
+        return f"zip://::file://{os.path.abspath(path)}" if is_archive else None
+    text = os.fsdecode(url)
+    is_archive = text.partition("?")[0].lower().endswith(".zip")
+    return f"zip://::{text}" if is_archive and not text.startswith("zip:") else None
 
 
 def lives_in_this_process(url: str) -> bool:
