@@ -8,8 +8,11 @@ from collections.abc import ItemsView, Iterator, Mapping, ValuesView
 from typing import TYPE_CHECKING, Any
 
 from lazyarr.errors import FormatError, NodeNotFoundError
+from lazyarr.parts import import_integration
 
 if TYPE_CHECKING:
+    import xarray
+
     from lazyarr.client.arrays.lazyarray import LazyArray
     from lazyarr.formats.base import GroupDescription
     from lazyarr.opening.open_array import Opening
@@ -161,6 +164,49 @@ class Dataset(Mapping[str, Any]):
     def __len__(self) -> int:
         """How many arrays and groups there are directly below."""
         return len(self._opening.hierarchy.children(self.path))
+
+    def to_xarray(self, *, decode_cf: bool = True, **options: Any) -> xarray.Dataset:
+        """Return this group's arrays as an `xarray.Dataset`; only coordinates are read.
+
+        Parameters
+        ----------
+        decode_cf : bool
+            Whether xarray decodes values by the CF conventions, when they are read:
+            ``scale_factor``, ``add_offset``, ``_FillValue``, units of time.
+        **options
+            What else `xarray.open_dataset` takes, as ``chunks={}`` for blocks of dask's and
+            ``drop_variables``.
+
+        Notes
+        -----
+        Names of axes are ``dimension_names``, in Zarr v2 those of xarray's convention.  Where the
+        store has none, an array ``x`` has ``x_dim_0``, and so on.
+
+        Examples
+        --------
+        >>> import lazyarr, numpy, tempfile
+        >>> directory = tempfile.TemporaryDirectory()
+        >>> names = {"t": ["time"], "time": ["time"]}
+        >>> arrays = {"t": numpy.arange(3.0), "time": numpy.array([10, 20, 30])}
+        >>> lazyarr.save(f"{directory.name}/d.zarr", arrays, dimension_names=names)
+        >>> ds = lazyarr.open(f"{directory.name}/d.zarr").to_xarray()
+        >>> float(ds["t"].sel(time=20))
+        1.0
+        >>> directory.cleanup()
+        """
+        opening = self._opening
+        found: xarray.Dataset = import_integration("xarray").open_group(
+            self, opening.url, opening.storage_options, decode_cf=decode_cf, **options
+        )
+        return found
+
+    def decoded(self) -> xarray.Dataset:
+        """Return this group as an `xarray.Dataset` whose values are what they stand for.
+
+        Stored elements are scaled, shifted, masked and turned into times when they are read, as
+        their attributes say.  The same as ``to_xarray()``.
+        """
+        return self.to_xarray()
 
     def close(self) -> None:
         """Let go; arrays that are still referenced stay valid."""

@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-__all__ = ["import_on_use"]
+__all__ = ["import_integration", "import_on_use"]
 
 
 def import_on_use(package: dict[str, Any], names: Mapping[str, str]) -> Callable[[str], Any]:
@@ -30,3 +30,23 @@ def import_on_use(package: dict[str, Any], names: Mapping[str, str]) -> Callable
         return value
 
     return find
+
+
+def import_integration(name: str) -> Any:
+    """Return the module that brings lazyarr's arrays to a library.
+
+    By name, since integrations use what is public, and lie above the methods that lead to them.
+
+    Raises
+    ------
+    ImportError
+        When the library is not installed.
+    """
+    try:
+        return importlib.import_module(f"{__name__.partition('.')[0]}.integrations.{name}")
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        raise ImportError(
+            f"cannot give arrays to {name}: it is not installed; pip install 'lazyarr[{name}]'"
+        ) from error

@@ -131,7 +131,8 @@ class CopyArray(StoredAttributes, DelegatingArray):
         here = self.residency()
         return (
             f"<CopyArray {self.path or '/'} {self.shape} {self.dtype}, "
-            f"{here.resident_units} of {here.total_units} units resident, {self.url}>"
+            f"{here.resident_units} of {here.total_units} units resident"
+            f"{self._undecoded()}, {self.url}>"
         )
 
     def __len__(self) -> int:
@@ -348,8 +349,12 @@ class CopyArray(StoredAttributes, DelegatingArray):
         """
         from lazyarr.client.pickling.references import reduce_view
 
-        start, changes = start_of(self._phantom), self._changes()
+        start, changes = self._start(), self._changes()
         return reduce_view(self._source, start, self.dtype, self.shape, self.strides, None, changes)
+
+    def _start(self) -> int:
+        """Return where this view begins in the memory of the stored array, in bytes."""
+        return start_of(self._phantom)
 
     def _changes(self) -> Changes:
         """Return what was written here and is not in the store."""

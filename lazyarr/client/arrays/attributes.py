@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lazyarr.client.array_ref import ArrayRef
+    from lazyarr.client.pickling.changes import Changes
 
 __all__ = ["StoredAttributes"]
 
 # Libraries that take an array with `chunks` for one of dask's, whose `chunks` are the
 # lengths of all blocks, and which has to be computed by dask.
 _EXPECTING_BLOCKS = ("xarray",)
+
+# Attributes of the CF conventions by which elements are turned into values.
+_DECODED_BY = ("scale_factor", "add_offset", "_FillValue")
 
 
 class StoredAttributes:
@@ -45,6 +49,22 @@ class StoredAttributes:
     def _source(self) -> ArrayRef:
         raise NotImplementedError
 
+    def _start(self) -> int:
+        """Return where this view begins in the memory of the stored array, in bytes."""
+        raise NotImplementedError
+
+    def _changes(self) -> Changes:
+        """Return what was written here and is not in the store."""
+        raise NotImplementedError
+
+    def __dask_tokenize__(self) -> Any:
+        """Return what dask names this view by: the store as it is now, and the place in it."""
+        from lazyarr.client.arrays.tokens import token_of
+
+        array: Any = self
+        view = (self._start(), array.shape, array.strides, array.dtype)
+        return token_of(self._source, view, self._changes)
+
     def __dir__(self) -> list[str]:
         """Return the names of all attributes."""
         return sorted({*super().__dir__(), "chunks"})
@@ -71,6 +91,25 @@ class StoredAttributes:
 
         metadata = self._source.metadata
         return freeze(metadata.attributes, f"array {metadata.path or '/'!r} of {self.url}")
+
+    @property
+    def encoding(self) -> dict[str, Any]:
+        """How the array is stored, in the words of its format; cannot be changed here.
+
+        ``format`` and ``version``, and what the format's document says, among it of codecs and
+        of the fill value, which may not be given.
+        """
+        from lazyarr.client.arrays.frozen_attributes import freeze
+
+        metadata = self._source.metadata
+        name, version = metadata.format_name
+        stored = {"format": name, "version": version, **metadata.document}
+        return freeze(stored, f"array {metadata.path or '/'!r} of {self.url}")
+
+    def _undecoded(self) -> str:
+        """Return what ``repr`` says where elements are not yet the values they stand for."""
+        there = [name for name in _DECODED_BY if name in self._source.metadata.attributes]
+        return f", not decoded: {', '.join(there)} (see Dataset.decoded)" if there else ""
 
     @property
     def dimension_names(self) -> tuple[str | None, ...] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from lazyarr.client.arrays.numpy_names import (
 from lazyarr.client.arrays.row_fast_path import Rows, maybe_rows
 from lazyarr.errors import ChunkError, NotStoredError
 from lazyarr.kernel import HERE, arrive
+from lazyarr.parts import import_integration
 from lazyarr.units import Span
 
 if TYPE_CHECKING:
@@ -157,7 +159,8 @@ class LazyArray(StoredAttributes, np.ndarray[Any, Any]):
         here = self.residency()
         return (
             f"<LazyArray {self.path or '/'} {self.shape} {self.dtype}, "
-            f"{here.resident_units} of {here.total_units} units resident, {self.url}>"
+            f"{here.resident_units} of {here.total_units} units resident"
+            f"{self._undecoded()}, {self.url}>"
         )
 
     def __str__(self) -> str:
@@ -561,12 +564,19 @@ class LazyArray(StoredAttributes, np.ndarray[Any, Any]):
         from lazyarr.client.pickling.shared_reference import reference_of
 
         region = self._region
-        start = 0 if region is None else self.__array_interface__["data"][0] - region.address
         origin = None if region is None else reference_of(region, self._source)
         changes = self._changes()
         return reduce_view(
-            self._source, start, self.dtype, self.shape, self.strides, origin, changes
+            self._source, self._start(), self.dtype, self.shape, self.strides, origin, changes
         )
+
+    def _start(self) -> int:
+        """Return where this view begins in the memory of the stored array, in bytes."""
+        region = self._region
+        if region is None:
+            return 0
+        address: int = self.__array_interface__["data"][0]
+        return address - region.address
 
     def _changes(self) -> Changes:
         """Return what was written here and is not in the store."""
@@ -681,3 +691,8 @@ for _name in READING_METHODS:
     setattr(LazyArray, _name, _reading_method(_name))
 for _name in CHANGING_METHODS:
     setattr(LazyArray, _name, _changing_method(_name))
+
+if "dask.tokenize" in sys.modules:
+    # dask has called that when it was imported, unless lazyarr's entry points cannot be found, as
+    # in programs that are frozen.
+    import_integration("dask").register()
