@@ -14,9 +14,12 @@ import os
 import signal
 import socket
 import struct
+from contextlib import suppress
 from typing import NamedTuple
 
+from lazyarr.errors import PagerError
 from lazyarr.wire.channel import Channel
+from lazyarr.wire.messages import Refused
 
 __all__ = ["Invitation", "accept", "connect", "listen", "new_invitation", "pid_namespace"]
 
@@ -71,7 +74,8 @@ def accept(listener: socket.socket) -> Channel | None:
     """Return a channel to a process that has connected; None when it may not be a client.
 
     A client must be a process of the same user, and in the same namespace of process ids.  Only
-    there does a process id mean the same process to both sides.
+    there does a process id mean the same process to both sides.  This user's process is told why it
+    may not: to one that hears nothing it looks like a worker that has died, and it comes again.
 
     Raises
     ------
@@ -79,13 +83,17 @@ def accept(listener: socket.socket) -> Channel | None:
         When no process has connected, or no descriptor is left.
     """
     sock, _ = listener.accept()
+    channel = Channel(sock)
     try:
-        if _is_own(sock) and _is_in_namespace(sock):
-            return Channel(sock)
+        if _is_own(sock):
+            if _is_in_namespace(sock):
+                return channel
+            with suppress(PagerError):  # it has hung up
+                channel.send(Refused("it is in another container"), wait=False)
     except BaseException:
-        sock.close()
+        channel.close()
         raise
-    sock.close()
+    channel.close()
     return None
 
 

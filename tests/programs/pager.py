@@ -39,5 +39,8 @@ def sends_what_it_has_registered_and_ends(fd):
 
 
 def comes_to(name):
-    print(connect(name, timeout_seconds=5) is not None, flush=True)
-    sys.stdin.read()
+    channel = connect(name, timeout_seconds=5)
+    print(channel is not None, flush=True)
+    sys.stdin.readline()
+    received = channel.receive()
+    print(received and received.message)

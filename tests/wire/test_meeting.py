@@ -93,7 +93,9 @@ def test_a_process_in_a_namespace_below_is_not_let_in(name):
                 assert (channel is not None) == may_come
                 if channel is not None:
                     channel.close()
-                process.stdin.close()
+                # Told, and not only hung up on: that would look like a worker that has died.
+                said, _ = process.communicate("\n", timeout=20)
+                assert ("another container" in said) != may_come
 
 
 def test_a_process_that_has_ended_is_not_let_in(name):
