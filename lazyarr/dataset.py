@@ -303,8 +303,9 @@ def open(  # noqa: A001 - numpy, zarr and h5py users look for this name
     ----------
     url : str or os.PathLike
         A path, or any URL that fsspec takes, also chained ones.  One that ends with ``.npy``,
-        ``.npz`` or ``.safetensors``, and is no directory, means a file of that format; one that
-        ends with ``.zip``, the Zarr store in that archive.
+        ``.npz``, ``.safetensors``, ``.h5``, ``.hdf5``, ``.he5``, ``.nc`` or ``.nc4``, and is no
+        directory, means a file of that format (for those of HDF5 and NetCDF 4 h5py must be
+        installed); one that ends with ``.zip``, the Zarr store in that archive.
     mode : {"r", "c"}
         ``"r"``: read only, pages shared with forked children.  ``"c"``: copy-on-write,
         what is written stays in this process.

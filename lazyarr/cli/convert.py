@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 __all__ = ["convert"]
 
 _MAX_LEVEL = 22  # of zstd
-_FILE_SUFFIXES = (".npy", ".npz", ".safetensors", ".h5", ".hdf5", ".nc", ".zip")
+_FILE_SUFFIXES = (
+    *(".npy", ".npz", ".safetensors", ".zip"),
+    *(".h5", ".hdf5", ".he5", ".nc", ".nc4"),
+)
 
 
 @click.command()
@@ -65,7 +68,9 @@ _FILE_SUFFIXES = (".npy", ".npz", ".safetensors", ".h5", ".hdf5", ".nc", ".zip")
 @storage_option_pair("", "SRC")
 @quiet_option
 def convert(src: str, dst: str, *, skip: bool, **options: Any) -> None:
-    """Write SRC, a .npy, .npz or .safetensors file or a Zarr store, to DST as a Zarr store.
+    """Write SRC to DST as a Zarr store.
+
+    SRC is a .npy, .npz, .safetensors, HDF5 or NetCDF 4 file, or a Zarr store.
 
     Nothing is seen at DST before all of it is there.
     """

@@ -29,17 +29,12 @@ __all__ = ["Array", "Collection", "open_collection"]
 
 _NPY_MAGIC = b"\x93NUMPY"
 _ZIP_MAGIC = b"PK"
+_HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 
-_HDF5_WAY = "the arrays of an HDF5 file can be given to lazyarr.save, as h5py opens it"
+_HDF5_WAY = "HDF5 and NetCDF 4 files are read by names that end with .h5 or .nc: a link will do"
 _NETCDF_WAY = "what xarray.open_dataset reads can be given to lazyarr.save"
 _ANY_WAY = "whatever gives NumPy arrays can be given to lazyarr.save"
-_WAYS = {
-    ".h5": _HDF5_WAY,
-    ".hdf5": _HDF5_WAY,
-    ".nc": _NETCDF_WAY,
-    ".nc4": _NETCDF_WAY,
-    ".cdf": _NETCDF_WAY,
-}
+_WAYS = {".cdf": _NETCDF_WAY}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,15 +106,16 @@ def open_collection(url: str, storage_options: Mapping[str, Any] | None) -> Coll
     if file_format is not None and not file_format.name.lower().endswith((".npy", ".npz")):
         return _open_nodes(url, storage_options)
     with open(path, "rb") as file:
-        magic = file.read(len(_NPY_MAGIC))
-    if magic == _NPY_MAGIC:
+        magic = file.read(len(_HDF5_MAGIC))
+    if magic.startswith(_NPY_MAGIC):
         return _open_npy(path)
     if magic.startswith(_ZIP_MAGIC):
         return _open_npz(path)
     way = _WAYS.get(os.path.splitext(path)[1].lower(), _ANY_WAY)
+    way = _HDF5_WAY if magic == _HDF5_MAGIC else way
     raise ValueError(
-        f"cannot convert {path}: it is a file of another kind than .npy and .npz; a Zarr store "
-        f"is a directory, and {way}"
+        f"cannot convert {path}: it is a file of another kind than .npy, .npz, .h5 and .nc; a Zarr "
+        f"store is a directory, and {way}"
     )
 
 

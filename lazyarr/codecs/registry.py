@@ -21,6 +21,10 @@ CODECS = {
     "deflate": ("standard_library", "Deflate"),
     "bz2": ("standard_library", "Bz2"),
     "lzma": ("standard_library", "Lzma"),
+    "shuffle": ("shuffle", "Shuffle"),
+    "bitshuffle": ("shuffle", "Bitshuffle"),
+    "lz4_blocks": ("shuffle", "Lz4Blocks"),
+    "strings": ("strings", "Strings"),
     "numcodec": ("numcodec", "Numcodec"),
     "zip_member": ("zip_member", "ZipMember"),
 }

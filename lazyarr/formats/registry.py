@@ -17,6 +17,11 @@ _MODULES = {
     ".npy": "npy",
     ".npz": "npz",
     ".safetensors": "safetensors",
+    ".h5": "hdf5",
+    ".hdf5": "hdf5",
+    ".he5": "hdf5",
+    ".nc": "hdf5",
+    ".nc4": "hdf5",
 }
 """The module of each format whose arrays lie in one file, by the end of the file's name."""
 

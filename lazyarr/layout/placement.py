@@ -203,7 +203,7 @@ def is_run(shape: tuple[int, ...], chunk_shape: tuple[int, ...]) -> bool:
     """Return whether the elements of each chunk lie one after the other in C order.
 
     They do where chunks have one element along the leading axes, any number along the next one,
-    and the array's length along the others.
+    and the array's length along the others, or one where that is none.
 
     Examples
     --------
@@ -213,4 +213,4 @@ def is_run(shape: tuple[int, ...], chunk_shape: tuple[int, ...]) -> bool:
     lengths = list(zip(chunk_shape, shape, strict=True))
     while lengths and lengths[0][0] == 1:
         lengths.pop(0)
-    return all(length == n for length, n in lengths[1:])
+    return all(length == (n or 1) for length, n in lengths[1:])

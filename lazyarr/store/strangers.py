@@ -10,7 +10,11 @@ _SAVE = "give it to lazyarr.save to make a store of it"
 _KINDS = (
     (b"PK", "a zip archive", "open it as 'zip://::{path}'"),
     (b"\x93NUMPY", "a .npy file", "'lazyarr convert {path} STORE' makes a store of it"),
-    (b"\x89HDF\r\n\x1a\n", "an HDF5 or NetCDF 4 file", f"open it with h5py or xarray, and {_SAVE}"),
+    (
+        b"\x89HDF\r\n\x1a\n",
+        "an HDF5 or NetCDF 4 file",
+        "lazyarr opens it by a name that ends with .h5 or .nc; a link to it will do",
+    ),
     (b"CDF", "a NetCDF 3 file", f"open it with xarray, and {_SAVE}"),
     (b"II*\0", "a TIFF file", f"read it with tifffile, and {_SAVE}"),
     (b"MM\0*", "a TIFF file", f"read it with tifffile, and {_SAVE}"),

@@ -7,6 +7,7 @@ import json
 import os
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import zarr
@@ -188,11 +189,37 @@ def test_rows_of_several_arrays_fit_each(tmp_path, dst):
     assert (read(dst, "labels").chunks, read(dst, "images").chunks) == ((8192,), (16, 64, 64))
 
 
+def test_files_with_groups_are_converted(tmp_path, dst):
+    """Groups, attributes and names of dimensions too; arrays that cannot be are left out."""
+    with h5py.File(tmp_path / "x.nc", "w") as file:
+        x = file.create_dataset("g/x", data=DATA, chunks=(8, 32, 128), compression="gzip")
+        x.attrs["units"] = "m"
+        x.dims[0].label = "time"
+        file.create_dataset("part", (9, 4), ">f4", chunks=(2, 4), fillvalue=2.5)[3] = 1
+        file["text"] = "abc"
+    result = run("convert", tmp_path / "x.nc", dst)
+    assert result.exit_code == 1
+    assert "array 'text': its elements are strings of variable length" in result.stderr
+    assert run("convert", "--skip", tmp_path / "x.nc", dst).exit_code == 0
+    x, part = read(dst, "g/x"), read(dst, "part")
+    np.testing.assert_array_equal(x[...], DATA)
+    assert (x.attrs["units"], x.metadata.dimension_names) == ("m", ("time", None, None))
+    assert (part.fill_value, part[:4].tolist()) == (2.5, [[2.5] * 4] * 3 + [[1] * 4])
+
+
+def test_hdf5_by_another_name_says_what_to_call_it(tmp_path, dst):
+    """What is in the file is told by its name."""
+    with h5py.File(tmp_path / "x.dat", "w") as file:
+        file["x"] = [1]
+    result = run("convert", tmp_path / "x.dat", dst)
+    assert result.exit_code == 1
+    assert "names that end with .h5 or .nc" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("name", "way"),
     [
-        ("x.nc", "xarray.open_dataset"),
-        ("x.H5", "as h5py opens it"),
+        ("x.cdf", "xarray.open_dataset"),
         ("x.csv", "whatever gives NumPy arrays"),
     ],
 )
@@ -297,8 +324,8 @@ def objects_npz():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"hello", "a file of another kind than .npy and .npz"),
-        (b"", "a file of another kind than .npy and .npz"),
+        (b"hello", "a file of another kind than .npy, .npz, .h5 and .nc"),
+        (b"", "a file of another kind than .npy, .npz, .h5 and .nc"),
         (b"PK\3\4 and no more", "cannot read"),
         (b"\x93NUMPY\1\0", "cannot read"),
         (b"\x93NUMPY\1\0\4\0{}  ", "cannot read"),

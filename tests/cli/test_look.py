@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import zarr
@@ -119,6 +120,28 @@ def test_nothing_is_started_and_nothing_read(url, tmp_path):
         if path.is_file():
             path.write_bytes(b"damaged")
     assert run("info", tmp_path / "x").exit_code == 0
+
+
+def test_a_file_with_groups_is_looked_at_like_a_store(tmp_path):
+    """Each node by its path; one that cannot be mapped says why."""
+    url = str(tmp_path / "x.h5")
+    with h5py.File(url, "w") as file:
+        file.create_dataset("g/x", data=np.zeros((10, 4), "i2"), chunks=(2, 4), compression="gzip")
+        file["g/text"] = "abc"
+        file.attrs["title"] = "Test"
+    assert run("tree", url).stdout.splitlines() == [
+        "/",
+        "└── g",
+        "    ├── text  cannot be mapped: its elements are strings of variable length, which lie "
+        "elsewhere in the file; read it with h5py",
+        "    └── x     (10, 4) int16, 80 B",
+    ]
+    found = strict_json(run("info", url, "--json").stdout)
+    assert (found["format"], found["attributes"]) == ("hdf5", {"title": "Test"})
+    assert "1 array, 1 group, 1 that cannot be mapped" in run("info", url).stdout
+    node = found["nodes"][-1]
+    assert (node["path"], node["shape"], node["chunks"]) == ("g/x", [10, 4], [2, 4])
+    assert node["codecs"] == ["zlib level 4"]
 
 
 def test_a_file_of_numpys_is_looked_at_like_a_store(tmp_path):

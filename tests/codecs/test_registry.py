@@ -12,7 +12,9 @@ from lazyarr.codecs.blosc import Blosc
 from lazyarr.codecs.checksum import Crc32c
 from lazyarr.codecs.numcodec import Numcodec
 from lazyarr.codecs.registry import codec_document, parse_codec
+from lazyarr.codecs.shuffle import Bitshuffle, Lz4Blocks, Shuffle
 from lazyarr.codecs.standard_library import Bz2, Deflate, Lzma
+from lazyarr.codecs.strings import Strings
 from lazyarr.codecs.zip_member import ZipMember
 from lazyarr.codecs.zstd import Zstd
 from lazyarr.errors import FormatError
@@ -27,6 +29,10 @@ CODECS = [
     Bz2(1),
     Lzma(),
     Lzma(3, -1, None, ((("dist", 4), ("id", 3)), (("id", 33), ("preset", 0)))),
+    Shuffle(4),
+    Bitshuffle(4, 64, "zstd"),
+    Lz4Blocks(),
+    Strings(256, ((1, 30, False), (40, 9, True))),
     Numcodec.from_config({"id": "delta", "dtype": "<u4"}, dtype="<u4"),
     Numcodec.from_config({"id": "shuffle", "elementsize": 4}),
     ZipMember(0, zlib.crc32(DATA)),

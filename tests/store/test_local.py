@@ -335,7 +335,7 @@ STRANGERS = {
     "a.zip": (b"PK\3\4", "a zip archive.*'zip://::/"),
     "a.npz": (b"PK\3\4", "a .npz file.*lazyarr convert"),
     "a.npy": (b"\x93NUMPY", "a .npy file.*lazyarr convert"),
-    "a.nc": (b"\x89HDF\r\n\x1a\n", "HDF5 or NetCDF 4.*h5py or xarray"),
+    "a.nc": (b"\x89HDF\r\n\x1a\n", "HDF5 or NetCDF 4.*ends with .h5 or .nc"),
     "b.nc": (b"CDF\1", "NetCDF 3.*xarray"),
     "a.tif": (b"II*\0", "TIFF.*tifffile"),
     "a.txt": (b"hello", "it is a file, not a directory"),

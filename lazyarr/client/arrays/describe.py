@@ -16,7 +16,7 @@ from lazyarr.client.arrays.chunk_objects import count_objects, look_at_local
 from lazyarr.client.arrays.text import columns, count, format_nbytes, one_line, printable, reason
 from lazyarr.errors import FormatError
 from lazyarr.formats.base import ArrayDescription, GroupDescription
-from lazyarr.layout.placement import KeyPerChunk
+from lazyarr.layout.placement import KeyPerChunk, OneRun
 from lazyarr.reading.units import geometry_of
 
 if TYPE_CHECKING:
@@ -238,7 +238,7 @@ def _array_rows(url: str, metadata: ArrayDescription) -> list[tuple[str, str]]:
         *_grid_rows(metadata),
         ("codecs", ", ".join(codec_names(metadata.document))),
     ]
-    if isinstance(metadata.layout().placement, KeyPerChunk):  # a chunk may not be stored
+    if not isinstance(metadata.layout().placement, OneRun):  # a chunk may not be stored
         rows.append(("fill value", one_line(metadata.document.get("fill_value"))))
     if names is not None:
         rows.append(("dimensions", ", ".join(printable(name or "-") for name in names)))
@@ -273,7 +273,8 @@ def _grid_rows(metadata: ArrayDescription) -> Iterator[tuple[str, str]]:
 
 def _hint(url: str, metadata: ArrayDescription) -> list[tuple[str, str]]:
     """Return advice for an array of which a single touch decodes a lot."""
-    geometry = geometry_of(metadata.layout())
+    layout = metadata.layout()
+    geometry = geometry_of(layout)
     if not geometry.n_units:
         return []
     n_pieces, unit = geometry.unit_chunks, format_nbytes(geometry.unit_nbytes)
@@ -287,7 +288,8 @@ def _hint(url: str, metadata: ArrayDescription) -> list[tuple[str, str]]:
         found = f"chunks are large: touching one element decodes {unit}"
     else:
         return []
-    source = shlex.quote(printable(f"{url.rstrip('/')}/{metadata.path}".rstrip("/")))
+    path = metadata.path if layout.place is None else layout.place
+    source = shlex.quote(printable(f"{url.rstrip('/')}/{path}".rstrip("/")))
     return [("hint", f"{found}; for faster picks: lazyarr convert {source} NEW.zarr")]
 
 

@@ -46,7 +46,8 @@ def printable(text: str) -> str:
 
 def reason(path: str, error: FormatError) -> str:
     """Return why a node cannot be used, for a place that names the node already."""
-    return error.message.removeprefix(f"cannot read the metadata of '/{path}': ")
+    found = error.message.removeprefix(f"cannot read the metadata of '/{path}': ")
+    return found.removeprefix(f"cannot map '/{path}': ")
 
 
 def one_line(value: Any) -> str:

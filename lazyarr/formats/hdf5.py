@@ -1,0 +1,1060 @@
+"""HDF5, and so NetCDF 4: one file with groups, attributes and arrays in chunks.
+
+Source: HDF5 File Format Specification 3.0, and what h5py says of a file; for NetCDF the notes on
+its format ("NetCDF-4 Format", Unidata), and h5netcdf.
+
+h5py lists what a file holds and where each chunk lies, once, when the file is opened.  It reads
+through the store as everything else does.  The chunks themselves are read and decoded by the
+pager, as those of any format are: several at a time, and without HDF5's lock.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from lazyarr.checks import as_shape, bounded_product, shown
+from lazyarr.codecs.registry import make_codec
+from lazyarr.errors import FormatError, LazyarrError
+from lazyarr.formats.base import ArrayDescription, GroupDescription
+from lazyarr.formats.paths import join_path
+from lazyarr.formats.runs import run_chunks, run_layout
+from lazyarr.layout.datatype import DataType, Field, parse_data_type_document
+from lazyarr.layout.layout import Layout
+from lazyarr.layout.pipeline import Pipeline
+from lazyarr.layout.placement import ChunkTable
+from lazyarr.shortage import is_shortage
+from lazyarr.values import Value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from lazyarr.codecs.base import BytesCodec
+    from lazyarr.formats.base import Node, ObjectReader
+    from lazyarr.layout.swap import Swap
+
+__all__ = ["FORMAT", "Hdf5Array", "Hdf5Group"]
+
+# A layout's table goes to the pager as text, which has room for so many (lazyarr.layout.document).
+_MAX_CHUNKS = 2**24
+# How long a header of an object with compact elements may be: these have 64 KiB, at most.
+_MAX_HEADER_NBYTES = 2**17
+# What is cut into no chunks, and must be decoded, is one chunk.
+_MAX_WHOLE_NBYTES = 2**28
+
+# Reads of h5py are short and near one another.  Over a network each costs a round trip, in which a
+# megabyte could have come.
+_LOCAL_BLOCK_NBYTES = 64 << 10
+_REMOTE_BLOCK_NBYTES = 1 << 20
+_N_BLOCKS = 64
+
+_REWRITE = "write it anew with h5py or h5repack"
+_READ_OTHERWISE = "read it with h5py"
+
+# --- what a file holds ----------------------------------------------------------------
+
+
+class Hdf5Group(GroupDescription):
+    """A group of an HDF5 file.
+
+    Attributes
+    ----------
+    path, attributes, format_name
+        As of `GroupDescription`.
+    """
+
+    path: str
+    attributes: dict[str, Any]
+    format_name: tuple[str, str]
+
+    consolidated = None
+
+
+class Hdf5Array(ArrayDescription):
+    """A dataset of an HDF5 file.
+
+    Attributes
+    ----------
+    path, shape, dtype, attributes, dimension_names, fill, document, format_name, swap
+        As of `ArrayDescription`.
+    key : str
+        The file in its store.
+    start : int or None
+        Where the elements lie in the file, in bytes, if they are one run of it.
+    chunk_shape : tuple of int
+        Otherwise: the lengths of chunks.
+    entries : tuple of ((int, int, int) or None)
+        For each chunk where it lies; see `ChunkTable`.
+    codecs : tuple of BytesCodec
+        What chunks go through.
+    """
+
+    path: str
+    shape: tuple[int, ...]
+    dtype: DataType
+    attributes: dict[str, Any]
+    dimension_names: tuple[str | None, ...] | None
+    fill: bytes
+    document: dict[str, Any]
+    format_name: tuple[str, str]
+    key: str
+    start: int | None
+    chunk_shape: tuple[int, ...]
+    entries: tuple[tuple[int, int, int] | None, ...]
+    codecs: tuple[BytesCodec, ...]
+    swap: Swap | None = None
+
+    shards = None
+
+    def __hash__(self) -> int:
+        return hash((self.path, self.shape, self.dtype, self.key, self.start))
+
+    def __repr__(self) -> str:
+        return f"<Hdf5Array {self.path!r}: {self.shape} {self.dtype.typestr}>"
+
+    def native(self) -> Hdf5Array:
+        """Return the array with its elements in the machine's byte order."""
+        found = super().native()
+        if found.swap is None or self.swap is not None:
+            return found
+        return found._replace(fill=found.swap.apply_to(self.fill))
+
+    def layout(self) -> Layout:
+        """Return how the array lies in memory and where its bytes are."""
+        if self.start is not None:
+            itemsize = self.dtype.itemsize
+            return run_layout(
+                self.shape, itemsize, start=self.start, swap=self.swap, place=self.key
+            )
+        sides = zip(self.shape, self.chunk_shape, strict=True)
+        grid_shape = tuple(-(-n // c) for n, c in sides)
+        ones = (1,) * len(self.shape)
+        chunk_nbytes = math.prod(self.chunk_shape) * self.dtype.itemsize
+        return Layout(
+            shape=self.shape,
+            axes=tuple(range(len(self.shape))),
+            chunk_shape=self.chunk_shape,
+            grid_shape=grid_shape,
+            itemsize=self.dtype.itemsize,
+            fill=self.fill,
+            pipeline=Pipeline(chunk_nbytes, self.codecs, self.swap),
+            placement=ChunkTable(ones, (), (), grid_shape, ("",), self.entries),
+            # The file itself.
+            witnesses=("",),
+            place=self.key,
+        )
+
+
+class _Hdf5:
+    """The format of HDF5 files."""
+
+    def describe(self, objects: ObjectReader, key: str) -> Mapping[str, Node | FormatError] | None:
+        """Return what a file holds, by the path in it; None when there is no such file."""
+        nbytes = objects.size(key)
+        if nbytes is None:
+            return None
+        file = _ObjectFile(objects, key, nbytes)
+        try:
+            _check_magic(file)
+            return _describe(file, key)
+        # h5py raises whatever suits it for files that are damaged.
+        except Exception as error:
+            if file.failure is not None:
+                raise file.failure from None
+            if is_shortage(error):
+                raise
+            found = error.message if isinstance(error, LazyarrError) else _reason(error)
+            message = f"cannot map {key!r} in {objects.url}: {found}"
+            raise FormatError(message, path=key) from error
+
+
+FORMAT = _Hdf5()
+
+
+class _ObjectFile(io.RawIOBase):
+    """An object of a store as a file for h5py, read in blocks of which the last used are kept.
+
+    Parameters
+    ----------
+    objects : ObjectReader
+        The store.
+    key : str
+        The object.
+    nbytes : int
+        Its size.
+
+    Attributes
+    ----------
+    failure : LazyarrError or None
+        Why a read has failed.  h5py may tell of it in words of its own, or not at all.
+    """
+
+    def __init__(self, objects: ObjectReader, key: str, nbytes: int) -> None:
+        self.nbytes = nbytes
+        self.failure: LazyarrError | None = None
+        self._objects = objects
+        self._key = key
+        self._at = 0
+        is_local = objects.url.startswith("file:")
+        self._block_nbytes = _LOCAL_BLOCK_NBYTES if is_local else _REMOTE_BLOCK_NBYTES
+        self._blocks: OrderedDict[int, bytes] = OrderedDict()
+
+    def readable(self) -> bool:
+        """Return that it can be read."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return that the place in it can be changed."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Change the place at which is read next; return it."""
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self.nbytes}[whence]
+        self._at = max(0, start + offset)
+        return self._at
+
+    def tell(self) -> int:
+        """Return the place at which is read next."""
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer, as far as the object goes."""
+        view = memoryview(buffer).cast("B")
+        nbytes = max(0, min(len(view), self.nbytes - self._at))
+        view[:nbytes] = self.bytes_at(self._at, self._at + nbytes)
+        self._at += nbytes
+        return nbytes
+
+    def bytes_at(self, start: int, stop: int) -> bytes:
+        """Return a part of the object.
+
+        Raises
+        ------
+        LazyarrError
+            It cannot be read.
+        """
+        size = self._block_nbytes
+        if stop - start > size * _N_BLOCKS // 2:
+            return self._read(start, stop)
+        numbers = range(start // size, -(-stop // size))
+        missing = [number for number in numbers if number not in self._blocks]
+        if missing:
+            # In one read, what lies between them too.
+            first, last = missing[0] * size, min((missing[-1] + 1) * size, self.nbytes)
+            data = self._read(first, last)
+            for number in range(missing[0], missing[-1] + 1):
+                self._blocks[number] = data[number * size - first :][:size]
+        for number in numbers:
+            self._blocks.move_to_end(number)
+        found = b"".join(self._blocks[number] for number in numbers)
+        while len(self._blocks) > _N_BLOCKS:
+            self._blocks.popitem(last=False)
+        skipped = start - (numbers.start * size)
+        return found[skipped : skipped + stop - start]
+
+    def _read(self, start: int, stop: int) -> bytes:
+        try:
+            data = self._objects.read_range(self._key, start, stop)
+        except LazyarrError as error:
+            self.failure = error
+            raise
+        if data is None:
+            self.failure = FormatError("the file is gone", path=self._key)
+            raise self.failure
+        return bytes(data)
+
+
+def _check_magic(file: _ObjectFile) -> None:
+    """Refuse what is often given the name of an HDF5 file."""
+    if file.bytes_at(0, min(3, file.nbytes)) == b"CDF":
+        raise FormatError(
+            "it is a NetCDF file of the classic format, which is no HDF5; make one of NetCDF 4 of"
+            " it with 'nccopy -k nc4', or open it with xarray and give it to lazyarr.save"
+        )
+
+
+def _reason(error: Exception) -> str:
+    """Return what went wrong in HDF5, in its words."""
+    return str(error.args[0]) if error.args else type(error).__name__
+
+
+def _h5py() -> Any:
+    # Here: it takes a tenth of a second, and most processes open other formats.
+    try:
+        import h5py
+    except ImportError as error:
+        if is_shortage(error):
+            raise
+        raise FormatError(
+            "h5py, which finds what HDF5 files hold, is not installed; pip install 'lazyarr[hdf5]'"
+        ) from error
+    return h5py
+
+
+def _describe(file: _ObjectFile, key: str) -> dict[str, Node | FormatError]:
+    with _h5py().File(file, "r") as opened:
+        return _Survey(opened, file, key).nodes()
+
+
+class _Survey:
+    """All nodes of an opened file.
+
+    Parameters
+    ----------
+    opened : h5py.File
+        The file.
+    file : _ObjectFile
+        The same, as bytes.
+    key : str
+        The file in its store.
+    """
+
+    def __init__(self, opened: Any, file: _ObjectFile, key: str) -> None:
+        self._opened = opened
+        self._file = file
+        self._key = key
+        self._found: dict[str, Node | FormatError] = {}
+        # By an object's address: a group or a dataset may have several paths.
+        self._paths: dict[int, str] = {}
+        self._soft: dict[str, str] = {}
+        self._dimension_ids: dict[int, str] = {}
+        self._coordinates: dict[str, tuple[int, ...]] = {}
+        is_named_so = key.lower().endswith((".nc", ".nc4"))
+        self._is_netcdf = is_named_so or "_NCProperties" in opened.attrs
+        self._format_name = ("netcdf", "4") if self._is_netcdf else ("hdf5", _version(opened))
+
+    def nodes(self) -> dict[str, Node | FormatError]:
+        """Return the nodes by their paths; the root is ""."""
+        waiting = [("", self._opened["/"])]
+        self._enter(self._opened["/"], "")
+        while waiting:
+            path, group = waiting.pop()
+            attributes = _attributes(group, is_netcdf=self._is_netcdf)
+            self._found[path] = Hdf5Group(path, attributes, self._format_name)
+            for name in group:
+                child = join_path(path, _readable(name))
+                try:
+                    below = self._child(group, name, child)
+                except Exception as error:  # noqa: BLE001 - raised where it is not the node's
+                    self._refuse(child, error)
+                else:
+                    if below is not None:
+                        waiting.append((child, below))
+        self._name_dimensions()
+        for path, target in self._soft.items():
+            self._found[path] = self._follow(path, target)
+        return self._found
+
+    def _refuse(self, path: str, error: Exception) -> None:
+        """Note why a node cannot be mapped; raise what the whole file fails with."""
+        if self._file.failure is not None:
+            raise self._file.failure
+        if is_shortage(error):
+            raise error
+        if not isinstance(error, FormatError):
+            error = FormatError(f"it cannot be read: {_reason(error)}")
+        self._found[path] = FormatError(f"cannot map '/{path}': {error.message}", path=path)
+
+    def _enter(self, node: Any, path: str) -> str | None:
+        """Note an object's path; return the one that it has already."""
+        address = _h5py().h5o.get_info(node.id).addr
+        known = self._paths.get(address)
+        if known is None:
+            self._paths[address] = path
+        return known
+
+    def _child(self, group: Any, name: str, path: str) -> Any:
+        """Take in what a link leads to; return it if it is a group that is new."""
+        h5py = _h5py()
+        link = group.get(name, getlink=True)
+        if isinstance(link, h5py.SoftLink):
+            target = _readable(link.path)
+            is_absolute = target.startswith("/")
+            self._soft[path] = target if is_absolute else join_path(_parent(path), target)
+            return None
+        if isinstance(link, h5py.ExternalLink):
+            raise FormatError(
+                f"it is a link to {shown(link.path)} in another file, {shown(link.filename)};"
+                " open that file"
+            )
+        node = group[name]
+        if not isinstance(node, h5py.Group | h5py.Dataset):
+            return None  # a data type with a name
+        known = self._enter(node, path)
+        if isinstance(node, h5py.Group):
+            if known is None:
+                return node
+            raise FormatError(f"it is the group {known or '/'!r}, by another link; open that")
+        same = None if known is None else self._found.get(known)
+        if isinstance(same, Hdf5Array):
+            self._found[path] = same._replace(path=path)
+        elif not (self._is_netcdf and _is_bare_dimension(node)):
+            self._found[path] = self._array(node, path)
+        self._note_dimension(node, path)
+        return None
+
+    def _follow(self, path: str, target: str) -> Node | FormatError:
+        """Return the node to which a soft link leads."""
+        seen = {path}
+        wanted = join_path(target)
+        while wanted in self._soft and wanted not in seen:
+            seen.add(wanted)
+            wanted = join_path(self._soft[wanted])
+        found = self._found.get(wanted)
+        if isinstance(found, Hdf5Array):
+            return found._replace(path=path)
+        if isinstance(found, Hdf5Group):
+            why = "a group; open that"
+        else:
+            why = "what cannot be mapped" if found is not None else "nothing that can be found"
+        return FormatError(f"cannot map '/{path}': it is a link to {target!r}, {why}", path=path)
+
+    # --- dimensions of NetCDF -------------------------------------------------------------
+
+    def _note_dimension(self, node: Any, path: str) -> None:
+        """Note what a dataset says of dimensions by their numbers, as NetCDF writes it."""
+        number = node.attrs.get("_Netcdf4Dimid")
+        if number is not None and _is_scale(node):
+            self._dimension_ids[int(number)] = _last(path)
+        coordinates = node.attrs.get("_Netcdf4Coordinates")
+        if coordinates is not None:
+            self._coordinates[path] = tuple(int(n) for n in coordinates)
+
+    def _name_dimensions(self) -> None:
+        """Name the axes of datasets that are scales themselves, of several axes."""
+        for path, numbers in self._coordinates.items():
+            found = self._found.get(path)
+            if isinstance(found, Hdf5Array) and len(numbers) == len(found.shape) > 1:
+                names = tuple(self._dimension_ids.get(number) for number in numbers)
+                self._found[path] = found._replace(dimension_names=names)
+
+    # --- datasets -------------------------------------------------------------------------
+
+    def _array(self, node: Any, path: str) -> Hdf5Array:
+        if node.shape is None:
+            raise FormatError("it has no elements, not even one: its dataspace is null")
+        dtype, paddings = _data_type(node.id.get_type())
+        shape = as_shape(list(node.shape), "shape")
+        bounded_product((*shape, dtype.itemsize), "the array")
+        stored = _find_storage(node, shape, dtype, self._file, self._opened.userblock_size)
+        if paddings and stored.is_stored:
+            stored = _with_paddings(stored, shape, dtype, paddings)
+        fill = _fill_value(node.id.get_create_plist(), dtype)
+        return Hdf5Array(
+            path=path,
+            shape=shape,
+            dtype=dtype,
+            attributes=_attributes(node, is_netcdf=self._is_netcdf),
+            dimension_names=_dimension_names(node, path),
+            fill=fill.tobytes(),
+            document={
+                "codecs": list(stored.filters) or ["none"],
+                "fill_value": _shown_element(fill),
+            },
+            format_name=self._format_name,
+            key=self._key,
+            start=stored.start,
+            chunk_shape=stored.chunk_shape,
+            entries=stored.entries,
+            codecs=stored.codecs,
+        )
+
+
+def _version(opened: Any) -> str:
+    """Return the version of the file's superblock."""
+    return str(opened.id.get_create_plist().get_version()[0])
+
+
+def _readable(name: str | bytes) -> str:
+    """Return a name as text that can be written, whatever bytes it is."""
+    data = name if isinstance(name, bytes) else name.encode("utf-8", "surrogateescape")
+    return data.decode("utf-8", "replace")
+
+
+def _parent(path: str) -> str:
+    return path.rpartition("/")[0]
+
+
+def _last(path: str) -> str:
+    return path.rpartition("/")[2]
+
+
+# --- where the elements of a dataset are ----------------------------------------------
+
+
+class _Storage(Value):
+    """Where the elements of a dataset are, and what they go through.
+
+    Attributes
+    ----------
+    start, chunk_shape, entries, codecs
+        As of `Hdf5Array`.
+    filters : tuple of dict
+        The codecs as people know them, for those who look at the array.
+    """
+
+    start: int | None
+    chunk_shape: tuple[int, ...]
+    entries: tuple[tuple[int, int, int] | None, ...] = ()
+    codecs: tuple[BytesCodec, ...] = ()
+    filters: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether any element is."""
+        return self.start is not None or any(entry is not None for entry in self.entries)
+
+
+def _find_storage(
+    node: Any, shape: tuple[int, ...], dtype: DataType, file: _ObjectFile, userblock_nbytes: int
+) -> _Storage:
+    from h5py import h5d
+
+    creation = node.id.get_create_plist()
+    kind = creation.get_layout()
+    nbytes = math.prod(shape) * dtype.itemsize
+    if kind == h5d.VIRTUAL:
+        raise FormatError(f"it is a virtual dataset, of parts of others; open those, or {_REWRITE}")
+    if creation.get_external_count():
+        raise FormatError(f"its elements are in other files, without HDF5; {_REWRITE}")
+    if kind == h5d.CHUNKED:
+        return _find_chunks(node, shape, dtype, file, userblock_nbytes)
+    if not nbytes:
+        return _Storage(0, ())
+    if kind == h5d.COMPACT:
+        start = _find_compact(node, nbytes, file, userblock_nbytes)
+    elif node.id.get_storage_size():
+        start = node.id.get_offset()
+    else:
+        # Never written.  What HDF5 gives as its place is none then.
+        chunk_shape = run_chunks(shape, dtype.itemsize)
+        return _Storage(None, chunk_shape, (None,) * _count_chunks(shape, chunk_shape))
+    _check_end(start + nbytes, file.nbytes)
+    return _Storage(start, ())
+
+
+def _check_end(stop: int, nbytes: int) -> None:
+    if stop > nbytes:
+        raise FormatError(
+            f"its elements go on to byte {stop} of a file of {nbytes} bytes: it is damaged or was"
+            " cut off; copy it again"
+        )
+
+
+def _count_chunks(shape: tuple[int, ...], chunk_shape: tuple[int, ...]) -> int:
+    n_chunks = math.prod(-(-n // c) for n, c in zip(shape, chunk_shape, strict=True))
+    if n_chunks > _MAX_CHUNKS:
+        raise FormatError(
+            f"it has {n_chunks} chunks; lazyarr maps up to {_MAX_CHUNKS}: {_REWRITE}, larger ones"
+        )
+    return n_chunks
+
+
+def _find_compact(node: Any, nbytes: int, file: _ObjectFile, userblock_nbytes: int) -> int:
+    """Return where elements lie that are in the header of their dataset.
+
+    HDF5 does not tell where.  Its message of the layout is a version, 3 or 4, the class 0, the
+    size in two bytes, and the elements.  Something else that begins so and has the same bytes
+    would do as well.
+    """
+    import numpy as np
+    from h5py import h5o, h5s
+
+    content: Any = np.empty(nbytes, "u1")
+    node.id.read(h5s.ALL, h5s.ALL, content, node.id.get_type())
+    start = h5o.get_info(node.id).addr + userblock_nbytes
+    header = file.bytes_at(start, min(file.nbytes, start + _MAX_HEADER_NBYTES))
+    for version in (3, 4):
+        message = bytes((version, 0)) + nbytes.to_bytes(2, "little")
+        at = header.find(message + content.tobytes())
+        if at >= 0:
+            return int(start + at + len(message))
+    raise FormatError(f"its elements are in the header of the dataset (compact); {_REWRITE}")
+
+
+def _find_chunks(
+    node: Any, shape: tuple[int, ...], dtype: DataType, file: _ObjectFile, userblock_nbytes: int
+) -> _Storage:
+    import numpy as np
+
+    creation = node.id.get_create_plist()
+    chunk_shape = as_shape(list(node.chunks), "the shape of chunks", minimum=1, ndim=len(shape))
+    bounded_product((*chunk_shape, dtype.itemsize), "a chunk")
+    entries: list[tuple[int, int, int] | None] = [None] * _count_chunks(shape, chunk_shape)
+    infos = _chunk_infos(node.id) if entries else []
+    filters = [creation.get_filter(number) for number in range(creation.get_nfilters())]
+    if not infos:
+        return _Storage(None, chunk_shape, tuple(entries))
+    corners = np.array([info.chunk_offset for info in infos], np.int64)
+    lengths = np.array(chunk_shape, np.int64)
+    grid_shape = tuple(-(-n // c) for n, c in zip(shape, chunk_shape, strict=True))
+    coordinates = corners // lengths
+    is_inside = ((corners >= 0) & (coordinates < grid_shape) & (corners % lengths == 0)).all()
+    if not is_inside:
+        raise FormatError("its table of chunks names chunks that it does not have: it is damaged")
+    places = np.ravel_multi_index(tuple(coordinates.T), grid_shape)
+    shift = _address_shift(node.id, infos[0], file, userblock_nbytes)
+    for place, info in zip(places.tolist(), infos, strict=True):
+        start = info.byte_offset + shift
+        stop = start + info.size
+        _check_end(stop, file.nbytes)
+        entries[place] = (0, start, stop)
+    codecs, known_as = _parse_filters(filters, {info.filter_mask for info in infos}, dtype.itemsize)
+    return _Storage(None, chunk_shape, tuple(entries), codecs, known_as)
+
+
+def _chunk_infos(dataset: Any) -> list[Any]:
+    """Return for each stored chunk its first element, its place, its size, and its filter mask."""
+    n_chunks = dataset.get_num_chunks()
+    if not hasattr(dataset, "chunk_iter"):  # HDF5 before 1.12.3
+        found = [dataset.get_chunk_info(number) for number in range(n_chunks)]
+    else:
+        found = []
+        if n_chunks:
+            dataset.chunk_iter(found.append)
+    return [info for info in found if info.byte_offset is not None]
+
+
+def _address_shift(dataset: Any, info: Any, file: _ObjectFile, userblock_nbytes: int) -> int:
+    """Return what is to be added to the places of chunks.
+
+    Addresses in a file begin behind its user block.  Versions of HDF5 differ in whether a chunk's
+    place, as they tell it, does too, so one chunk is looked at.
+    """
+    if not userblock_nbytes:
+        return 0
+    _, chunk = dataset.read_direct_chunk(info.chunk_offset)
+    for shift in (0, userblock_nbytes):
+        start = info.byte_offset + shift
+        if file.bytes_at(start, min(file.nbytes, start + info.size)) == bytes(chunk):
+            return shift
+    raise FormatError("its first chunk is not where the table of chunks says; it is damaged")
+
+
+# --- filters --------------------------------------------------------------------------
+
+_Parsed: TypeAlias = tuple[str, "BytesCodec", dict[str, Any]]
+"""What people call a filter, its codec, and the parameters that people look at."""
+
+_UNKNOWN_FILTERS = {
+    4: "szip",
+    5: "nbit",
+    6: "scaleoffset",
+    305: "lzo",
+    32000: "lzf",
+    32013: "zfp",
+    32017: "sz",
+    32022: "lz4 or blosc of h5z-j2k",
+    32026: "blosc2",
+}
+
+
+def _filter_name(found: Any) -> str:
+    number, _, _, name = found
+    if number in _UNKNOWN_FILTERS:
+        return _UNKNOWN_FILTERS[number]
+    text = _readable(name).partition(";")[0].strip()
+    return text or str(number)
+
+
+def _parse_filters(
+    filters: Sequence[Any], masks: set[int], itemsize: int
+) -> tuple[tuple[BytesCodec, ...], tuple[dict[str, Any], ...]]:
+    """Return filters as codecs, in the order of encoding, and as people know them.
+
+    A bit of a chunk's mask says that the chunk did not go through a filter, as where compression
+    would have made it longer.
+    """
+    used = [each for number, each in enumerate(filters) if any(not m >> number & 1 for m in masks)]
+    parsed = [_parse_filter(found, itemsize) for found in used]
+    if len({mask & ((1 << len(filters)) - 1) for mask in masks}) > 1:
+        names = ", ".join(name for name, _, _ in parsed)
+        raise FormatError(
+            f"some of its chunks went through all of its filters ({names}), others did not;"
+            f" {_READ_OTHERWISE}, or {_REWRITE}"
+        )
+    codecs = tuple(codec for _, codec, _ in parsed)
+    return codecs, tuple({"name": name, "configuration": given} for name, _, given in parsed)
+
+
+def _parse_filter(found: Any, itemsize: int) -> _Parsed:
+    number, _, values, _ = found
+    parse = _FILTERS.get(number)
+    if parse is None:
+        raise FormatError(
+            f"its chunks went through the filter {shown(_filter_name(found))} ({number}), which"
+            f" lazyarr does not know; {_READ_OTHERWISE}, or {_REWRITE}, with gzip or zstd"
+        )
+    return parse(values, itemsize)
+
+
+def _value(values: Sequence[int], place: int, default: int) -> int:
+    """Return one of the values of a filter, or what it is without them."""
+    return values[place] if place < len(values) else default
+
+
+def _parse_deflate(values: Sequence[int], itemsize: int) -> _Parsed:  # noqa: ARG001 - as the others
+    level = min(_value(values, 0, 6), 9)
+    return "zlib", make_codec("deflate", {"container": "zlib", "level": level}), {"level": level}
+
+
+def _parse_shuffle(values: Sequence[int], itemsize: int) -> _Parsed:
+    size = _value(values, 0, itemsize)
+    return "shuffle", make_codec("shuffle", {"elementsize": size}), {"elementsize": size}
+
+
+def _parse_fletcher32(values: Sequence[int], itemsize: int) -> _Parsed:  # noqa: ARG001
+    config = {"config": '{"id": "fletcher32"}', "dtype": None}
+    return "fletcher32", make_codec("numcodec", config), {}
+
+
+def _parse_bzip2(values: Sequence[int], itemsize: int) -> _Parsed:  # noqa: ARG001
+    level = min(max(_value(values, 0, 9), 1), 9)
+    return "bz2", make_codec("bz2", {"level": level}), {"level": level}
+
+
+def _parse_blosc(values: Sequence[int], itemsize: int) -> _Parsed:
+    # A buffer says itself how it is to be decompressed.
+    numbers = {"clevel": min(_value(values, 4, 5), 9), "shuffle": min(_value(values, 5, 1), 2)}
+    size = max(1, _value(values, 2, itemsize))
+    parameters = {"cname": "lz4", "blocksize": 0, "typesize": size, **numbers}
+    return "blosc", make_codec("blosc", parameters), {}
+
+
+def _parse_lz4(values: Sequence[int], itemsize: int) -> _Parsed:  # noqa: ARG001
+    return "lz4", make_codec("lz4_blocks", {}), {}
+
+
+def _parse_bitshuffle(values: Sequence[int], itemsize: int) -> _Parsed:
+    # The first two values are the version of the filter.
+    compressor = {0: "none", 2: "lz4", 3: "zstd"}.get(_value(values, 4, 0), "unknown")
+    parameters = {
+        "elementsize": _value(values, 2, itemsize),
+        "block_elements": _value(values, 3, 0),
+        "compressor": compressor,
+    }
+    return "bitshuffle", make_codec("bitshuffle", parameters), {"compressor": compressor}
+
+
+def _parse_zstd(values: Sequence[int], itemsize: int) -> _Parsed:  # noqa: ARG001
+    level = min(_value(values, 0, 3), 22)
+    return "zstd", make_codec("zstd", {"level": level, "checksum": False}), {"level": level}
+
+
+_FILTERS: Mapping[int, Callable[[Sequence[int], int], _Parsed]] = {
+    1: _parse_deflate,
+    2: _parse_shuffle,
+    3: _parse_fletcher32,
+    307: _parse_bzip2,
+    32001: _parse_blosc,
+    32004: _parse_lz4,
+    32008: _parse_bitshuffle,
+    32015: _parse_zstd,
+}
+"""By the numbers of filters, which The HDF Group registers."""
+
+
+# --- data types -----------------------------------------------------------------------
+
+
+class _Padding(Value):
+    """Strings of fixed size in each element that do not end as NumPy's do, with zeros alone.
+
+    Attributes
+    ----------
+    start, nbytes : int
+        Where the string lies in an element.
+    is_spaces : bool
+        Whether it ends with spaces; else at the first zero, behind which may be anything.
+    """
+
+    start: int
+    nbytes: int
+    is_spaces: bool
+
+
+def _data_type(tid: Any) -> tuple[DataType, list[_Padding]]:
+    """Return the type of elements that lie in memory as HDF5 stores them."""
+    paddings: list[_Padding] = []
+    found = _find_type(tid, 0, paddings)
+    # Checked as what comes from another process is, which will be told of it.
+    checked = parse_data_type_document(found.document())
+    if checked.itemsize != tid.get_size():
+        raise FormatError(f"its elements have {tid.get_size()} bytes, expected {checked.itemsize}")
+    return found, paddings
+
+
+def _find_type(tid: Any, start: int, paddings: list[_Padding]) -> DataType:
+    from h5py import h5t
+
+    kind = tid.get_class()
+    if kind in (h5t.INTEGER, h5t.BITFIELD):
+        return _named(_integer_typestr(tid))
+    if kind == h5t.ENUM:
+        # What h5py makes of NumPy's booleans.
+        is_boolean = tid.get_size() == 1 and tid.dtype.kind == "b"
+        return _named("|b1" if is_boolean else _integer_typestr(tid.get_super()))
+    if kind == h5t.FLOAT:
+        return _named(_float_typestr(tid))
+    if kind == h5t.STRING and not tid.is_variable_str():
+        _note_padding(tid, start, paddings)
+        return _named(f"|S{tid.get_size()}")
+    if kind == h5t.COMPOUND:
+        return _compound_type(tid, start, paddings)
+    if kind == h5t.OPAQUE:
+        # A date of NumPy's, as h5py marks it, or bytes.
+        found = tid.dtype
+        return _named(found.str if found.kind in "mM" else f"|V{tid.get_size()}")
+    if kind == getattr(h5t, "COMPLEX", None):
+        return _named(_complex_typestr(_float_typestr(tid.get_super())))
+    raise FormatError(f"its elements are {_unmappable(tid)}; {_READ_OTHERWISE}")
+
+
+def _unmappable(tid: Any) -> str:
+    """Return what elements are that cannot be mapped."""
+    from h5py import h5t
+
+    return {
+        h5t.STRING: "strings of variable length, which lie elsewhere in the file",
+        h5t.VLEN: "sequences of variable length, which lie elsewhere in the file",
+        h5t.REFERENCE: "references to other objects of the file",
+        h5t.ARRAY: "arrays themselves",
+    }.get(tid.get_class(), "of a type that NumPy does not have")
+
+
+def _named(typestr: str) -> DataType:
+    """Return a type by NumPy's string for it, with the name that NumPy gives it."""
+    found = parse_data_type_document(typestr)
+    return found._replace(name=found.to_numpy().name)
+
+
+def _order(tid: Any) -> str:
+    from h5py import h5t
+
+    order: str | None = {h5t.ORDER_LE: "<", h5t.ORDER_BE: ">"}.get(tid.get_order())
+    if order is None:
+        raise FormatError(f"its elements have the byte order of a VAX; {_REWRITE}")
+    return order
+
+
+def _integer_typestr(tid: Any) -> str:
+    from h5py import h5t
+
+    nbytes = tid.get_size()
+    if tid.get_precision() != 8 * nbytes or tid.get_offset() or nbytes not in (1, 2, 4, 8):
+        raise FormatError(
+            f"its elements are integers of {tid.get_precision()} bits in {nbytes} bytes; NumPy has"
+            f" no such type: {_READ_OTHERWISE}"
+        )
+    is_signed = tid.get_class() == h5t.INTEGER and tid.get_sign() == h5t.SGN_2
+    order = "|" if nbytes == 1 else _order(tid)
+    return f"{order}{'i' if is_signed else 'u'}{nbytes}"
+
+
+def _float_typestr(tid: Any) -> str:
+    from h5py import h5t
+
+    for nbytes in (2, 4, 8):
+        for order, letters in (("<", "LE"), (">", "BE")):
+            if tid.equal(getattr(h5t, f"IEEE_F{8 * nbytes}{letters}")):
+                return f"{order}f{nbytes}"
+    raise FormatError(
+        f"its elements are floating-point numbers of {tid.get_size()} bytes that are none of"
+        f" IEEE 754's of 2, 4 or 8 bytes; {_READ_OTHERWISE}"
+    )
+
+
+def _complex_typestr(part: str) -> str:
+    if part[2:] == "2":
+        raise FormatError(f"its elements are complex numbers of 4 bytes; {_READ_OTHERWISE}")
+    return f"{part[0]}c{2 * int(part[2:])}"
+
+
+def _compound_type(tid: Any, start: int, paddings: list[_Padding]) -> DataType:
+    """Return the type of a struct, or of the complex number that h5py stores as one."""
+    from h5py import h5t
+
+    fields, end = [], 0
+    for number in range(tid.get_nmembers()):
+        at, member = tid.get_member_offset(number), tid.get_member_type(number)
+        if at != end:
+            break
+        end += member.get_size()
+        shape: tuple[int, ...] = ()
+        if member.get_class() == h5t.ARRAY:
+            shape, member = member.get_array_dims(), member.get_super()
+        n_before = len(paddings)
+        found = _find_type(member, start + at, paddings)
+        _repeat(paddings, n_before, math.prod(shape), found.itemsize)
+        fields.append(Field(_readable(tid.get_member_name(number)), found, tuple(shape)))
+    if end != tid.get_size() or len(fields) != tid.get_nmembers():
+        raise FormatError(f"its elements are compounds with gaps between the members; {_REWRITE}")
+    if tid.dtype.kind == "c" and len(fields) == 2 and fields[0].dtype == fields[1].dtype:
+        return _named(_complex_typestr(fields[0].dtype.typestr))
+    return DataType("struct", end, f"|V{end}", tuple(fields))
+
+
+def _note_padding(tid: Any, start: int, paddings: list[_Padding]) -> None:
+    from h5py import h5t
+
+    nbytes, kind = tid.get_size(), tid.get_strpad()
+    # A string of one byte that ends at the first zero has nothing behind it.
+    if kind == h5t.STR_SPACEPAD or (kind == h5t.STR_NULLTERM and nbytes > 1):
+        paddings.append(_Padding(start, nbytes, kind == h5t.STR_SPACEPAD))
+
+
+def _repeat(paddings: list[_Padding], first: int, count: int, nbytes: int) -> None:
+    """Have what was noted of one element of an array hold for all of them."""
+    for padding in paddings[first:]:
+        starts = range(padding.start + nbytes, padding.start + count * nbytes, nbytes)
+        paddings.extend(padding._replace(start=start) for start in starts)
+
+
+def _with_paddings(
+    stored: _Storage, shape: tuple[int, ...], dtype: DataType, paddings: list[_Padding]
+) -> _Storage:
+    """Return storage from which strings come as NumPy has them, filled up with zeros."""
+    fields = [[each.start, each.nbytes, each.is_spaces] for each in paddings]
+    codec = make_codec("strings", {"elementsize": dtype.itemsize, "fields": fields})
+    if stored.start is None:
+        return stored._replace(codecs=(codec, *stored.codecs))
+    # One run goes through no codecs: it becomes a chunk.
+    nbytes = math.prod(shape) * dtype.itemsize
+    if nbytes > _MAX_WHOLE_NBYTES:
+        raise FormatError(
+            f"its strings do not end as NumPy's do, and are in no chunks; {_REWRITE}, in chunks"
+        )
+    chunk_shape = tuple(n or 1 for n in shape)
+    entries = ((0, stored.start, stored.start + nbytes),) if nbytes else ()
+    return _Storage(None, chunk_shape, entries, (codec,))
+
+
+def _fill_value(creation: Any, dtype: DataType) -> Any:
+    """Return what elements are that were never written, as an array of one."""
+    import numpy as np
+    from h5py import h5d
+
+    value = np.zeros((), dtype.to_numpy())
+    if creation.fill_value_defined() == h5d.FILL_VALUE_USER_DEFINED:
+        creation.get_fill_value(value)
+    return value
+
+
+# --- attributes and dimensions --------------------------------------------------------
+
+# As netCDF4 and h5netcdf hide them.
+_HIDDEN = frozenset(
+    [
+        "_NCProperties",
+        "_Netcdf4Coordinates",
+        "_Netcdf4Dimid",
+        "_nc3_strict",
+        "DIMENSION_LIST",
+        "REFERENCE_LIST",
+    ]
+)
+_HIDDEN_OF_SCALES = frozenset(["CLASS", "NAME"])
+
+
+class _NoValueError(Exception):
+    """The value of an attribute is nothing that JSON can hold."""
+
+
+def _attributes(node: Any, *, is_netcdf: bool) -> dict[str, Any]:
+    """Return what users have put there, as values that JSON can hold; without what is none.
+
+    Parameters
+    ----------
+    node : h5py.Group or h5py.Dataset
+        Whose.
+    is_netcdf : bool
+        Whether an array of one number is that number, as NetCDF has it.
+    """
+    hidden = _HIDDEN | _HIDDEN_OF_SCALES if _is_scale(node) else _HIDDEN
+    found = {}
+    for name in node.attrs:
+        if name in hidden:
+            continue
+        try:
+            value = _plain(node.attrs[name])
+        # References, data types that NumPy does not have.
+        except (_NoValueError, TypeError, ValueError):
+            continue
+        is_alone = is_netcdf and isinstance(value, list) and len(value) == 1
+        found[_readable(name)] = value[0] if is_alone else value
+    return found
+
+
+def _shown_element(value: Any) -> Any:
+    """Return an element as JSON can hold it; what it cannot hold, as a date, is text."""
+    try:
+        return _plain(value)
+    except _NoValueError:
+        return str(value)
+
+
+def _plain(value: Any) -> Any:
+    """Return a value of an attribute, or of an element, as JSON can hold it."""
+    import h5py
+    import numpy as np
+
+    if isinstance(value, h5py.Empty):
+        return "" if value.dtype.kind in "SO" else None
+    if isinstance(value, np.ndarray) and value.dtype.kind != "O":
+        value = value.tolist()
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, np.ndarray | list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, bytes | str):
+        return _readable(value)
+    if isinstance(value, complex):
+        return [value.real, value.imag]
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    raise _NoValueError
+
+
+def _is_scale(node: Any) -> bool:
+    """Return whether a dataset is a scale of a dimension."""
+    value = node.attrs.get("CLASS")
+    return value is not None and _text(value) == "DIMENSION_SCALE"
+
+
+def _is_bare_dimension(node: Any) -> bool:
+    """Return whether a dataset stands for a dimension of NetCDF, and is no variable."""
+    name = node.attrs.get("NAME") if _is_scale(node) else None
+    return name is not None and _text(name).startswith(_BARE_DIMENSION)
+
+
+_BARE_DIMENSION = "This is a netCDF dimension but not a netCDF variable"
+
+
+def _text(value: object) -> str:
+    return _readable(value) if isinstance(value, bytes | str) else ""
+
+
+def _dimension_names(node: Any, path: str) -> tuple[str | None, ...] | None:
+    """Return the names of the scales of the axes, or their labels; None where there are none."""
+    ndim = len(node.shape)
+    names: list[str | None] = [None] * ndim
+    if _is_scale(node) and ndim == 1:
+        return (_last(path),)
+    for axis, name in zip(range(ndim), _scale_names(node), strict=False):
+        names[axis] = name
+    labels = node.attrs.get("DIMENSION_LABELS")
+    for axis, label in zip(range(ndim), () if labels is None else labels, strict=False):
+        names[axis] = names[axis] or _text(label) or None
+    return tuple(names) if any(names) else None
+
+
+def _scale_names(node: Any) -> Iterator[str | None]:
+    """Yield the name of the first scale of each axis."""
+    from h5py import h5r
+
+    scales = node.attrs.get("DIMENSION_LIST")
+    for references in () if scales is None else scales:
+        found = h5r.get_name(references[0], node.id) if len(references) else None
+        yield _last(_readable(found)) if found else None
