@@ -200,6 +200,15 @@ class Dataset(Mapping[str, Any]):
         )
         return found
 
+    def to_dask(self, chunks: Any = None) -> dict[str, Any]:
+        """Return the arrays as arrays of dask's, by name; those of groups below as further dicts.
+
+        As `LazyArray.to_dask` for each of them.  Nothing is read.  What cannot be mapped has its
+        place too, as in `values`.
+        """
+        found: dict[str, Any] = import_integration("dask").from_group(self, chunks)
+        return found
+
     def decoded(self) -> xarray.Dataset:
         """Return this group as an `xarray.Dataset` whose values are what they stand for.
 

@@ -13,9 +13,12 @@ from lazyarr.copying.delegation import DelegatingArray, is_fields
 from lazyarr.copying.indexing import pick
 from lazyarr.copying.operand import CopyingOperand
 from lazyarr.copying.phantom import is_phantom, make_phantom, start_of
+from lazyarr.parts import import_integration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import dask.array
 
     from lazyarr.client.array_ref import ArrayRef
     from lazyarr.client.pickling.changes import Changes
@@ -363,6 +366,15 @@ class CopyArray(StoredAttributes, DelegatingArray):
     def _write_changes(self, changes: Changes) -> None:
         """Have the stored array hold what was written to it in another process."""
         self._stored.write_changes(changes)
+
+    def copy(self, order: Any = "C") -> Any:
+        """Return a plain copy."""
+        return self if self._is_for_dask() else np.ndarray.copy(self._read(), order)
+
+    def to_dask(self, chunks: Any = None) -> dask.array.Array:
+        """Return the same elements as an array of dask's; as `LazyArray.to_dask`."""
+        found: dask.array.Array = import_integration("dask").from_array(self, chunks)
+        return found
 
     def __deepcopy__(self, _: Any) -> np.ndarray[Any, Any]:
         """Return a plain copy."""

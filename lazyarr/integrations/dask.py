@@ -7,16 +7,25 @@ all of an array to name it.  So the class is registered, whichever library is im
 - lazyarr is imported after dask, and has no entry points, as in programs that are frozen: its
   arrays call `register`.
 
-Public: ``register``.
+Public: ``register``; ``from_array`` and ``from_group``, behind the methods `to_dask`.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import sys
-from typing import Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["register"]
+import lazyarr
+
+if TYPE_CHECKING:
+    import dask.array
+    import numpy
+
+    from lazyarr import CopyArray, Dataset, LazyArray
+
+__all__ = ["from_array", "from_group", "register"]
 
 _NAMES = "dask.tokenize"
 _REFERENCE_NBYTES = 1024
@@ -75,14 +84,72 @@ def _register_names(module: Any) -> None:
             return normalize_token(numpy.asarray(array))
 
     def enter() -> None:
-        import lazyarr
-
         normalize_token.register(lazyarr.LazyArray, name)
 
     normalize_token.register_lazy("lazyarr", enter)
 
 
 def _register_sizes(sizeof: Any) -> None:
-    import lazyarr
-
     sizeof.register(lazyarr.LazyArray, lambda _: _REFERENCE_NBYTES)
+
+
+def from_array(array: LazyArray | CopyArray, chunks: Any = None) -> dask.array.Array:
+    """Return an array of dask's over an array of lazyarr's; see `LazyArray.to_dask`."""
+    import numpy
+    from dask.array.core import from_array as from_blocks
+    from dask.base import tokenize
+
+    blocks = _Blocks(array)
+    chunks = (blocks.chunks or "auto") if chunks is None else chunks
+    # The array in each task: it is a reference, and a task of its own would tie all others to it.
+    found: dask.array.Array = from_blocks(  # type: ignore[no-untyped-call]
+        blocks,
+        chunks,
+        name=f"lazyarr-{tokenize(array, chunks)}",
+        meta=numpy.ndarray,
+        inline_array=True,
+    )
+    return found
+
+
+def from_group(group: Dataset, chunks: Any = None) -> dict[str, Any]:
+    """Return a group's arrays as arrays of dask's, by name; see `Dataset.to_dask`."""
+    return {name: _convert(node, chunks) for name, node in group.items()}
+
+
+def _convert(node: Any, chunks: Any) -> Any:
+    if isinstance(node, lazyarr.Dataset):
+        return from_group(node, chunks)
+    if isinstance(node, lazyarr.LazyArray | lazyarr.CopyArray):
+        return from_array(node, chunks)
+    return node  # in place of what cannot be mapped, it raises when it is used
+
+
+class _Blocks:
+    """An array as dask reads one that is no `numpy.ndarray`: block by block.
+
+    dask copies arrays that can be copied, and would read all of it.
+    """
+
+    def __init__(self, array: LazyArray | CopyArray) -> None:
+        self.array = array
+        self.shape = array.shape
+        self.dtype = array.dtype
+        self.ndim = array.ndim
+        # Of the stored array; a view may have other axes.
+        self.chunks = array.chunks if len(array.chunks) == array.ndim else None
+
+    def __dask_tokenize__(self) -> Any:
+        from dask.base import normalize_token
+
+        return "lazyarr blocks", normalize_token(self.array)
+
+    def __getitem__(self, key: Any) -> numpy.ndarray[Any, Any]:
+        """Return a block, loaded: what cannot be had is an exception of this task."""
+        import numpy
+
+        block = self.array[key]
+        if isinstance(block, lazyarr.LazyArray):
+            with suppress(ValueError):  # larger than the memory limit
+                block.prefetch()
+        return numpy.asarray(block)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import dask.array
 import numpy as np
@@ -121,8 +124,110 @@ def test_names_of_what_has_no_store(url, engine):
         assert tokenize(DATA.view(lazyarr.LazyArray)) == tokenize(DATA)
 
 
-def test_blocks_of_an_array(url):
-    """`from_array` aligns its blocks with what is stored."""
+def test_blocks_are_read_when_they_are_computed(url, engine):
+    """`to_dask` and `from_array` read nothing; a block reads its chunks."""
     x = lazyarr.open(url)["x"]
+    arrays = [x.to_dask(), x.to_dask(chunks="auto"), dask.array.from_array(x)]
+    assert arrays[0].chunks == ((4,) * 10, (32,), (64,))
+    assert arrays[0].name == x.to_dask().name != x[1:].to_dask().name
+    assert [type(blocks._meta).__mro__[-2] for blocks in arrays[:2]] == [np.ndarray] * 2
+    (arrays[0] + 1).sum()
+    assert n_resident(x) == 0
+    with lazyarr.configure(readahead=0):
+        found = arrays[0][:8].compute(scheduler="sync")
+    np.testing.assert_array_equal(found, DATA[:8])
+    assert type(found) is np.ndarray
+    assert n_resident(x) == 2
+    for blocks in arrays:
+        assert (blocks.shape, blocks.dtype) == (DATA.shape, DATA.dtype)
+        np.testing.assert_array_equal((blocks + 1).compute(scheduler="threads"), DATA + 1)
+        assert blocks.astype("i8").sum().compute(scheduler="sync") == DATA.astype("i8").sum()
+
+
+def test_blocks_are_aligned_with_chunks(url, tmp_path):
+    """Those of dask's choice hold whole chunks, too."""
+    x = lazyarr.open(url)["x"]
+    with dask.config.set({"array.chunk-size": "64KiB"}):
+        for blocks in (x.to_dask("auto"), dask.array.from_array(x)):
+            assert blocks.chunks == ((8,) * 5, (32,), (64,))
+    shards = {"chunks": (2, 32, 64), "shards": (8, 32, 64)}
+    sharded = lazyarr.open(write_zarr(tmp_path / "s.zarr", DATA, name="x", **shards))["x"]
+    assert sharded.to_dask().chunksize == (2, 32, 64)
+    assert x.to_dask(chunks=(20, -1, 32)).chunksize == (20, 32, 32)
+
+
+@pytest.mark.parametrize("shape", [(), (0, 3), (1,), (5, 0)])
+def test_small_arrays(tmp_path, shape):
+    """Of one element, and of none."""
+    lazyarr.save(tmp_path / "d", {"x": np.ones(shape)})
+    blocks = lazyarr.open(tmp_path / "d")["x"].to_dask()
+    np.testing.assert_array_equal(blocks.compute(scheduler="sync"), np.ones(shape))
+
+
+def test_views(url):
+    """Any view has blocks, also one whose axes are not those of the stored array."""
+    x = lazyarr.open(url)["x"]
+    views = [lambda a: a[3:], lambda a: a.T, lambda a: a.reshape(-1), lambda a: a[:, None]]
+    with dask.config.set({"array.chunk-size": "64KiB"}):
+        for view in (*views, lambda a: a[:, 0], lambda a: a[::-2, 5:]):
+            for blocks in (view(x).to_dask(), dask.array.from_array(view(x))):
+                np.testing.assert_array_equal(blocks.compute(scheduler="sync"), view(DATA))
+
+
+def test_groups(url):
+    """Arrays by their names, and groups below as dicts."""
+    write_zarr(url, DATA, name="g/z", chunks=(4, 32, 64))
+    found = lazyarr.open(url).to_dask()
+    assert sorted(found) == ["g", "x", "y"]
+    np.testing.assert_array_equal(found["y"].compute(scheduler="sync"), DATA + 1)
+    np.testing.assert_array_equal(found["g"]["z"][5].compute(scheduler="sync"), DATA[5])
+    assert found["x"].name != lazyarr.open(url).to_dask("auto")["x"].name
+
+
+def test_tasks_hold_references(url):
+    """And no elements, whether they are loaded or not."""
+    x = lazyarr.open(url)["x"]
+    x.prefetch()
+    for blocks in (x.to_dask(), dask.array.from_array(x)):
+        pickled = pickle.dumps(blocks)
+        assert len(pickled) < 2**13
+        found = pickle.loads(pickled)
+        assert found.name == blocks.name
+        np.testing.assert_array_equal(found.compute(scheduler="sync"), DATA)
+
+
+@memory_only
+def test_tasks_run_in_other_processes(url):
+    """They open the array, and have its pages."""
+    blocks = lazyarr.open(url)["x"].to_dask()
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        found = (blocks[:12] * 2).compute(scheduler="processes", pool=pool)
+    np.testing.assert_array_equal(found, DATA[:12] * 2)
+
+
+def test_a_chunk_that_cannot_be_had(url):
+    """It is an exception of the task."""
+    with open(f"{url}/x/c/2/0/0", "wb") as chunk:
+        chunk.write(b"damaged")
+    blocks = lazyarr.open(url)["x"].to_dask()
+    np.testing.assert_array_equal(blocks[:8].compute(scheduler="sync"), DATA[:8])
+    with pytest.raises(lazyarr.ChunkError):
+        blocks[8:12].compute(scheduler="sync")
+
+
+def test_arrays_that_can_be_written_to(url):
+    """`from_array` copies them, as any array: what is written later does not show."""
+    x = lazyarr.open(url, "c")["x"]
     blocks = dask.array.from_array(x)
-    np.testing.assert_array_equal((blocks + 1).compute(scheduler="sync"), DATA + 1)
+    x[...] = 0
+    np.testing.assert_array_equal(blocks.compute(scheduler="sync"), DATA)
+    assert x.copy().sum() == 0
+
+
+def test_a_copy_is_a_copy(url):
+    """For everybody but `from_array`."""
+    x = lazyarr.open(url)["x"]
+    for copied in (x.copy(), x.copy("F"), x[2:].copy(order="C")):
+        assert not isinstance(copied, type(x))
+        assert copied.flags.writeable
+    assert x.copy("F").flags.f_contiguous

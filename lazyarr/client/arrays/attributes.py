@@ -40,9 +40,15 @@ class StoredAttributes:
             So `chunks` does not exist for xarray, whose `load`, `to_netcdf`, `apply_ufunc` and
             others then take the array as it is.  `chunks` is no property: from Python 3.12 on
             `isinstance` with a protocol finds a property without a call to `__getattr__`.
+
+            dask takes them for a hint, and needs one for each axis: of a view with more or fewer
+            axes than the stored array they do not exist for dask either.
             """
-            if name == "chunks" and not _is_for_blocks():
-                return self._source.metadata.chunks
+            if name == "chunks":
+                chunks, reader = self._source.metadata.chunks, _reader()
+                fits = reader != "dask" or len(chunks) == self.ndim
+                if fits and reader not in _EXPECTING_BLOCKS:
+                    return chunks
             return object.__getattribute__(self, name)
 
     @property
@@ -106,6 +112,17 @@ class StoredAttributes:
         stored = {"format": name, "version": version, **metadata.document}
         return freeze(stored, f"array {metadata.path or '/'!r} of {self.url}")
 
+    def _is_for_dask(self) -> bool:
+        """Return whether a copy is asked for by `dask.array.from_array`, which needs none.
+
+        It copies all arrays, for they could be changed while blocks are read.  This one cannot be
+        changed, unless it is writable.  Called by `copy` alone.
+        """
+        caller = sys._getframe(2)  # noqa: SLF001 - of the code that calls `copy`
+        is_dask = caller.f_globals.get("__name__") == "dask.array.core"
+        array: Any = self
+        return is_dask and caller.f_code.co_name == "from_array" and not array.flags.writeable
+
     def _undecoded(self) -> str:
         """Return what ``repr`` says where elements are not yet the values they stand for."""
         there = [name for name in _DECODED_BY if name in self._source.metadata.attributes]
@@ -134,9 +151,9 @@ class StoredAttributes:
         return describe_array(self)  # type: ignore[arg-type]  # both classes are what it takes
 
 
-def _is_for_blocks() -> bool:
-    """Return whether the code that reads `chunks` would take it for dask's."""
+def _reader() -> str:
+    """Return the library whose code reads `chunks`."""
     frame = sys._getframe(2)  # noqa: SLF001 - of the code that reads it
     while frame.f_back is not None and frame.f_globals.get("__name__") == "typing":
         frame = frame.f_back  # the code that compares with a protocol (before Python 3.12)
-    return str(frame.f_globals.get("__name__")).partition(".")[0] in _EXPECTING_BLOCKS
+    return str(frame.f_globals.get("__name__")).partition(".")[0]

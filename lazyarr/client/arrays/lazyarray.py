@@ -28,6 +28,8 @@ from lazyarr.units import Span
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    import dask.array
+
     from lazyarr.client.array_ref import ArrayRef
     from lazyarr.client.arrays.passes import MappedOperand
     from lazyarr.client.arrays.residency import Residency
@@ -594,9 +596,41 @@ class LazyArray(StoredAttributes, np.ndarray[Any, Any]):
 
             write_changes(self._region, changes)
 
+    def copy(self, order: Any = "C") -> Any:
+        """Return a plain copy."""
+        return self if self._is_for_dask() else self._call("copy", np.ndarray.copy, (order,), {})
+
+    def to_dask(self, chunks: Any = None) -> dask.array.Array:
+        """Return the same elements as an array of dask's; nothing is read.
+
+        Parameters
+        ----------
+        chunks : optional
+            Blocks, as `dask.array.from_array` takes them; by default the stored array's chunks.
+            ``"auto"``: as many whole chunks as dask likes blocks to have.
+
+        Notes
+        -----
+        Tasks hold a reference to the array.  A worker on the same machine gets the pages that are
+        there; one on another opens the store itself.
+
+        Examples
+        --------
+        >>> import lazyarr, numpy, tempfile
+        >>> directory = tempfile.TemporaryDirectory()
+        >>> lazyarr.save(f"{directory.name}/x.zarr", numpy.arange(12).reshape(4, 3), chunks=2)
+        >>> blocks = lazyarr.open(f"{directory.name}/x.zarr").to_dask()
+        >>> blocks.chunks, int(blocks.sum().compute(scheduler="sync"))
+        (((2, 2), (3,)), 66)
+        >>> directory.cleanup()
+        """
+        found: dask.array.Array = import_integration("dask").from_array(self, chunks)
+        return found
+
     def __deepcopy__(self, _: Any) -> np.ndarray[Any, Any]:  # type: ignore[override]
         """Return a plain copy."""
-        return self.copy()
+        copied: np.ndarray[Any, Any] = self.copy()
+        return copied
 
 
 def _is_fields(key: Any) -> bool:
@@ -687,7 +721,7 @@ def _named(method: Any, name: str) -> Callable[..., Any]:
     return method  # type: ignore[no-any-return]
 
 
-for _name in READING_METHODS:
+for _name in set(READING_METHODS) - set(vars(LazyArray)):
     setattr(LazyArray, _name, _reading_method(_name))
 for _name in CHANGING_METHODS:
     setattr(LazyArray, _name, _changing_method(_name))
