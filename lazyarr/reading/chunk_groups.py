@@ -1,10 +1,10 @@
 """The many small chunks of one unit, read and decoded together.
 
 For a chunk of few bytes, the fixed costs of a read and an index lookup are more than the cost
-of its bytes.  So the chunks of one shard are read in one go, in the order in which they lie,
-and decoded in one loop.  That loop handles no special case.  Where anything fails,
-`ChunkReader` decodes the same chunks again, one by one: it heals what can be healed, such as a
-shard that was replaced, and names the chunk that cannot be had.
+of its bytes.  So the chunks of one shard, or those of one object that a table lists, are read in
+one go, in the order in which they lie, and decoded in one loop.  That loop handles no special
+case.  Where anything fails, `ChunkReader` decodes the same chunks again, one by one: it heals
+what can be healed, such as a shard that was replaced, and names the chunk that cannot be had.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from lazyarr.errors import LazyarrError
+from lazyarr.layout.placement import ChunkTable
 from lazyarr.reading.chunk_reader import UNREAD, Unread
 from lazyarr.units import Span
 
@@ -78,6 +79,21 @@ class _Group:
         """Yield boxes of the chunk grid, each with the unit's chunks of one stored object."""
         sides = zip(self._first, self._counts, chunks_per_object, strict=True)
         return itertools.product(*(_cut(Span(f, f + n), step) for f, n, step in sides))
+
+    def listed(self, table: ChunkTable) -> list[list[tuple[int, int, int]]]:
+        """Return for each object of a table which bytes of it are which chunk, by its number."""
+        import numpy as np
+
+        rows: _Integers = np.zeros(1, np.int64)
+        for first, count, n in zip(self._first, self._counts, table.grid_shape, strict=True):
+            rows = np.add.outer(rows * n, np.arange(first, first + count)).ravel()
+        found: dict[int, list[tuple[int, int, int]]] = {}
+        for place, row in enumerate(rows.tolist()):
+            entry = table.entries[row]
+            if entry is not None:
+                number, start, stop = entry
+                found.setdefault(number, []).append((place, start, stop - start))
+        return list(found.values())
 
     def places(self, box: tuple[Span, ...]) -> _Integers:
         """Return the numbers of the chunks of a box, in C order."""
@@ -172,6 +188,8 @@ class GroupReader:
         group = _Group(self._geometry, unit, flat, self._layout.chunk_nbytes)
         if fetched is not None:
             return self._decode_fetched(group, fetched, workspace)
+        if isinstance(self._layout.placement, ChunkTable):
+            return self._decode_listed(group, self._layout.placement, workspace)
         if len(self._layout.levels) != 1:
             return self._decode_alone(group, range(group.n_chunks), workspace)
         is_there = False
@@ -211,6 +229,22 @@ class GroupReader:
 
         self._share(-(-len(places) // _CHUNKS_PER_PART), do_part, workspace)
         return bool(there)
+
+    def _decode_listed(self, group: _Group, table: ChunkTable, workspace: Workspace) -> bool:
+        """Decode the unit's chunks that a table lists; return whether any of them is stored."""
+        import numpy as np
+
+        objects = group.listed(table)
+        for listed in objects:
+            try:
+                places, offsets, sizes = np.array(listed, np.int64).T
+                key = self._stored.key(group.chunk(listed[0][0]))
+                for read in self._plan_reads(offsets, sizes, places):
+                    self._decode_read(group, key, read, workspace)
+            except LazyarrError:
+                # Chunk by chunk, which heals or names the one that failed.
+                self._decode_alone(group, [place for place, _, _ in listed], workspace)
+        return bool(objects)
 
     def _decode_shard(self, group: _Group, box: tuple[Span, ...], workspace: Workspace) -> bool:
         """Decode the unit's chunks of one shard; return whether any of them is stored."""
@@ -254,9 +288,21 @@ class GroupReader:
         pairs, places = pairs[is_there].astype(np.int64), places[is_there]
         if not len(pairs):
             return []
-        self._stored.check_size(int(pairs[:, 1].max()))
-        order = np.argsort(pairs[:, 0], kind="stable")
-        (offsets, sizes), places = pairs[order].T, places[order]
+        return self._plan_reads(pairs[:, 0], pairs[:, 1], places)
+
+    def _plan_reads(self, offsets: _Integers, sizes: _Integers, places: _Integers) -> list[_Read]:
+        """Return the reads for some chunks of an object, in the order in which their bytes lie.
+
+        Raises
+        ------
+        FormatError
+            When a chunk has more bytes than any codec would make of it.
+        """
+        import numpy as np
+
+        self._stored.check_size(int(sizes.max()))
+        order = np.argsort(offsets, kind="stable")
+        offsets, sizes, places = offsets[order], sizes[order], places[order]
         stops = np.maximum.accumulate(offsets + sizes)
         gaps = np.flatnonzero(offsets[1:] - stops[:-1] > _MAX_GAP_NBYTES) + 1
         n_each = max(1, _MAX_READ_NBYTES // max(1, int(sizes.max())))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from contextlib import closing
 
 import google_crc32c
@@ -13,6 +14,7 @@ from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec
 
 from lazyarr.errors import ChunkError
 from lazyarr.kernel import PAGE_NBYTES
+from lazyarr.layout.placement import ChunkTable
 from lazyarr.reading.workspace import Workspace
 from tests.reading.arrays import CHECKED, KINDS, fetch, load, store_array
 
@@ -90,6 +92,67 @@ def test_chunks_of_a_shard_are_read_together(tmp_path):
     with closing(source):
         assert load(source, stored, 0, Workspace()) == stored.unit(0)
     assert len(calls) == 2
+
+
+def in_a_table(stored):
+    """Return an array of files with its chunks in two objects, of which a table says where."""
+    objects, entries = [bytearray(b"head"), bytearray()], []
+    for place, chunk in enumerate(np.ndindex(stored.layout.grid_shape)):
+        file = stored.directory / stored.path / stored.layout.locate(chunk).key
+        if not file.exists():
+            entries.append(None)
+            continue
+        number = place // 70 % 2
+        start = len(objects[number])
+        objects[number] += file.read_bytes()
+        entries.append((number, start, len(objects[number])))
+    for name, content in zip("ab", objects, strict=True):
+        (stored.directory / stored.path / name).write_bytes(content)
+    ones = (1,) * len(stored.layout.shape)
+    table = ChunkTable(ones, (), (), stored.layout.grid_shape, ("a", "b"), tuple(entries))
+    return dataclasses.replace(stored, layout=stored.layout._replace(placement=table))
+
+
+@pytest.mark.parametrize("kind", ["files", "tiles", "scalar", "transposed"])
+@pytest.mark.parametrize(("fill", "missing"), [(0, 0), (0, 4), (7, 4)])
+def test_a_group_that_a_table_lists_is_what_its_chunks_are(tmp_path, kind, fill, missing):
+    """Read from the store or fetched, with chunks that are missing and without."""
+    stored = store_array(tmp_path, **GROUPS[kind], fill=fill, missing=missing, grouped=True)
+    stored = in_a_table(stored)
+    source, workspace = stored.source(), Workspace()
+    with closing(source):
+        for unit in range(stored.geometry.n_units):
+            wanted = stored.unit(unit)
+            assert load(source, stored, unit, workspace) == wanted
+            assert load(source, stored, unit, workspace, fetched=fetch(source, unit)) == wanted
+
+
+def test_chunks_that_a_table_lists_are_read_together(tmp_path):
+    """One call for each object; and the error names the one chunk that is damaged."""
+    kind = {"shape": (300,), "chunks": (1,), "dtype": "u1", **CHECKED}
+    stored = in_a_table(store_array(tmp_path, **kind, grouped=True))
+    store = stored.open()
+    calls = []
+    read_range = store.read_range
+
+    def read(*args, **kwargs):
+        calls.append(args)
+        return read_range(*args, **kwargs)
+
+    store.read_range = read
+    source = stored.source(lambda: store)
+    with closing(source):
+        assert load(source, stored, 0, Workspace()) == stored.unit(0)
+        assert len(calls) == 2
+        _, start, stop = stored.layout.placement.entries[100]
+        file = stored.directory / stored.path / "b"
+        bad = bytearray(file.read_bytes())
+        bad[stop - 1] ^= 1
+        file.write_bytes(bad)
+        with pytest.raises(ChunkError) as raised:
+            load(source, stored, 0, Workspace())
+        assert (raised.value.chunk, raised.value.byte_range) == ((100,), (start, stop))
+        assert raised.value.key == f"{stored.path}/b"
 
 
 def test_what_is_gone_from_a_shard_is_the_fill_value(tmp_path):
