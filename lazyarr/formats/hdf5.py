@@ -24,7 +24,7 @@ from lazyarr.formats.runs import run_chunks, run_layout
 from lazyarr.layout.datatype import DataType, Field, parse_data_type_document
 from lazyarr.layout.layout import Layout
 from lazyarr.layout.pipeline import Pipeline
-from lazyarr.layout.placement import ChunkTable
+from lazyarr.layout.placement import ChunkTable, Entry
 from lazyarr.shortage import is_shortage
 from lazyarr.values import Value
 
@@ -85,7 +85,7 @@ class Hdf5Array(ArrayDescription):
         Where the elements lie in the file, in bytes, if they are one run of it.
     chunk_shape : tuple of int
         Otherwise: the lengths of chunks.
-    entries : tuple of ((int, int, int) or None)
+    entries : tuple of Entry
         For each chunk where it lies; see `ChunkTable`.
     codecs : tuple of BytesCodec
         What chunks go through.
@@ -102,7 +102,7 @@ class Hdf5Array(ArrayDescription):
     key: str
     start: int | None
     chunk_shape: tuple[int, ...]
-    entries: tuple[tuple[int, int, int] | None, ...]
+    entries: tuple[Entry, ...]
     codecs: tuple[BytesCodec, ...]
     swap: Swap | None = None
 
@@ -497,7 +497,7 @@ class _Storage(Value):
 
     start: int | None
     chunk_shape: tuple[int, ...]
-    entries: tuple[tuple[int, int, int] | None, ...] = ()
+    entries: tuple[Entry, ...] = ()
     codecs: tuple[BytesCodec, ...] = ()
     filters: tuple[dict[str, Any], ...] = ()
 
@@ -582,7 +582,7 @@ def _find_chunks(
     creation = node.id.get_create_plist()
     chunk_shape = as_shape(list(node.chunks), "the shape of chunks", minimum=1, ndim=len(shape))
     bounded_product((*chunk_shape, dtype.itemsize), "a chunk")
-    entries: list[tuple[int, int, int] | None] = [None] * _count_chunks(shape, chunk_shape)
+    entries: list[Entry] = [None] * _count_chunks(shape, chunk_shape)
     infos = _chunk_infos(node.id) if entries else []
     filters = [creation.get_filter(number) for number in range(creation.get_nfilters())]
     if not infos:
@@ -596,12 +596,16 @@ def _find_chunks(
         raise FormatError("its table of chunks names chunks that it does not have: it is damaged")
     places = np.ravel_multi_index(tuple(coordinates.T), grid_shape)
     shift = _address_shift(node.id, infos[0], file, userblock_nbytes)
+    used = _used_filters(filters, {info.filter_mask for info in infos})
     for place, info in zip(places.tolist(), infos, strict=True):
         start = info.byte_offset + shift
         stop = start + info.size
         _check_end(stop, file.nbytes)
         entries[place] = (0, start, stop)
-    codecs, known_as = _parse_filters(filters, {info.filter_mask for info in infos}, dtype.itemsize)
+        left_out = sum(1 << k for k, number in enumerate(used) if info.filter_mask >> number & 1)
+        if left_out:
+            entries[place] = (0, start, stop, left_out)
+    codecs, known_as = _parse_filters([filters[number] for number in used], dtype.itemsize)
     return _Storage(None, chunk_shape, tuple(entries), codecs, known_as)
 
 
@@ -659,24 +663,22 @@ def _filter_name(found: Any) -> str:
     return text or str(number)
 
 
-def _parse_filters(
-    filters: Sequence[Any], masks: set[int], itemsize: int
-) -> tuple[tuple[BytesCodec, ...], tuple[dict[str, Any], ...]]:
-    """Return filters as codecs, in the order of encoding, and as people know them.
+def _used_filters(filters: Sequence[Any], masks: set[int]) -> list[int]:
+    """Return the numbers of the filters that any chunk went through.
 
     A bit of a chunk's mask says that the chunk did not go through a filter, as where compression
     would have made it longer.
     """
-    used = [each for number, each in enumerate(filters) if any(not m >> number & 1 for m in masks)]
-    parsed = [_parse_filter(found, itemsize) for found in used]
-    if len({mask & ((1 << len(filters)) - 1) for mask in masks}) > 1:
-        names = ", ".join(name for name, _, _ in parsed)
-        raise FormatError(
-            f"some of its chunks went through all of its filters ({names}), others did not;"
-            f" {_READ_OTHERWISE}, or {_REWRITE}"
-        )
-    codecs = tuple(codec for _, codec, _ in parsed)
-    return codecs, tuple({"name": name, "configuration": given} for name, _, given in parsed)
+    return [k for k in range(len(filters)) if any(not mask >> k & 1 for mask in masks)]
+
+
+def _parse_filters(
+    filters: Sequence[Any], itemsize: int
+) -> tuple[tuple[BytesCodec, ...], tuple[dict[str, Any], ...]]:
+    """Return filters as codecs, in the order of encoding, and as people know them."""
+    parsed = [_parse_filter(found, itemsize) for found in filters]
+    known_as = tuple({"name": name, "configuration": given} for name, _, given in parsed)
+    return tuple(codec for _, codec, _ in parsed), known_as
 
 
 def _parse_filter(found: Any, itemsize: int) -> _Parsed:
@@ -919,7 +921,12 @@ def _with_paddings(
     fields = [[each.start, each.nbytes, each.is_spaces] for each in paddings]
     codec = make_codec("strings", {"elementsize": dtype.itemsize, "fields": fields})
     if stored.start is None:
-        return stored._replace(codecs=(codec, *stored.codecs))
+        # It is the first codec now, and no chunk leaves it out.
+        entries = tuple(
+            (*each[:3], each[3] << 1) if each is not None and len(each) == 4 else each
+            for each in stored.entries
+        )
+        return stored._replace(codecs=(codec, *stored.codecs), entries=entries)
     # One run goes through no codecs: it becomes a chunk.
     nbytes = math.prod(shape) * dtype.itemsize
     if nbytes > _MAX_WHOLE_NBYTES:

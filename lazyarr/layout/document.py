@@ -27,7 +27,15 @@ from lazyarr.layout.datatype import MAX_ITEMSIZE, DataType, parse_data_type_docu
 from lazyarr.layout.grid import KeyEncoding, as_separator
 from lazyarr.layout.layout import Layout
 from lazyarr.layout.pipeline import Pipeline
-from lazyarr.layout.placement import ChunkTable, KeyPerChunk, Level, OneRun, Placement, is_run
+from lazyarr.layout.placement import (
+    ChunkTable,
+    Entry,
+    KeyPerChunk,
+    Level,
+    OneRun,
+    Placement,
+    is_run,
+)
 from lazyarr.layout.shard import MAX_ENTRIES, ShardLevel
 from lazyarr.layout.swap import Swap, find_swap
 
@@ -270,19 +278,24 @@ def _parse_table(members: dict[str, Any], layout: Layout) -> ChunkTable:
             f"placement has {len(entries)} entries for {n_chunks} chunks; there must be one for"
             f" each, and {_MAX_TABLE_ENTRIES} at most"
         )
-    places = tuple(_parse_entry(entry, len(objects)) for entry in entries)
+    left_out = 2 ** len(layout.pipeline.codecs) - 1
+    places = tuple(_parse_entry(entry, len(objects), left_out) for entry in entries)
     return ChunkTable((1,) * len(layout.shape), (), (), layout.grid_shape, objects, places)
 
 
-def _parse_entry(value: object, n_objects: int) -> tuple[int, int, int] | None:
+def _parse_entry(value: object, n_objects: int, most_left_out: int) -> Entry:
     if value is None:
         return None
     entry = as_list(value, "an entry of placement")
-    if len(entry) != 3:
-        raise FormatError(f"an entry of placement is {shown(entry)}; it must have three numbers")
+    if len(entry) not in (3, 4):
+        raise FormatError(f"an entry of placement is {shown(entry)}; it must have 3 or 4 numbers")
     number = as_integer(entry[0], "the object of an entry", maximum=n_objects - 1)
     stop = as_integer(entry[2], "the end of an entry", maximum=2**63 - 1)
-    return number, as_integer(entry[1], "the start of an entry", maximum=stop), stop
+    start = as_integer(entry[1], "the start of an entry", maximum=stop)
+    if len(entry) == 3:
+        return number, start, stop
+    what = "what an entry has left out"
+    return number, start, stop, as_integer(entry[3], what, minimum=1, maximum=most_left_out)
 
 
 def _parse_key_per_chunk(members: dict[str, Any], layout: Layout) -> KeyPerChunk:

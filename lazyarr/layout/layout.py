@@ -128,12 +128,17 @@ class Layout(Value):
         self.pipeline.decode(data, out)
 
     def decode_chunk(self, chunk: tuple[int, ...], data: Buffer, out: memoryview) -> None:
-        """Decode as `decode` does; of a chunk without padding, the beginning of `out` alone."""
+        """Decode as `decode` does, by those codecs alone that the chunk went through.
+
+        Of a chunk without padding, the beginning of `out` alone.
+        """
+        left_out = self.placement.left_out(chunk)
+        pipeline = self.pipeline.without(left_out) if left_out else self.pipeline
         nbytes = self.placement.unpadded_nbytes(chunk)
         if nbytes is None or nbytes == self.chunk_nbytes:
-            self.pipeline.decode(data, out)
+            pipeline.decode(data, out)
         else:
-            self.pipeline._replace(chunk_nbytes=nbytes).decode(data, out[:nbytes])
+            pipeline._replace(chunk_nbytes=nbytes).decode(data, out[:nbytes])
 
     def encode(self, data: Buffer) -> bytes:
         """Return a smallest chunk as it is stored; see `Pipeline.encode`."""

@@ -49,6 +49,17 @@ class Pipeline(Value):
         """
         return _GROWTH * self.chunk_nbytes + _SLACK_NBYTES
 
+    def without(self, left_out: int) -> Pipeline:
+        """Return the pipeline of a chunk that did not go through some codecs.
+
+        Parameters
+        ----------
+        left_out : int
+            Which ones: a bit for each, the first one lowest.
+        """
+        kept = (codec for k, codec in enumerate(self.codecs) if not left_out >> k & 1)
+        return self._replace(codecs=tuple(kept))
+
     def decode(self, data: Buffer, out: memoryview) -> None:
         """Decode a chunk straight into memory.
 

@@ -7,13 +7,25 @@ has is data, so that whatever reads chunks needs to know no format.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from lazyarr.layout.grid import KeyEncoding
 from lazyarr.layout.shard import ShardLevel
 from lazyarr.values import Value
 
-__all__ = ["ChunkAddress", "ChunkTable", "KeyPerChunk", "Level", "OneRun", "Placement", "is_run"]
+__all__ = [
+    "ChunkAddress",
+    "ChunkTable",
+    "Entry",
+    "KeyPerChunk",
+    "Level",
+    "OneRun",
+    "Placement",
+    "is_run",
+]
+
+Entry: TypeAlias = tuple[int, int, int] | tuple[int, int, int, int] | None
+"""Where a chunk is, in a table; see `ChunkTable`."""
 
 
 class ChunkAddress(NamedTuple):
@@ -90,6 +102,10 @@ class Placement(Value):
         """
         return None
 
+    def left_out(self, chunk: tuple[int, ...]) -> int:  # noqa: ARG002
+        """Return which codecs a chunk did not go through: a bit for each, the first one lowest."""
+        return 0
+
 
 class KeyPerChunk(Placement):
     """Each chunk, or each shard, is an object, and its key follows from its place in the grid.
@@ -123,9 +139,10 @@ class ChunkTable(Placement):
         How many chunks there are along each memory axis.
     objects : tuple of str
         Keys, relative to the array.
-    entries : tuple of ((int, int, int) or None)
-        For each chunk, in C order of the grid: the number of its object in `objects`, and the
-        half-open range of bytes in it.  None for a chunk that is not stored.
+    entries : tuple of ((int, int, int) or (int, int, int, int) or None)
+        For each chunk, in C order of the grid: the number of its object in `objects`, the
+        half-open range of bytes in it, and, where it did not go through all codecs, `left_out`.
+        None for a chunk that is not stored.
 
     Examples
     --------
@@ -139,18 +156,25 @@ class ChunkTable(Placement):
 
     grid_shape: tuple[int, ...]
     objects: tuple[str, ...]
-    entries: tuple[tuple[int, int, int] | None, ...]
+    entries: tuple[Entry, ...]
 
     def locate(self, chunk: tuple[int, ...]) -> ChunkAddress | None:
         """Return the bytes of a chunk; None where it is not stored."""
+        entry = self._entry(chunk)
+        if entry is None:
+            return None
+        return ChunkAddress(self.objects[entry[0]], (), entry[1], entry[2])
+
+    def left_out(self, chunk: tuple[int, ...]) -> int:
+        """Return which codecs a chunk did not go through; see `Placement.left_out`."""
+        entry = self._entry(chunk)
+        return entry[3] if entry is not None and len(entry) == 4 else 0
+
+    def _entry(self, chunk: tuple[int, ...]) -> Entry:
         place = 0
         for c, n in zip(chunk, self.grid_shape, strict=True):
             place = place * n + c
-        entry = self.entries[place]
-        if entry is None:
-            return None
-        number, start, stop = entry
-        return ChunkAddress(self.objects[number], (), start, stop)
+        return self.entries[place]
 
 
 class OneRun(Placement):

@@ -80,19 +80,24 @@ class _Group:
         sides = zip(self._first, self._counts, chunks_per_object, strict=True)
         return itertools.product(*(_cut(Span(f, f + n), step) for f, n, step in sides))
 
-    def listed(self, table: ChunkTable) -> list[list[tuple[int, int, int]]]:
-        """Return for each object of a table which bytes of it are which chunk, by its number."""
+    def listed(self, table: ChunkTable) -> list[list[tuple[int, int, int, int]]]:
+        """Return what a table says of the chunks that are stored, object by object.
+
+        Of each chunk: its number, where its bytes start, how many there are, and which codecs
+        were left out.
+        """
         import numpy as np
 
         rows: _Integers = np.zeros(1, np.int64)
         for first, count, n in zip(self._first, self._counts, table.grid_shape, strict=True):
             rows = np.add.outer(rows * n, np.arange(first, first + count)).ravel()
-        found: dict[int, list[tuple[int, int, int]]] = {}
+        found: dict[int, list[tuple[int, int, int, int]]] = {}
         for place, row in enumerate(rows.tolist()):
             entry = table.entries[row]
             if entry is not None:
-                number, start, stop = entry
-                found.setdefault(number, []).append((place, start, stop - start))
+                number, start, stop, *left_out = entry
+                listed = (place, start, stop - start, sum(left_out))
+                found.setdefault(number, []).append(listed)
         return list(found.values())
 
     def places(self, box: tuple[Span, ...]) -> _Integers:
@@ -201,7 +206,7 @@ class GroupReader:
         for place, data in enumerate(fetched):
             if data is not None:
                 try:
-                    self._layout.decode(data, group.out(place))
+                    self._layout.decode_chunk(group.chunk(place), data, group.out(place))
                 except LazyarrError:
                     self._decode_one(group, place, data, workspace)
         return any(data is not None for data in fetched)
@@ -236,14 +241,19 @@ class GroupReader:
 
         objects = group.listed(table)
         for listed in objects:
+            places, offsets, sizes, left_out = np.array(listed, np.int64).T
             try:
-                places, offsets, sizes = np.array(listed, np.int64).T
+                # The loop over a read knows one chain of codecs.
+                is_done = not left_out.any()
+                reads = self._plan_reads(offsets, sizes, places) if is_done else []
                 key = self._stored.key(group.chunk(listed[0][0]))
-                for read in self._plan_reads(offsets, sizes, places):
+                for read in reads:
                     self._decode_read(group, key, read, workspace)
             except LazyarrError:
+                is_done = False
+            if not is_done:
                 # Chunk by chunk, which heals or names the one that failed.
-                self._decode_alone(group, [place for place, _, _ in listed], workspace)
+                self._decode_alone(group, places.tolist(), workspace)
         return bool(objects)
 
     def _decode_shard(self, group: _Group, box: tuple[Span, ...], workspace: Workspace) -> bool:

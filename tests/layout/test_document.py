@@ -150,6 +150,8 @@ def _changed(name, path, value):
         ("table", ["placement", "entries"], []),
         ("table", ["placement", "entries", 0], [0, 15, 14]),
         ("table", ["placement", "entries", 0], [0, 1]),
+        ("table", ["placement", "entries", 0], [0, 1, 2, 0]),
+        ("table", ["placement", "entries", 0], [0, 1, 2, 1]),
         ("table", ["placement", "entries", 0], [-1, 0, 1]),
         ("table", ["placement", "entries", 0], [0, 0, 2**64]),
     ],
