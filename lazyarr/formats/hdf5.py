@@ -331,21 +331,30 @@ class _Survey:
         self._enter(self._opened["/"], "")
         while waiting:
             path, group = waiting.pop()
-            attributes = _attributes(group, is_netcdf=self._is_netcdf)
-            self._found[path] = Hdf5Group(path, attributes, self._format_name)
-            for name in group:
-                child = join_path(path, _readable(name))
-                try:
-                    below = self._child(group, name, child)
-                except Exception as error:  # noqa: BLE001 - raised where it is not the node's
-                    self._refuse(child, error)
-                else:
-                    if below is not None:
-                        waiting.append((child, below))
+            try:
+                waiting += self._enter_group(group, path)
+            except Exception as error:  # noqa: BLE001 - raised where it is not the node's
+                self._refuse(path, error)
         self._name_dimensions()
         for path, target in self._soft.items():
             self._found[path] = self._follow(path, target)
         return self._found
+
+    def _enter_group(self, group: Any, path: str) -> list[tuple[str, Any]]:
+        """Take in a group and its datasets; return the groups below it, with their paths."""
+        attributes = _plain_attributes(_read_attributes(group), is_netcdf=self._is_netcdf)
+        self._found[path] = Hdf5Group(path, attributes, self._format_name)
+        groups = []
+        for name in group:
+            child = join_path(path, _readable(name))
+            try:
+                below = self._child(group, name, child)
+            except Exception as error:  # noqa: BLE001 - raised where it is not the node's
+                self._refuse(child, error)
+            else:
+                if below is not None:
+                    groups.append((child, below))
+        return groups
 
     def _refuse(self, path: str, error: Exception) -> None:
         """Note why a node cannot be mapped; raise what the whole file fails with."""
@@ -390,9 +399,11 @@ class _Survey:
         same = None if known is None else self._found.get(known)
         if isinstance(same, Hdf5Array):
             self._found[path] = same._replace(path=path)
-        elif not (self._is_netcdf and _is_bare_dimension(node)):
-            self._found[path] = self._array(node, path)
-        self._note_dimension(node, path)
+            return None
+        said = _read_attributes(node)
+        if not (self._is_netcdf and _is_bare_dimension(said)):
+            self._found[path] = self._array(node, path, said)
+        self._note_dimension(said, path)
         return None
 
     def _follow(self, path: str, target: str) -> Node | FormatError:
@@ -413,12 +424,12 @@ class _Survey:
 
     # --- dimensions of NetCDF -------------------------------------------------------------
 
-    def _note_dimension(self, node: Any, path: str) -> None:
+    def _note_dimension(self, said: Mapping[str, Any], path: str) -> None:
         """Note what a dataset says of dimensions by their numbers, as NetCDF writes it."""
-        number = node.attrs.get("_Netcdf4Dimid")
-        if number is not None and _is_scale(node):
+        number = said.get("_Netcdf4Dimid")
+        if number is not None and _is_scale(said):
             self._dimension_ids[int(number)] = _last(path)
-        coordinates = node.attrs.get("_Netcdf4Coordinates")
+        coordinates = said.get("_Netcdf4Coordinates")
         if coordinates is not None:
             self._coordinates[path] = tuple(int(n) for n in coordinates)
 
@@ -432,7 +443,7 @@ class _Survey:
 
     # --- datasets -------------------------------------------------------------------------
 
-    def _array(self, node: Any, path: str) -> Hdf5Array:
+    def _array(self, node: Any, path: str, said: Mapping[str, Any]) -> Hdf5Array:
         if node.shape is None:
             raise FormatError("it has no elements, not even one: its dataspace is null")
         dtype, paddings = _data_type(node.id.get_type())
@@ -446,8 +457,8 @@ class _Survey:
             path=path,
             shape=shape,
             dtype=dtype,
-            attributes=_attributes(node, is_netcdf=self._is_netcdf),
-            dimension_names=_dimension_names(node, path),
+            attributes=_plain_attributes(said, is_netcdf=self._is_netcdf),
+            dimension_names=_dimension_names(node, path, said),
             fill=fill.tobytes(),
             document={
                 "codecs": list(stored.filters) or ["none"],
@@ -602,9 +613,10 @@ def _find_chunks(
         stop = start + info.size
         _check_end(stop, file.nbytes)
         entries[place] = (0, start, stop)
-        left_out = sum(1 << k for k, number in enumerate(used) if info.filter_mask >> number & 1)
-        if left_out:
-            entries[place] = (0, start, stop, left_out)
+        if info.filter_mask:
+            bits = (1 << k for k, number in enumerate(used) if info.filter_mask >> number & 1)
+            left_out = sum(bits)
+            entries[place] = (0, start, stop, left_out) if left_out else (0, start, stop)
     codecs, known_as = _parse_filters([filters[number] for number in used], dtype.itemsize)
     return _Storage(None, chunk_shape, tuple(entries), codecs, known_as)
 
@@ -959,7 +971,6 @@ _HIDDEN = frozenset(
         "_Netcdf4Dimid",
         "_nc3_strict",
         "DIMENSION_LIST",
-        "REFERENCE_LIST",
     ]
 )
 _HIDDEN_OF_SCALES = frozenset(["CLASS", "NAME"])
@@ -969,25 +980,39 @@ class _NoValueError(Exception):
     """The value of an attribute is nothing that JSON can hold."""
 
 
-def _attributes(node: Any, *, is_netcdf: bool) -> dict[str, Any]:
+def _read_attributes(node: Any) -> dict[str, Any]:
+    """Return all attributes of a group or a dataset as h5py gives them, but what it cannot read."""
+    found = {}
+    for name in node.attrs:
+        # Of every array along a dimension, which NetCDF has at each scale, and nobody reads here.
+        if name == "REFERENCE_LIST":
+            continue
+        try:
+            found[name] = node.attrs[name]
+        # Data types that NumPy does not have.
+        except (TypeError, ValueError):
+            continue
+    return found
+
+
+def _plain_attributes(said: Mapping[str, Any], *, is_netcdf: bool) -> dict[str, Any]:
     """Return what users have put there, as values that JSON can hold; without what is none.
 
     Parameters
     ----------
-    node : h5py.Group or h5py.Dataset
-        Whose.
+    said : mapping
+        All attributes.
     is_netcdf : bool
         Whether an array of one number is that number, as NetCDF has it.
     """
-    hidden = _HIDDEN | _HIDDEN_OF_SCALES if _is_scale(node) else _HIDDEN
+    hidden = _HIDDEN | _HIDDEN_OF_SCALES if _is_scale(said) else _HIDDEN
     found = {}
-    for name in node.attrs:
+    for name, given in said.items():
         if name in hidden:
             continue
         try:
-            value = _plain(node.attrs[name])
-        # References, data types that NumPy does not have.
-        except (_NoValueError, TypeError, ValueError):
+            value = _plain(given)
+        except _NoValueError:
             continue
         is_alone = is_netcdf and isinstance(value, list) and len(value) == 1
         found[_readable(name)] = value[0] if is_alone else value
@@ -1024,16 +1049,14 @@ def _plain(value: Any) -> Any:
     raise _NoValueError
 
 
-def _is_scale(node: Any) -> bool:
-    """Return whether a dataset is a scale of a dimension."""
-    value = node.attrs.get("CLASS")
-    return value is not None and _text(value) == "DIMENSION_SCALE"
+def _is_scale(said: Mapping[str, Any]) -> bool:
+    """Return whether a dataset with some attributes is a scale of a dimension."""
+    return _text(said.get("CLASS")) == "DIMENSION_SCALE"
 
 
-def _is_bare_dimension(node: Any) -> bool:
+def _is_bare_dimension(said: Mapping[str, Any]) -> bool:
     """Return whether a dataset stands for a dimension of NetCDF, and is no variable."""
-    name = node.attrs.get("NAME") if _is_scale(node) else None
-    return name is not None and _text(name).startswith(_BARE_DIMENSION)
+    return _is_scale(said) and _text(said.get("NAME")).startswith(_BARE_DIMENSION)
 
 
 _BARE_DIMENSION = "This is a netCDF dimension but not a netCDF variable"
@@ -1043,25 +1066,27 @@ def _text(value: object) -> str:
     return _readable(value) if isinstance(value, bytes | str) else ""
 
 
-def _dimension_names(node: Any, path: str) -> tuple[str | None, ...] | None:
+def _dimension_names(
+    node: Any, path: str, said: Mapping[str, Any]
+) -> tuple[str | None, ...] | None:
     """Return the names of the scales of the axes, or their labels; None where there are none."""
     ndim = len(node.shape)
     names: list[str | None] = [None] * ndim
-    if _is_scale(node) and ndim == 1:
+    if _is_scale(said) and ndim == 1:
         return (_last(path),)
-    for axis, name in zip(range(ndim), _scale_names(node), strict=False):
+    for axis, name in zip(range(ndim), _scale_names(node, said), strict=False):
         names[axis] = name
-    labels = node.attrs.get("DIMENSION_LABELS")
+    labels = said.get("DIMENSION_LABELS")
     for axis, label in zip(range(ndim), () if labels is None else labels, strict=False):
         names[axis] = names[axis] or _text(label) or None
     return tuple(names) if any(names) else None
 
 
-def _scale_names(node: Any) -> Iterator[str | None]:
+def _scale_names(node: Any, said: Mapping[str, Any]) -> Iterator[str | None]:
     """Yield the name of the first scale of each axis."""
     from h5py import h5r
 
-    scales = node.attrs.get("DIMENSION_LIST")
+    scales = said.get("DIMENSION_LIST")
     for references in () if scales is None else scales:
         found = h5r.get_name(references[0], node.id) if len(references) else None
         yield _last(_readable(found)) if found else None

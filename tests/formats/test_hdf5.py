@@ -22,6 +22,7 @@ from lazyarr.codecs.shuffle import Bitshuffle, Lz4Blocks, Shuffle
 from lazyarr.codecs.zstd import Zstd
 from lazyarr.formats.hdf5 import FORMAT, _data_type
 from lazyarr.formats.registry import find_file_format
+from lazyarr.integrations.xarray import LazyarrBackend
 from lazyarr.layout.document import layout_text, parse_layout
 from lazyarr.layout.placement import OneRun
 from tests.engines import ARRAYS, engine, memory_only  # noqa: F401 - a fixture
@@ -206,6 +207,11 @@ def test_netcdf_is_what_xarray_reads(tmp_path, name):
             assert repr(ds[each].attrs) == repr(attrs)  # NaN is not equal to itself
             names = ds[each]._source.metadata.dimension_names
             assert names == (variable.dims or None)
+    with (
+        xarray.open_dataset(tmp_path / name, engine="h5netcdf") as expected,
+        xarray.open_dataset(tmp_path / name, engine=LazyarrBackend) as found,
+    ):
+        xarray.testing.assert_identical(found, expected)
     assert "netcdf format  4" in ds["t"].info
     assert "time, y, x" in ds["t"].info
 
