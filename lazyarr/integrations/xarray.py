@@ -21,7 +21,9 @@ from xarray.backends import (
     AbstractDataStore,
     BackendArray,
     BackendEntrypoint,
+    H5NetCDFStore,
     StoreBackendEntrypoint,
+    ZarrStore,
 )
 from xarray.core import indexing
 
@@ -294,7 +296,7 @@ class _GroupStore(AbstractDataStore):
         try:
             node = self._group[name]
         except lazyarr.FormatError as error:
-            return self._read_by_zarr(name, error)
+            return self._read_otherwise(name, error)
         if isinstance(node, lazyarr.Dataset):
             return None
         self._arrays[name] = node
@@ -307,7 +309,7 @@ class _GroupStore(AbstractDataStore):
         is_zarr, is_v2 = stored["format"] == "zarr", stored["version"] == "2"
         if is_v2:
             attributes.pop(_DIMENSIONS, None)
-        encoding["preferred_chunks"] = dict(zip(dimensions, encoding["chunks"], strict=True))
+        encoding["preferred_chunks"] = dict(zip(dimensions, array.chunks, strict=True))
         use_fill_value = is_v2 if self._use_fill_value is None else self._use_fill_value
         if is_zarr and use_fill_value:
             # Zarr v2 has one fill value, and xarray writes _FillValue there.
@@ -321,28 +323,37 @@ class _GroupStore(AbstractDataStore):
         data = indexing.LazilyIndexedArray(_StoredArray(array))
         return xarray.Variable(dimensions, data, attributes, encoding)
 
-    def _read_by_zarr(self, name: str, error: lazyarr.FormatError) -> xarray.Variable:
-        """Return an array that lazyarr cannot map, such as strings of any length, read by zarr.
+    def _read_otherwise(self, name: str, error: lazyarr.FormatError) -> xarray.Variable:
+        """Return an array that lazyarr cannot map, as strings of any length, by another engine.
 
         Raises
         ------
         FormatError
-            What it was given, when zarr is not installed or cannot open the array either.
+            What it was given, where no engine that is installed opens the array.
         """
-        with suppress(Exception):
-            from xarray.backends import ZarrStore
-
-            group = ZarrStore.open_group(
-                self._place.url,
-                group=self._group.path or None,
-                mode="r",
-                consolidated=False,
-                storage_options=self._place.storage_options,
-                use_zarr_fill_value_as_mask=self._use_fill_value,
-            )
-            variable: xarray.Variable = group.open_store_variable(name)
-            return variable
+        for read in (self._read_by_zarr, self._read_by_h5netcdf):
+            with suppress(Exception):
+                return read(name)
         raise error
+
+    def _read_by_zarr(self, name: str) -> xarray.Variable:
+        store = ZarrStore.open_group(
+            self._place.url,
+            group=self._group.path or None,
+            mode="r",
+            consolidated=False,
+            storage_options=self._place.storage_options,
+            use_zarr_fill_value_as_mask=self._use_fill_value,
+        )
+        variable: xarray.Variable = store.open_store_variable(name)
+        return variable
+
+    def _read_by_h5netcdf(self, name: str) -> xarray.Variable:
+        # Of a local file; the store closes it when nobody has the variable any more.
+        path = self._place.url.removeprefix("file://")
+        store = H5NetCDFStore.open(path, group=self._group.path or None)
+        variable: xarray.Variable = store.open_store_variable(name, store.ds.variables[name])
+        return variable
 
 
 def _dimensions(name: str, array: LazyArray) -> tuple[str | None, ...]:
@@ -374,14 +385,18 @@ def _decode_fill(value: Any, dtype: numpy.dtype[Any]) -> Any:
 def _encoding(array: LazyArray) -> dict[str, Any]:
     """Return how an array is stored, for xarray to write it the same way."""
     stored = array.encoding
+    if stored["format"] in ("hdf5", "netcdf"):
+        return {"chunksizes": array.chunks, "original_shape": array.shape}
+    if stored["format"] != "zarr":
+        return {}
     encoding: dict[str, Any] = {"chunks": array.chunks, "shards": array.shards}
-    if stored["format"] == "zarr" and stored["version"] == "2":
+    if stored["version"] == "2":
         import numcodecs
 
         compressor, filters = stored.get("compressor"), stored.get("filters")
         encoding["compressors"] = (numcodecs.get_codec(dict(compressor)),) if compressor else ()
         encoding["filters"] = tuple(numcodecs.get_codec(dict(each)) for each in filters or ())
-    elif stored["format"] == "zarr":
+    else:
         codecs = stored["codecs"]
         if array.shards is not None:
             (sharding,) = (each for each in codecs if _codec_name(each) == "sharding_indexed")

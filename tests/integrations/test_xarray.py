@@ -294,7 +294,7 @@ def test_the_other_order_of_bytes(tmp_path):
     assert_same(*open_both(tmp_path / "d"))
 
 
-def test_strings_of_any_length_need_zarr(stored, monkeypatch):
+def test_strings_of_any_length_need_another_library(stored, monkeypatch):
     """They are read by zarr; an error says what is the matter where zarr is not installed."""
     assert xarray.open_dataset(stored, engine="lazyarr")["text"].values[2] == "ccc"
     assert lazyarr.open(stored).to_xarray()["text"].values[2] == "ccc"
@@ -314,6 +314,26 @@ def large(tmp_path):
     ds["x"].encoding = {"chunks": (4, 32, 64)}
     ds.to_zarr(tmp_path / "large", consolidated=False)
     return tmp_path / "large"
+
+
+@pytest.mark.parametrize("options", [{}, {"decode_cf": False}, {"group": "g"}], ids=str)
+def test_netcdf_files_open_as_by_the_engine_for_them(tmp_path, options):
+    """Each kind of variable, strings of any length by that engine, and groups."""
+    ds = everything().drop_vars("z")
+    encoding = {"raw": {"chunksizes": (5, 3, 8), "zlib": True}}
+    tree = xarray.DataTree.from_dict({"/": ds, "/g": ds[["flag", "text"]]})
+    tree.to_netcdf(tmp_path / "d.nc", engine="h5netcdf", encoding={"/": encoding})
+    ours = xarray.open_dataset(tmp_path / "d.nc", engine="lazyarr", **options)
+    with xarray.open_dataset(tmp_path / "d.nc", engine="h5netcdf", **options) as theirs:
+        xarray.testing.assert_identical(ours, theirs)
+        for name, variable in theirs.variables.items():
+            assert ours.variables[name].dtype == variable.dtype
+        if "raw" in ours:
+            assert ours["raw"].encoding["chunksizes"] == (5, 3, 8)
+    if not options:
+        ours.to_netcdf(tmp_path / "again.nc", engine="h5netcdf")
+        with xarray.open_dataset(tmp_path / "again.nc", engine="h5netcdf") as again:
+            xarray.testing.assert_identical(again, ours)
 
 
 def n_loaded():
