@@ -1,4 +1,4 @@
-"""What dask is told of lazyarr's arrays: how they are named, and how large they are.
+"""What dask is told of lazyarr's arrays: how they are named, sent, and how large they are.
 
 dask looks for `numpy.ndarray` before it looks for what a subclass says of itself, and would read
 all of an array to name it.  So the class is registered, whichever library is imported first:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["from_array", "from_group", "register"]
 
 _NAMES = "dask.tokenize"
+_TRANSFERS = "distributed.protocol.serialize"
 _REFERENCE_NBYTES = 1024
 """What an array takes of a worker's own memory: its pages are the pager's, which has a limit."""
 
@@ -41,7 +42,9 @@ def register(sizeof: Any = None) -> None:
         dask's function that measures objects, which dask passes when it calls this.
     """
     # For arrays that there are, or most programs that use dask would import lazyarr's for nothing.
-    if sizeof is not None:
+    if sizeof is None:
+        _register_transfers()
+    else:
         sizeof.register_lazy("lazyarr", lambda: _register_sizes(sizeof))
     if _NAMES in sys.modules:
         _register_names(sys.modules[_NAMES])
@@ -78,6 +81,7 @@ def _register_names(module: Any) -> None:
 
         from lazyarr.errors import NotStoredError
 
+        _register_transfers()
         try:
             return array.__dask_tokenize__()
         except NotStoredError:
@@ -90,7 +94,28 @@ def _register_names(module: Any) -> None:
 
 
 def _register_sizes(sizeof: Any) -> None:
-    sizeof.register(lazyarr.LazyArray, lambda _: _REFERENCE_NBYTES)
+    def size(_: Any) -> int:
+        _register_transfers()
+        return _REFERENCE_NBYTES
+
+    sizeof.register(lazyarr.LazyArray, size)
+
+
+def _register_transfers() -> None:
+    """Have distributed send arrays as references, if it is imported; as it sends bytes otherwise.
+
+    It calls nothing when it is imported.  So this is called whenever dask names or measures an
+    array, which it does before it sends one, and when lazyarr is imported after distributed, as in
+    its workers.  Whoever gets a reference needs nothing of this.
+    """
+    module = sys.modules.get(_TRANSFERS)
+    transfers = getattr(module, "dask_serialize", None)  # not yet while it is imported
+    if transfers is not None and transfers.dispatch(lazyarr.LazyArray) is not _decline:
+        transfers.register(lazyarr.LazyArray, _decline)
+
+
+def _decline(array: Any) -> Any:
+    raise NotImplementedError  # distributed then pickles it
 
 
 def from_array(array: LazyArray | CopyArray, chunks: Any = None) -> dask.array.Array:

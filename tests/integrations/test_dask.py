@@ -205,6 +205,21 @@ def test_tasks_run_in_other_processes(url):
     np.testing.assert_array_equal(found, DATA[:12] * 2)
 
 
+@memory_only
+@pytest.mark.parametrize("first", ["distributed.protocol", "lazyarr.client.arrays.lazyarray"])
+def test_distributed_sends_references(url, first):
+    """Whichever is imported first; what it sends has no elements."""
+    pytest.importorskip("distributed")  # it may not have wheels yet for the newest Python
+    program = (
+        f"import {first}, lazyarr, dask.base; from distributed.protocol import *;"
+        f"x = lazyarr.open({url!r})['x']; dask.base.tokenize(x); sent = serialize(x);"
+        "print(sum(map(len, sent[1])) < 10_000, x.residency().resident_units,"
+        "type(deserialize(*sent)) is lazyarr.LazyArray)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "True 0 True\n", done.stderr
+
+
 def test_a_chunk_that_cannot_be_had(url):
     """It is an exception of the task."""
     with open(f"{url}/x/c/2/0/0", "wb") as chunk:

@@ -728,5 +728,5 @@ for _name in CHANGING_METHODS:
 
 if "dask.tokenize" in sys.modules:
     # dask has called that when it was imported, unless lazyarr's entry points cannot be found, as
-    # in programs that are frozen.
+    # in programs that are frozen.  distributed never does.
     import_integration("dask").register()
