@@ -249,6 +249,7 @@ class _GroupStore(AbstractDataStore):
         self._place = place
         self._is_owner = is_owner
         self._arrays: dict[str, LazyArray] = {}
+        self._by_zarr: Any = None
         self._dropped: frozenset[str] = frozenset()
         self._use_fill_value: bool | None = None
 
@@ -337,16 +338,28 @@ class _GroupStore(AbstractDataStore):
         raise error
 
     def _read_by_zarr(self, name: str) -> xarray.Variable:
-        store = ZarrStore.open_group(
-            self._place.url,
+        if self._by_zarr is None:
+            # Without consolidated metadata the documents of all arrays are read once more.
+            with suppress(Exception):
+                self._by_zarr = self._open_by_zarr(consolidated=True)
+        self._by_zarr = self._by_zarr or self._open_by_zarr(consolidated=False)
+        variable: xarray.Variable = self._by_zarr.open_store_variable(name)
+        return variable
+
+    def _open_by_zarr(self, *, consolidated: bool) -> Any:
+        place: Any = self._place.url
+        if place.endswith(".zip") and "::" not in place:
+            from zarr.storage import ZipStore
+
+            place = ZipStore(place.removeprefix("file://"), mode="r")
+        return ZarrStore.open_group(
+            place,
             group=self._group.path or None,
             mode="r",
-            consolidated=False,
+            consolidated=consolidated,
             storage_options=self._place.storage_options,
             use_zarr_fill_value_as_mask=self._use_fill_value,
         )
-        variable: xarray.Variable = store.open_store_variable(name)
-        return variable
 
     def _read_by_h5netcdf(self, name: str) -> xarray.Variable:
         # Of a local file; the store closes it when nobody has the variable any more.

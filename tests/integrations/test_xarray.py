@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import json
 import pickle
+import shutil
 import struct
 import sys
 import tomllib
@@ -294,10 +296,28 @@ def test_the_other_order_of_bytes(tmp_path):
     assert_same(*open_both(tmp_path / "d"))
 
 
-def test_strings_of_any_length_need_another_library(stored, monkeypatch):
+def test_stores_of_netcdf_c(tmp_path):
+    """They have names of dimensions and notes of their own, which are no attributes."""
+    stored = zarr.create_array(
+        tmp_path / "d/x", shape=(2, 3), dtype="i4", zarr_format=2, attributes={"_nczarr_attr": {}}
+    )
+    stored[...] = np.arange(6).reshape(2, 3)
+    zarr.open_group(tmp_path / "d", zarr_format=2, attributes={"_NCProperties": "x", "a": 1})
+    document = json.loads((tmp_path / "d/x/.zarray").read_text())
+    document["_NCZARR_ARRAY"] = {"dimrefs": ["/lat", "/lon"], "storage": "chunked"}
+    (tmp_path / "d/x/.zarray").write_text(json.dumps(document))
+    ours, theirs = open_both(tmp_path / "d")
+    assert_same(ours, theirs)
+    assert ours["x"].dims == ("lat", "lon")
+    assert ours["x"].attrs == {}
+
+
+def test_strings_of_any_length_need_another_library(stored, tmp_path, monkeypatch):
     """They are read by zarr; an error says what is the matter where zarr is not installed."""
     assert xarray.open_dataset(stored, engine="lazyarr")["text"].values[2] == "ccc"
     assert lazyarr.open(stored).to_xarray()["text"].values[2] == "ccc"
+    archive = shutil.make_archive(tmp_path / "d", "zip", stored)
+    assert xarray.open_dataset(archive, engine="lazyarr")["text"].values[2] == "ccc"
     monkeypatch.setitem(sys.modules, "zarr", None)
     with pytest.raises(lazyarr.FormatError, match="text"):
         xarray.open_dataset(stored, engine="lazyarr")

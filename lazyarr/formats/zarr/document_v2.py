@@ -146,7 +146,7 @@ def _parse_array(members: dict[str, Any], attributes: dict[str, Any], path: str)
         codecs=CodecChain(axes if order == "C" else axes[::-1], _parse_codecs(members, dtype)),
         fill_head=_parse_fill_head(dtype, members.get("fill_value")),
         attributes=attributes,
-        dimension_names=_dimension_names(attributes, len(shape)),
+        dimension_names=_dimension_names(members, attributes, len(shape)),
         document={name: members[name] for name in _ARRAY_MEMBERS if name in members},
     )
 
@@ -177,9 +177,17 @@ def _parse_fill_head(dtype: DataType, value: object) -> bytes:
     return parse_fill_head(dtype, "NaT") if dtype.kind in ("M", "m") else b""
 
 
-def _dimension_names(attributes: dict[str, Any], ndim: int) -> tuple[str | None, ...] | None:
+def _dimension_names(
+    members: dict[str, Any], attributes: dict[str, Any], ndim: int
+) -> tuple[str | None, ...] | None:
     # xarray's convention: Zarr v2 has no place for them.
     names = attributes.get("_ARRAY_DIMENSIONS")
+    if names is None:
+        # NCZarr's, of netCDF-C: the paths of dimensions, in the array's document.
+        noted = members.get("_NCZARR_ARRAY")
+        paths = noted.get("dimrefs") if isinstance(noted, dict) else None
+        if isinstance(paths, list) and all(isinstance(path, str) for path in paths):
+            names = [path.rpartition("/")[2] for path in paths]
     if not isinstance(names, list) or len(names) != ndim:
         return None
     return tuple(names) if all(isinstance(name, str) for name in names) else None

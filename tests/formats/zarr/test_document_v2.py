@@ -65,6 +65,14 @@ def test_dimension_names():
         assert parse_v2_array(dump(ZARRAY), attributes, path="x").dimension_names == expected
 
 
+def test_dimension_names_of_nczarr():
+    """Those of netCDF-C too: the last parts of the paths of dimensions."""
+    noted = [(["/x", "/g/y"], ("x", "y")), (["/x"], None), ("/x/y", None), ([1, 2], None)]
+    for paths, expected in noted:
+        assert parse(_NCZARR_ARRAY={"dimrefs": paths}).dimension_names == expected
+    assert parse(_NCZARR_ARRAY=["/x", "/y"]).dimension_names is None
+
+
 @pytest.mark.parametrize(
     ("member", "value"),
     [
