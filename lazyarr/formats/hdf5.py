@@ -10,12 +10,14 @@ pager, as those of any format are: several at a time, and without HDF5's lock.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from lazyarr.checks import as_shape, bounded_product, shown
+from lazyarr.codecs.errors import DamagedChunkError
 from lazyarr.codecs.registry import make_codec
 from lazyarr.errors import FormatError, LazyarrError
 from lazyarr.formats.base import ArrayDescription, GroupDescription
@@ -295,7 +297,10 @@ def _h5py() -> Any:
 
 def _describe(file: _ObjectFile, key: str) -> dict[str, Node | FormatError]:
     with _h5py().File(file, "r") as opened:
-        return _Survey(opened, file, key).nodes()
+        nodes = _Survey(opened, file, key).nodes()
+    if file.failure is not None:
+        raise file.failure
+    return nodes
 
 
 class _Survey:
@@ -590,35 +595,73 @@ def _find_chunks(
 ) -> _Storage:
     import numpy as np
 
-    creation = node.id.get_create_plist()
     chunk_shape = as_shape(list(node.chunks), "the shape of chunks", minimum=1, ndim=len(shape))
-    bounded_product((*chunk_shape, dtype.itemsize), "a chunk")
+    chunk_nbytes = bounded_product((*chunk_shape, dtype.itemsize), "a chunk")
     entries: list[Entry] = [None] * _count_chunks(shape, chunk_shape)
     infos = _chunk_infos(node.id) if entries else []
-    filters = [creation.get_filter(number) for number in range(creation.get_nfilters())]
     if not infos:
         return _Storage(None, chunk_shape, tuple(entries))
-    corners = np.array([info.chunk_offset for info in infos], np.int64)
-    lengths = np.array(chunk_shape, np.int64)
     grid_shape = tuple(-(-n // c) for n, c in zip(shape, chunk_shape, strict=True))
-    coordinates = corners // lengths
-    is_inside = ((corners >= 0) & (coordinates < grid_shape) & (corners % lengths == 0)).all()
-    if not is_inside:
+    coordinates, rest = np.divmod(np.array([i.chunk_offset for i in infos], np.int64), chunk_shape)
+    if rest.any() or (coordinates < 0).any() or (coordinates >= grid_shape).any():
         raise FormatError("its table of chunks names chunks that it does not have: it is damaged")
-    places = np.ravel_multi_index(tuple(coordinates.T), grid_shape)
     shift = _address_shift(node.id, infos[0], file, userblock_nbytes)
-    used = _used_filters(filters, {info.filter_mask for info in infos})
-    for place, info in zip(places.tolist(), infos, strict=True):
+    used, codecs, known_as = _parse_filters(node, {i.filter_mask for i in infos}, dtype.itemsize)
+    places = np.ravel_multi_index(tuple(coordinates.T), grid_shape).tolist()
+    for place, info in zip(places, infos, strict=True):
         start = info.byte_offset + shift
         stop = start + info.size
         _check_end(stop, file.nbytes)
-        entries[place] = (0, start, stop)
-        if info.filter_mask:
-            bits = (1 << k for k, number in enumerate(used) if info.filter_mask >> number & 1)
-            left_out = sum(bits)
-            entries[place] = (0, start, stop, left_out) if left_out else (0, start, stop)
-    codecs, known_as = _parse_filters([filters[number] for number in used], dtype.itemsize)
+        mask = info.filter_mask
+        left_out = sum(1 << k for k, n in enumerate(used) if mask >> n & 1) if mask else 0
+        entries[place] = (0, start, stop, left_out) if left_out else (0, start, stop)
+    is_edge: Any = ((coordinates + 1) * chunk_shape > shape).any(axis=1)
+    edges = [info for info, is_at_edge in zip(infos, is_edge.tolist(), strict=True) if is_at_edge]
+    pipeline = Pipeline(chunk_nbytes, codecs)
+    if codecs and _are_plain(node, edges, chunk_shape, pipeline):
+        for number in is_edge.nonzero()[0].tolist():
+            _, start, stop, *_ = entries[places[number]] or (0, 0, 0)
+            entries[places[number]] = (0, start, stop, (1 << len(codecs)) - 1)
     return _Storage(None, chunk_shape, tuple(entries), codecs, known_as)
+
+
+def _are_plain(
+    node: Any, edges: Sequence[Any], chunk_shape: tuple[int, ...], pipeline: Pipeline
+) -> bool:
+    """Return whether chunks that go beyond the dataset went through no filter.
+
+    Writers may choose that (`H5Pset_chunk_opts`).  Neither h5py nor the masks of chunks tell of it.
+    Such chunks are as long as if they were not filtered, as others are at most by chance, unless
+    no filter changes the length.  Then HDF5 reads one of them, to compare.
+    """
+    import numpy as np
+    from h5py import h5s
+
+    if any(info.size != pipeline.chunk_nbytes or info.filter_mask for info in edges):
+        return False
+    for info in edges:
+        sides = zip(node.shape, info.chunk_offset, chunk_shape, strict=True)
+        extent = tuple(min(n - start, length) for n, start, length in sides)
+        space = node.id.get_space()
+        space.select_hyperslab(info.chunk_offset, extent)
+        itemsize = pipeline.chunk_nbytes // math.prod(chunk_shape)
+        read: Any = np.empty(extent, f"V{itemsize}")
+        try:
+            node.id.read(h5s.create_simple(extent), space, read, node.id.get_type())
+        except OSError:  # it does not have the filter, which it would not need for plain bytes
+            return False
+        _, stored = node.id.read_direct_chunk(info.chunk_offset)
+        decoded = memoryview(bytearray(pipeline.chunk_nbytes))
+        with contextlib.suppress(DamagedChunkError):
+            pipeline.decode(stored, decoded)
+        inside = tuple(slice(n) for n in extent)
+        plain, filtered = (
+            np.frombuffer(data, f"V{itemsize}").reshape(chunk_shape)[inside].tobytes()
+            for data in (stored, decoded)
+        )
+        if plain != filtered:
+            return bool(read.tobytes() == plain)
+    return False
 
 
 def _chunk_infos(dataset: Any) -> list[Any]:
@@ -675,22 +718,20 @@ def _filter_name(found: Any) -> str:
     return text or str(number)
 
 
-def _used_filters(filters: Sequence[Any], masks: set[int]) -> list[int]:
-    """Return the numbers of the filters that any chunk went through.
+def _parse_filters(
+    node: Any, masks: set[int], itemsize: int
+) -> tuple[list[int], tuple[BytesCodec, ...], tuple[dict[str, Any], ...]]:
+    """Return which filters any chunk went through, these as codecs, and as people know them.
 
     A bit of a chunk's mask says that the chunk did not go through a filter, as where compression
     would have made it longer.
     """
-    return [k for k in range(len(filters)) if any(not mask >> k & 1 for mask in masks)]
-
-
-def _parse_filters(
-    filters: Sequence[Any], itemsize: int
-) -> tuple[tuple[BytesCodec, ...], tuple[dict[str, Any], ...]]:
-    """Return filters as codecs, in the order of encoding, and as people know them."""
-    parsed = [_parse_filter(found, itemsize) for found in filters]
+    creation = node.id.get_create_plist()
+    filters = [creation.get_filter(number) for number in range(creation.get_nfilters())]
+    used = [k for k in range(len(filters)) if any(not mask >> k & 1 for mask in masks)]
+    parsed = [_parse_filter(filters[number], itemsize) for number in used]
     known_as = tuple({"name": name, "configuration": given} for name, _, given in parsed)
-    return tuple(codec for _, codec, _ in parsed), known_as
+    return used, tuple(codec for _, codec, _ in parsed), known_as
 
 
 def _parse_filter(found: Any, itemsize: int) -> _Parsed:
