@@ -351,7 +351,10 @@ class _Survey:
         self._found[path] = Hdf5Group(path, attributes, self._format_name)
         groups = []
         for name in group:
-            child = join_path(path, _readable(name))
+            shown = _readable(name)
+            # A variable that is called as a dimension of NetCDF, and is not its coordinate.
+            shown = shown.removeprefix("_nc4_non_coord_") if self._is_netcdf else shown
+            child = join_path(path, shown)
             try:
                 below = self._child(group, name, child)
             except Exception as error:  # noqa: BLE001 - raised where it is not the node's

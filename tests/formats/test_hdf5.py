@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import fsspec
+import h5netcdf
 import h5py
 import numpy as np
 import pytest
@@ -215,6 +216,21 @@ def test_netcdf_is_what_xarray_reads(tmp_path, name):
         xarray.testing.assert_identical(found, expected)
     assert "netcdf format  4" in ds["t"].info
     assert "time, y, x" in ds["t"].info
+
+
+def test_netcdf_names_variables_apart_from_dimensions(make):
+    """One of the name of a dimension that it does not go along has another name in the file."""
+
+    def fill(file):
+        file["x"] = np.arange(4)
+        file["x"].make_scale("This is a netCDF dimension but not a netCDF variable         4")
+        file["_nc4_non_coord_x"] = np.arange(3)
+
+    path = make(fill, "x.nc")
+    with h5netcdf.File(path, phony_dims="sort") as expected:
+        assert set(lazyarr.open(path)) == set(expected.variables) == {"x"}
+    assert lazyarr.open(path)["x"].tolist() == [0, 1, 2]
+    assert list(lazyarr.open(make(fill))) == ["_nc4_non_coord_x", "x"]
 
 
 def test_axes_have_the_names_of_scales_and_labels(make):

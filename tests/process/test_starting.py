@@ -19,7 +19,12 @@ HEAVY = {
     *("http", "inspect", "logging", "multiprocessing", "numcodecs", "random", "shutil", "ssl"),
     *("subprocess", "tempfile", "traceback", "unittest", "urllib", "uuid"),
     *("lazyarr.cli", "lazyarr.copying", "lazyarr.testing", "lazyarr.verification"),
-    *("lazyarr.writer", "lazyarr.codecs.blosc", "lazyarr.formats.zarr.document_v2"),
+    *(
+        "lazyarr.writer",
+        "lazyarr.codecs.blosc",
+        "lazyarr.codecs.shuffle",
+        "lazyarr.formats.zarr.document_v2",
+    ),
     *(
         "lazyarr.formats.zarr.written_documents",
         "lazyarr.codecs.numcodec",

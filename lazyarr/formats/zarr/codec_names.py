@@ -112,8 +112,9 @@ def _parse_numcodec(config: dict[str, Any], typesize: int, *, known: str) -> Byt
     if name == "crc32c" and parameters.get("location", "end") == "end":
         return Crc32c()
     if name == "shuffle":
-        config = {**config, "elementsize": config.get("elementsize") or typesize}
-    elif name in FILTERS or name in _NOT_MAPPABLE:
+        refuse_unknown(parameters, ("elementsize",), "codec 'shuffle'")
+        return make_codec("shuffle", {"elementsize": parameters.get("elementsize") or typesize})
+    if name in FILTERS or name in _NOT_MAPPABLE:
         raise FormatError(f"codec {shown(known)} cannot be mapped here; read it with zarr-python")
     return _numcodec(config, None)
 

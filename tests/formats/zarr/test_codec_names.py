@@ -5,6 +5,7 @@ import pytest
 from lazyarr.codecs.blosc import Blosc
 from lazyarr.codecs.checksum import Crc32c
 from lazyarr.codecs.numcodec import Numcodec
+from lazyarr.codecs.shuffle import Shuffle
 from lazyarr.codecs.standard_library import Bz2, Deflate, Lzma
 from lazyarr.codecs.zstd import Zstd
 from lazyarr.errors import FormatError
@@ -38,7 +39,7 @@ INT32 = parse_data_type("int32")
             Blosc("lz4", 5, 0, 9, 4),
         ),
         ("numcodecs.blosc", {"shuffle": -1}, Blosc("lz4", 5, -1, 0, 4)),
-        ("numcodecs.shuffle", {}, Numcodec('{"elementsize": 4, "id": "shuffle"}')),
+        ("numcodecs.shuffle", {}, Shuffle(4)),
         (
             "numcodecs.crc32c",
             {"location": "start"},
@@ -107,7 +108,7 @@ def test_other_filters_are_refused(name):
         (
             {"id": "shuffle", "elementsize": 2},
             True,
-            Numcodec('{"elementsize": 2, "id": "shuffle"}'),
+            Shuffle(2),
         ),
         ({"id": "delta", "dtype": "<i4"}, True, Numcodec('{"dtype": "<i4", "id": "delta"}', "<i4")),
     ],
