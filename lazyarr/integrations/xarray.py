@@ -8,6 +8,7 @@ Public: ``LazyarrBackend``, the entry point, and ``open_group``, behind `Dataset
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import copy
 import os
@@ -445,6 +446,10 @@ class _StoredArray(BackendArray):
         return indexing.explicit_indexing_adapter(
             key, self.shape, indexing.IndexingSupport.VECTORIZED, read
         )
+
+    async def async_getitem(self, key: indexing.ExplicitIndexer) -> Any:
+        """Return the same while other tasks go on (`xarray.Dataset.load_async`)."""
+        return await asyncio.to_thread(self.__getitem__, key)
 
     def _read(self, key: tuple[Any, ...]) -> Any:
         """Return a part, or elements at points."""

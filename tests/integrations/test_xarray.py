@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import pickle
@@ -389,10 +390,14 @@ def test_loaded_variables_are_the_memory_itself(large, engine):
         assert ds["x"].variable._data.residency().resident_units == 10
         with pytest.raises(ValueError, match="Assignment destination is a view"):
             ds["x"][0, 0, 0] = -1
+        ds["x"] = ds["x"].load().copy()
+        ds["x"] += 1
+        assert ds["x"][0, 0, 0] == 1
     for mode, is_loaded in (("r", False), ("c", False), ("c", True)):
         ours = xarray.open_dataset(large, engine="lazyarr", mode=mode)
         ours = ours.load() if is_loaded else ours
         ours["x"][0, 0, 0] = -1
+        ours["x"] += 0
         assert ours["x"][0, 0, 0] == -1
     assert xarray.open_dataset(large, engine="lazyarr")["x"][0, 0, 0] == 0
 
@@ -405,6 +410,21 @@ def test_what_is_larger_than_the_memory_limit_is_computed_by_parts(tmp_path):
     )
     with lazyarr.configure(memory_limit=2**19):
         assert int(xarray.open_dataset(url, engine="lazyarr")["x"].max()) == data.max()
+
+
+def test_variables_are_loaded_side_by_side(large):
+    """`load_async` gives what `load` gives."""
+    ours, theirs = open_both(large)
+    xarray.testing.assert_identical(asyncio.run(ours.load_async()), theirs)
+
+
+def test_a_chunk_that_cannot_be_had(large):
+    """It is an exception when its variable is loaded, and takes nothing else with it."""
+    (large / "x/c/3/0/0").write_bytes(b"damaged")
+    ours, theirs = open_both(large)
+    with pytest.raises(lazyarr.ChunkError, match="chunk"):
+        ours.load()
+    xarray.testing.assert_identical(ours.isel(time=slice(12)), theirs.isel(time=slice(12)))
 
 
 def test_groups(tmp_path):
