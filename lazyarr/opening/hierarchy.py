@@ -84,7 +84,8 @@ class Hierarchy:
             self._remember(path, self._read(path))
             found = self._known[path]
         if isinstance(found, FormatError):
-            raise found
+            # The same each time: without this it would gather the traceback of every raise.
+            raise found.with_traceback(None)
         return found
 
     def children(self, path: str) -> tuple[str, ...]:

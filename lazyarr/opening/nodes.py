@@ -138,7 +138,8 @@ class FileNodes:
             message = f"there is no array or group {path!r} in {url}/{name}: {has}"
             raise NodeNotFoundError(message, url=url, path=path)
         if isinstance(found, FormatError):
-            raise found
+            # The same each time: without this it would gather the traceback of every raise.
+            raise found.with_traceback(None)
         return found
 
     def _nodes(self) -> Mapping[str, Node | FormatError]:
