@@ -13,13 +13,14 @@ from __future__ import annotations
 import contextlib
 import io
 import math
+import struct
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from lazyarr.checks import as_shape, bounded_product, shown
 from lazyarr.codecs.errors import DamagedChunkError
 from lazyarr.codecs.registry import make_codec
-from lazyarr.errors import FormatError, LazyarrError
+from lazyarr.errors import FormatError, LazyarrError, StoreError
 from lazyarr.formats.base import ArrayDescription, GroupDescription
 from lazyarr.formats.paths import join_path
 from lazyarr.formats.runs import run_chunks, run_layout
@@ -51,6 +52,11 @@ _MAX_WHOLE_NBYTES = 2**28
 _LOCAL_BLOCK_NBYTES = 64 << 10
 _REMOTE_BLOCK_NBYTES = 1 << 20
 _N_BLOCKS = 64
+
+# A global heap (H5HGpkg.h): the size of all of it, then objects, each with its number and size.
+_HEAP_MAGIC = b"GCOL"
+_HEAP_HEADER = struct.Struct("<4sB3xQ")
+_HEAP_OBJECT = struct.Struct("<H6xQ")
 
 _REWRITE = "write it anew with h5py or h5repack"
 _READ_OTHERWISE = "read it with h5py"
@@ -163,12 +169,11 @@ class _Hdf5:
             return _describe(file, key)
         # h5py raises whatever suits it for files that are damaged.
         except Exception as error:
-            if file.failure is not None:
-                raise file.failure from None
-            if is_shortage(error):
-                raise
-            found = error.message if isinstance(error, LazyarrError) else _reason(error)
-            message = f"cannot map {key!r} in {objects.url}: {found}"
+            found = file.failure or error
+            if is_shortage(found) or isinstance(found, StoreError):
+                raise found from None
+            why = found.message if isinstance(found, LazyarrError) else _reason(found)
+            message = f"cannot map {key!r} in {objects.url}: {why}"
             raise FormatError(message, path=key) from error
 
 
@@ -226,18 +231,45 @@ class _ObjectFile(io.RawIOBase):
         view = memoryview(buffer).cast("B")
         nbytes = max(0, min(len(view), self.nbytes - self._at))
         view[:nbytes] = self.bytes_at(self._at, self._at + nbytes)
+        if nbytes > _HEAP_HEADER.size and view[:4] == _HEAP_MAGIC:
+            self._check_heap(self._at)
         self._at += nbytes
         return nbytes
 
+    def _check_heap(self, start: int) -> None:
+        """Refuse a heap of strings, and the like, in which HDF5 would go round for ever.
+
+        It goes from object to object by their sizes (`H5HG__cache_heap_deserialize`), also by one
+        of zero, or by one so large that the sum begins anew.
+        """
+        _, version, nbytes = _HEAP_HEADER.unpack(self.bytes_at(start, start + _HEAP_HEADER.size))
+        # Sizes may have other than 8 bytes, which no library writes.
+        heap = self.bytes_at(start, start + nbytes) if version == 1 else b""
+        at = _HEAP_HEADER.size
+        while at + _HEAP_OBJECT.size <= len(heap):
+            number, size = _HEAP_OBJECT.unpack_from(heap, at)
+            # Number 0 is what is free, and counts from its own header on.
+            step = size if not number else _HEAP_OBJECT.size + -(-size // 8) * 8
+            if step < _HEAP_OBJECT.size or step > len(heap) - at:
+                self.failure = FormatError(
+                    f"its heap at byte {start} has an object of {size} bytes at byte {at} of"
+                    f" {nbytes}: it is damaged; copy it again",
+                    path=self._key,
+                )
+                raise self.failure
+            at += step
+
     def bytes_at(self, start: int, stop: int) -> bytes:
-        """Return a part of the object.
+        """Return a part of the object, as far as the object goes.
 
         Raises
         ------
         LazyarrError
             It cannot be read.
         """
-        size = self._block_nbytes
+        size, stop = self._block_nbytes, min(stop, self.nbytes)
+        if start >= stop:
+            return b""
         if stop - start > size * _N_BLOCKS // 2:
             return self._read(start, stop)
         numbers = range(start // size, -(-stop // size))
@@ -263,14 +295,14 @@ class _ObjectFile(io.RawIOBase):
             self.failure = error
             raise
         if data is None:
-            self.failure = FormatError("the file is gone", path=self._key)
+            self.failure = FormatError("it is gone", path=self._key)
             raise self.failure
         return bytes(data)
 
 
 def _check_magic(file: _ObjectFile) -> None:
     """Refuse what is often given the name of an HDF5 file."""
-    if file.bytes_at(0, min(3, file.nbytes)) == b"CDF":
+    if file.bytes_at(0, 3) == b"CDF":
         raise FormatError(
             "it is a NetCDF file of the classic format, which is no HDF5; make one of NetCDF 4 of"
             " it with 'nccopy -k nc4', or open it with xarray and give it to lazyarr.save"
@@ -584,7 +616,7 @@ def _find_compact(node: Any, nbytes: int, file: _ObjectFile, userblock_nbytes: i
     content: Any = np.empty(nbytes, "u1")
     node.id.read(h5s.ALL, h5s.ALL, content, node.id.get_type())
     start = h5o.get_info(node.id).addr + userblock_nbytes
-    header = file.bytes_at(start, min(file.nbytes, start + _MAX_HEADER_NBYTES))
+    header = file.bytes_at(start, start + _MAX_HEADER_NBYTES)
     for version in (3, 4):
         message = bytes((version, 0)) + nbytes.to_bytes(2, "little")
         at = header.find(message + content.tobytes())
@@ -690,7 +722,7 @@ def _address_shift(dataset: Any, info: Any, file: _ObjectFile, userblock_nbytes:
     _, chunk = dataset.read_direct_chunk(info.chunk_offset)
     for shift in (0, userblock_nbytes):
         start = info.byte_offset + shift
-        if file.bytes_at(start, min(file.nbytes, start + info.size)) == bytes(chunk):
+        if file.bytes_at(start, start + info.size) == bytes(chunk):
             return shift
     raise FormatError("its first chunk is not where the table of chunks says; it is damaged")
 

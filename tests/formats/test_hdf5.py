@@ -649,6 +649,24 @@ class InMemory:
         return memoryview(self.data)[start:stop]
 
 
+@pytest.mark.parametrize("n_reads", [0, 1, 3])
+def test_a_store_that_fails_is_no_damaged_file(path, n_reads):
+    """Whatever h5py makes of it, the error is the store's."""
+
+    class Failing(InMemory):
+        url = "file:///u"
+        n_left = n_reads
+
+        def read_range(self, key, start, stop):
+            if not self.n_left:
+                raise lazyarr.StoreError("no answer", url="u", key=key, transient=False)
+            self.n_left -= 1
+            return super().read_range(key, start, stop)
+
+    with pytest.raises(lazyarr.StoreError, match="no answer"):
+        FORMAT.describe(Failing(path.read_bytes()), "x.h5")
+
+
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_changed_bytes_are_refused_or_hold_together(make):
     """Wherever they are in what describes the file."""
@@ -672,6 +690,21 @@ def test_changed_bytes_are_refused_or_hold_together(make):
                 layout = node.layout()
                 assert parse_layout(layout_text(layout)) == layout
                 assert node.dtype.to_numpy().itemsize == node.dtype.itemsize
+
+
+def test_a_heap_in_which_hdf5_would_go_round_for_ever_is_refused(make):
+    """One that has an object of no length."""
+
+    def fill(file):
+        file.attrs["a"] = ["some", "text"]
+
+    content = bytearray(make(fill).read_bytes())
+    at = content.index(b"GCOL") + 16
+    while content[at : at + 2] != b"\0\0":  # what is free has the number 0
+        at += 16 + -(-int.from_bytes(content[at + 8 : at + 16], "little") // 8) * 8
+    content[at + 8 : at + 16] = bytes(8)
+    with pytest.raises(lazyarr.FormatError, match=r"its heap at byte .* an object of 0 bytes"):
+        FORMAT.describe(InMemory(bytes(content)), "x.h5")
 
 
 SHAPES = st.lists(st.integers(0, 12), max_size=3).map(tuple)
