@@ -6,6 +6,7 @@ import ctypes
 import itertools
 import os
 import pickle
+import re
 import sys
 from pathlib import Path
 
@@ -373,9 +374,10 @@ def test_filters_that_were_left_out(make, engine):  # noqa: F811
 def test_chunks_at_the_edge_that_went_through_no_filter(make, engine):  # noqa: F811
     """As a writer may have it; neither h5py nor a mask tells of that."""
     lines = Path("/proc/self/maps").read_text().splitlines()
-    (library,) = {
-        line.split()[-1] for line in lines if "/libhdf5-" in line or "/libhdf5.so" in line
-    }
+    found = {line.split()[-1] for line in lines if re.search(r"/libhdf5[-.][^/]*$", line)}
+    if len(found) != 1:
+        pytest.skip("h5py has HDF5 built in")
+    library = found.pop()
     data = np.arange(2000, dtype="<i4").reshape(100, 20)
 
     def fill(file):
