@@ -398,7 +398,8 @@ def _decode_fill(value: Any, dtype: numpy.dtype[Any]) -> Any:
 
 def _encoding(array: LazyArray) -> dict[str, Any]:
     """Return how an array is stored, for xarray to write it the same way."""
-    stored = array.encoding
+    # Copied: zarr-python adds to what it is given of a codec.
+    stored = copy.deepcopy(array.encoding)
     if stored["format"] in ("hdf5", "netcdf"):
         return {"chunksizes": array.chunks, "original_shape": array.shape}
     if stored["format"] != "zarr":
