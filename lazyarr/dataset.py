@@ -8,7 +8,7 @@ from collections.abc import ItemsView, Iterator, Mapping, ValuesView
 from typing import TYPE_CHECKING, Any
 
 from lazyarr.errors import FormatError, NodeNotFoundError
-from lazyarr.parts import import_integration
+from lazyarr.parts import needing
 
 if TYPE_CHECKING:
     import xarray
@@ -194,11 +194,13 @@ class Dataset(Mapping[str, Any]):
         1.0
         >>> directory.cleanup()
         """
+        with needing("xarray"):
+            from lazyarr.integrations.xarray import open_group
+
         opening = self._opening
-        found: xarray.Dataset = import_integration("xarray").open_group(
+        return open_group(
             self, opening.url, opening.storage_options, decode_cf=decode_cf, **options
         )
-        return found
 
     def to_dask(self, chunks: Any = None) -> dict[str, Any]:
         """Return the arrays as arrays of dask's, by name; those of groups below as further dicts.
@@ -206,8 +208,10 @@ class Dataset(Mapping[str, Any]):
         As `LazyArray.to_dask` for each of them.  Nothing is read.  What cannot be mapped has its
         place too, as in `values`.
         """
-        found: dict[str, Any] = import_integration("dask").from_group(self, chunks)
-        return found
+        with needing("dask"):
+            from lazyarr.integrations.dask import from_group
+
+            return from_group(self, chunks)
 
     def decoded(self) -> xarray.Dataset:
         """Return this group as an `xarray.Dataset` whose values are what they stand for.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["import_integration", "import_on_use"]
+__all__ = ["import_on_use", "needing"]
 
 
 def import_on_use(package: dict[str, Any], names: Mapping[str, str]) -> Callable[[str], Any]:
@@ -32,10 +33,9 @@ def import_on_use(package: dict[str, Any], names: Mapping[str, str]) -> Callable
     return find
 
 
-def import_integration(name: str) -> Any:
-    """Return the module that brings lazyarr's arrays to a library.
-
-    By name, since integrations use what is public, and lie above the methods that lead to them.
+@contextmanager
+def needing(library: str) -> Iterator[None]:
+    """Say how to install a library when the imports in here lack it.
 
     Raises
     ------
@@ -43,10 +43,11 @@ def import_integration(name: str) -> Any:
         When the library is not installed.
     """
     try:
-        return importlib.import_module(f"{__name__.partition('.')[0]}.integrations.{name}")
+        yield
     except ModuleNotFoundError as error:
-        if error.name != name:
+        if error.name != library:
             raise
         raise ImportError(
-            f"cannot give arrays to {name}: it is not installed; pip install 'lazyarr[{name}]'"
+            f"cannot give arrays to {library}: it is not installed; "
+            f"pip install 'lazyarr[{library}]'"
         ) from error

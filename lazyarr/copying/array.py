@@ -13,7 +13,7 @@ from lazyarr.copying.delegation import DelegatingArray, is_fields
 from lazyarr.copying.indexing import pick
 from lazyarr.copying.operand import CopyingOperand
 from lazyarr.copying.phantom import is_phantom, make_phantom, start_of
-from lazyarr.parts import import_integration
+from lazyarr.parts import needing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -373,8 +373,10 @@ class CopyArray(StoredAttributes, DelegatingArray):
 
     def to_dask(self, chunks: Any = None) -> dask.array.Array:
         """Return the same elements as an array of dask's; as `LazyArray.to_dask`."""
-        found: dask.array.Array = import_integration("dask").from_array(self, chunks)
-        return found
+        with needing("dask"):
+            from lazyarr.integrations.dask import from_array
+
+            return from_array(self, chunks)
 
     def __deepcopy__(self, _: Any) -> np.ndarray[Any, Any]:
         """Return a plain copy."""

@@ -1,5 +1,5 @@
-"""lazyarr's arrays in other libraries, each of which has a module of its name here.
+"""lazyarr's arrays and groups as objects of other libraries, a module for each library.
 
-They use lazyarr's public interface alone.  None is imported unless its library is used: by an
-entry point of `pyproject.toml`, or by a method that the library's name is part of.
+They know arrays and groups by their public attributes alone, and import nothing of lazyarr but
+errors and settings: so methods of arrays and groups can lead to them.  `plugins` is the other way.
 """

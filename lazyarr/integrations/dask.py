@@ -3,7 +3,7 @@
 dask looks for `numpy.ndarray` before it looks for what a subclass says of itself, and would read
 all of an array to name it.  So the class is registered, whichever library is imported first:
 
-- dask is imported: it calls `register`, the entry point ``dask.sizeof``.
+- dask is imported: it calls an entry point, `lazyarr.plugins.dask`.
 - lazyarr is imported after dask, and has no entry points, as in programs that are frozen: its
   arrays call `register`.
 
@@ -14,47 +14,54 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import lazyarr
+from lazyarr.errors import NotStoredError
 
 if TYPE_CHECKING:
     import dask.array
     import numpy
 
-    from lazyarr import CopyArray, Dataset, LazyArray
-
 __all__ = ["from_array", "from_group", "register"]
 
 _NAMES = "dask.tokenize"
 _TRANSFERS = "distributed.protocol.serialize"
+FindKind: TypeAlias = Callable[[], type]
+"""Returns the class of lazyarr's arrays; called when there is one, or dask asks for one."""
+
 _REFERENCE_NBYTES = 1024
 """What an array takes of a worker's own memory: its pages are the pager's, which has a limit."""
 
 
-def register(sizeof: Any = None) -> None:
+def register(find_kind: FindKind, sizeof: Any = None) -> None:
     """Have dask name and measure lazyarr's arrays without reading them.
 
     Parameters
     ----------
+    find_kind : callable
+        Returns their class.
     sizeof : dask.utils.Dispatch, optional
         dask's function that measures objects, which dask passes when it calls this.
     """
     # For arrays that there are, or most programs that use dask would import lazyarr's for nothing.
     if sizeof is None:
-        _register_transfers()
+        _register_transfers(find_kind)
     else:
-        sizeof.register_lazy("lazyarr", lambda: _register_sizes(sizeof))
+        sizeof.register_lazy("lazyarr", lambda: _register_sizes(sizeof, find_kind))
     if _NAMES in sys.modules:
-        _register_names(sys.modules[_NAMES])
+        _register_names(sys.modules[_NAMES], find_kind)
     else:
         # dask calls this in the middle of its own import, and has no place for names yet.
-        sys.meta_path.insert(0, _Waiting())
+        sys.meta_path.insert(0, _Waiting(find_kind))
 
 
 class _Waiting:
     """Waits for the import of dask's module for names, a moment from now; an import hook."""
+
+    def __init__(self, find_kind: FindKind) -> None:
+        self._find_kind = find_kind
 
     def find_spec(self, name: str, path: object, target: object = None) -> Any:  # noqa: ARG002 - Python's signature
         """Return the module's own specification, with a loader that registers the arrays."""
@@ -67,41 +74,39 @@ class _Waiting:
 
             def exec_module(module: Any) -> None:
                 execute(module)
-                _register_names(module)
+                _register_names(module, self._find_kind)
 
             spec.loader.exec_module = exec_module  # type: ignore[method-assign]
         return spec
 
 
-def _register_names(module: Any) -> None:
+def _register_names(module: Any, find_kind: FindKind) -> None:
     normalize_token = module.normalize_token
 
     def name(array: Any) -> Any:
         import numpy
 
-        from lazyarr.errors import NotStoredError
-
-        _register_transfers()
+        _register_transfers(find_kind)
         try:
             return array.__dask_tokenize__()
         except NotStoredError:
             return normalize_token(numpy.asarray(array))
 
     def enter() -> None:
-        normalize_token.register(lazyarr.LazyArray, name)
+        normalize_token.register(find_kind(), name)
 
     normalize_token.register_lazy("lazyarr", enter)
 
 
-def _register_sizes(sizeof: Any) -> None:
+def _register_sizes(sizeof: Any, find_kind: FindKind) -> None:
     def size(_: Any) -> int:
-        _register_transfers()
+        _register_transfers(find_kind)
         return _REFERENCE_NBYTES
 
-    sizeof.register(lazyarr.LazyArray, size)
+    sizeof.register(find_kind(), size)
 
 
-def _register_transfers() -> None:
+def _register_transfers(find_kind: FindKind) -> None:
     """Have distributed send arrays as references, if it is imported; as it sends bytes otherwise.
 
     It calls nothing when it is imported.  So this is called whenever dask names or measures an
@@ -110,15 +115,15 @@ def _register_transfers() -> None:
     """
     module = sys.modules.get(_TRANSFERS)
     transfers = getattr(module, "dask_serialize", None)  # not yet while it is imported
-    if transfers is not None and transfers.dispatch(lazyarr.LazyArray) is not _decline:
-        transfers.register(lazyarr.LazyArray, _decline)
+    if transfers is not None and transfers.dispatch(find_kind()) is not _decline:
+        transfers.register(find_kind(), _decline)
 
 
 def _decline(array: Any) -> Any:
     raise NotImplementedError  # distributed then pickles it
 
 
-def from_array(array: LazyArray | CopyArray, chunks: Any = None) -> dask.array.Array:
+def from_array(array: Any, chunks: Any = None) -> dask.array.Array:
     """Return an array of dask's over an array of lazyarr's; see `LazyArray.to_dask`."""
     import numpy
     from dask.array.core import from_array as from_blocks
@@ -137,15 +142,15 @@ def from_array(array: LazyArray | CopyArray, chunks: Any = None) -> dask.array.A
     return found
 
 
-def from_group(group: Dataset, chunks: Any = None) -> dict[str, Any]:
+def from_group(group: Mapping[str, Any], chunks: Any = None) -> dict[str, Any]:
     """Return a group's arrays as arrays of dask's, by name; see `Dataset.to_dask`."""
     return {name: _convert(node, chunks) for name, node in group.items()}
 
 
 def _convert(node: Any, chunks: Any) -> Any:
-    if isinstance(node, lazyarr.Dataset):
+    if isinstance(node, Mapping):
         return from_group(node, chunks)
-    if isinstance(node, lazyarr.LazyArray | lazyarr.CopyArray):
+    if hasattr(type(node), "to_dask"):
         return from_array(node, chunks)
     return node  # in place of what cannot be mapped, it raises when it is used
 
@@ -156,7 +161,7 @@ class _Blocks:
     dask copies arrays that can be copied, and would read all of it.
     """
 
-    def __init__(self, array: LazyArray | CopyArray) -> None:
+    def __init__(self, array: Any) -> None:
         self.array = array
         self.shape = array.shape
         self.dtype = array.dtype
@@ -174,7 +179,7 @@ class _Blocks:
         import numpy
 
         block = self.array[key]
-        if isinstance(block, lazyarr.LazyArray):
+        if isinstance(block, numpy.ndarray) and hasattr(block, "prefetch"):
             with suppress(ValueError):  # larger than the memory limit
                 block.prefetch()
         return numpy.asarray(block)

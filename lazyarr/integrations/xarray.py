@@ -1,9 +1,10 @@
-"""xarray's engine ``"lazyarr"``: datasets of which only coordinates are read when they are opened.
+"""Groups as datasets of xarray's, of which only coordinates are read when they are opened.
 
 What a store means to xarray is what xarray's own engine ``"zarr"`` makes of it
 (``xarray/backends/zarr.py``): the same names, values, attributes and encodings.
 
-Public: ``LazyarrBackend``, the entry point, and ``open_group``, behind `Dataset.to_xarray`.
+Public: ``GroupBackend``, of which `lazyarr.plugins.xarray` makes the engine ``"lazyarr"``, and
+``open_group``, behind `Dataset.to_xarray`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import asyncio
 import base64
 import copy
 import os
+from collections.abc import Mapping
 from contextlib import suppress
+from inspect import signature
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,21 +31,20 @@ from xarray.backends import (
 )
 from xarray.core import indexing
 
-import lazyarr
+from lazyarr.errors import FormatError
+from lazyarr.settings import current
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
-    from lazyarr import CopyArray, Dataset, LazyArray
-
-__all__ = ["LazyarrBackend", "open_group"]
+__all__ = ["GroupBackend", "open_group"]
 
 _DIMENSIONS = "_ARRAY_DIMENSIONS"
 """Attribute with the names of an array's axes: xarray's convention for Zarr v2."""
 
 
 def open_group(
-    group: Dataset,
+    group: Any,
     url: str,
     storage_options: Mapping[str, Any] | None,
     **options: Any,
@@ -59,34 +61,21 @@ def open_group(
         What `xarray.open_dataset` takes: ``decode_cf``, ``chunks``, ``drop_variables``, and so on.
     """
     store = _GroupStore(group, _Place(url, storage_options), is_owner=False)
-    return xarray.open_dataset(store, engine=LazyarrBackend, **options)
+    return xarray.open_dataset(store, engine=GroupBackend, **options)
 
 
-class LazyarrBackend(BackendEntrypoint):
-    """xarray's engine ``"lazyarr"``, for all that `lazyarr.open` opens as a group.
+class GroupBackend(BackendEntrypoint):
+    """An engine of xarray's for groups that are open.
 
     Opening reads metadata, and the coordinates that xarray makes indexes of.  All other variables
     are read when they are used, into memory that lazyarr keeps up to its memory limit.
-
-    Notes
-    -----
-    It is used when it is asked for by name: of the engines that could open a ``.zarr``, xarray
-    goes on to choose its own.
-
-    Examples
-    --------
-    >>> import lazyarr, numpy, tempfile, xarray
-    >>> directory = tempfile.TemporaryDirectory()
-    >>> ds = xarray.Dataset({"t": ("time", numpy.arange(4.0))}, {"time": [1, 2, 3, 4]})
-    >>> lazyarr.save(f"{directory.name}/d.zarr", ds)
-    >>> float(xarray.open_dataset(f"{directory.name}/d.zarr", engine=LazyarrBackend)["t"].mean())
-    1.5
-    >>> directory.cleanup()
     """
 
-    description = "Open arrays that fill on first touch, by lazyarr"
-    url = "https://github.com/lazyarr/lazyarr#readme"
     supports_groups = True
+
+    def open_source(self, source: Any, path: str, mode: str, **options: Any) -> Any:  # noqa: ARG002 - for those that open stores
+        """Return the node at a path of a store; `options` are those of `lazyarr.open`."""
+        raise TypeError(f"expected a group that lazyarr has opened, found {source!r:.80}")
 
     def open_dataset(
         self,
@@ -127,7 +116,7 @@ class LazyarrBackend(BackendEntrypoint):
         store = (
             filename_or_obj
             if isinstance(filename_or_obj, _GroupStore)
-            else _open(
+            else self._open(
                 filename_or_obj,
                 group,
                 mode=mode,
@@ -159,7 +148,7 @@ class LazyarrBackend(BackendEntrypoint):
         **decoders: Any,
     ) -> dict[str, xarray.Dataset]:
         """Return a group and all groups below it, by their paths from it; as `open_dataset`."""
-        root = _open(
+        root = self._open(
             filename_or_obj,
             group,
             mode=mode,
@@ -199,6 +188,30 @@ class LazyarrBackend(BackendEntrypoint):
             tree[path].set_close(ds.close)
         return tree
 
+    def _open(
+        self,
+        source: Any,
+        group: str | None,
+        *,
+        mode: str,
+        consolidated: bool | None,
+        storage_options: Mapping[str, Any] | None,
+    ) -> _GroupStore:
+        """Return a group of what xarray was given."""
+        path = (group or "").strip("/")
+        if isinstance(source, Mapping):
+            found: Any = source[path] if path else source
+            place, is_owner = _Place(source.url, storage_options), False  # type: ignore[attr-defined]
+        else:
+            options: Any = {"consolidated": consolidated, "storage_options": storage_options}
+            found = self.open_source(source, path, mode, **options)
+            place, is_owner = _Place(os.fspath(source), storage_options), True
+        return _GroupStore(_require_group(found), place, is_owner=is_owner)
+
+
+# xarray finds them out for engines that it knows by name, and needs them of all.
+GroupBackend.open_dataset_parameters = tuple(signature(GroupBackend.open_dataset).parameters)[1:]
+
 
 class _Place(NamedTuple):
     """What a store was opened by."""
@@ -207,34 +220,9 @@ class _Place(NamedTuple):
     storage_options: Mapping[str, Any] | None
 
 
-def _open(
-    source: Any,
-    group: str | None,
-    *,
-    mode: str,
-    consolidated: bool | None,
-    storage_options: Mapping[str, Any] | None,
-) -> _GroupStore:
-    """Return a group of what xarray was given."""
-    path = (group or "").strip("/")
-    if isinstance(source, lazyarr.Dataset):
-        found: Any = source[path] if path else source
-        return _GroupStore(
-            _require_group(found), _Place(source.url, storage_options), is_owner=False
-        )
-    options: Any = {"consolidated": consolidated, "storage_options": storage_options}
-    if not path or consolidated is False:
-        found = lazyarr.open(source, mode, path=path or None, **options)
-    else:
-        # Consolidated metadata is at the root.
-        found = _require_group(lazyarr.open(source, mode, **options))[path]
-    place = _Place(os.fspath(source), storage_options)
-    return _GroupStore(_require_group(found), place, is_owner=True)
-
-
-def _require_group(node: Dataset | LazyArray) -> Dataset:
-    if not isinstance(node, lazyarr.Dataset):
-        raise lazyarr.FormatError(
+def _require_group(node: Any) -> Any:
+    if not isinstance(node, Mapping):
+        raise FormatError(
             f"cannot open {node.url} as a dataset: there is an array at {node.path or '/'!r}; "
             "name the group that it is in, or give the array to xarray.DataArray",
             path=node.path,
@@ -245,11 +233,11 @@ def _require_group(node: Dataset | LazyArray) -> Dataset:
 class _GroupStore(AbstractDataStore):
     """A group of a store as xarray reads one."""
 
-    def __init__(self, group: Dataset, place: _Place, *, is_owner: bool) -> None:
+    def __init__(self, group: Any, place: _Place, *, is_owner: bool) -> None:
         self._group = group
         self._place = place
         self._is_owner = is_owner
-        self._arrays: dict[str, LazyArray] = {}
+        self._arrays: dict[str, Any] = {}
         self._by_zarr: Any = None
         self._dropped: frozenset[str] = frozenset()
         self._use_fill_value: bool | None = None
@@ -264,7 +252,7 @@ class _GroupStore(AbstractDataStore):
         """Yield this group and all groups below it with their paths from here, parents first."""
         yield ".", self
         for name, node in self._group.items():
-            if isinstance(node, lazyarr.Dataset):
+            if isinstance(node, Mapping):
                 below = _GroupStore(node, self._place, is_owner=self._is_owner)
                 yield from ((f"{name}/{path}", store) for path, store in below.walk())
 
@@ -297,14 +285,14 @@ class _GroupStore(AbstractDataStore):
         """Return an array as a variable; None for a group."""
         try:
             node = self._group[name]
-        except lazyarr.FormatError as error:
+        except FormatError as error:
             return self._read_otherwise(name, error)
-        if isinstance(node, lazyarr.Dataset):
+        if isinstance(node, Mapping):
             return None
         self._arrays[name] = node
         return self._make_variable(name, node)
 
-    def _make_variable(self, name: str, array: LazyArray) -> xarray.Variable:
+    def _make_variable(self, name: str, array: Any) -> xarray.Variable:
         dimensions = _dimensions(name, array)
         attributes, encoding = _own_attributes(array), _encoding(array)
         stored = array.encoding
@@ -325,7 +313,7 @@ class _GroupStore(AbstractDataStore):
         data = indexing.LazilyIndexedArray(_StoredArray(array))
         return xarray.Variable(dimensions, data, attributes, encoding)
 
-    def _read_otherwise(self, name: str, error: lazyarr.FormatError) -> xarray.Variable:
+    def _read_otherwise(self, name: str, error: FormatError) -> xarray.Variable:
         """Return an array that lazyarr cannot map, as strings of any length, by another engine.
 
         Raises
@@ -370,14 +358,15 @@ class _GroupStore(AbstractDataStore):
         return variable
 
 
-def _dimensions(name: str, array: LazyArray) -> tuple[str | None, ...]:
+def _dimensions(name: str, array: Any) -> tuple[str | None, ...]:
     """Return the names of an array's axes; made up where the store has none."""
-    if array.dimension_names is not None:
-        return array.dimension_names
+    names: tuple[str | None, ...] | None = array.dimension_names
+    if names is not None:
+        return names
     return tuple(f"{name}_dim_{axis}" for axis in range(array.ndim))
 
 
-def _own_attributes(node: Dataset | LazyArray) -> dict[str, Any]:
+def _own_attributes(node: Any) -> dict[str, Any]:
     """Return the attributes that users have given a node, free to be changed."""
     # NCZarr keeps notes of its own among them, and xarray hides those.
     attributes = copy.deepcopy(node.attrs)
@@ -396,7 +385,7 @@ def _decode_fill(value: Any, dtype: numpy.dtype[Any]) -> Any:
     return value
 
 
-def _encoding(array: LazyArray) -> dict[str, Any]:
+def _encoding(array: Any) -> dict[str, Any]:
     """Return how an array is stored, for xarray to write it the same way."""
     # Copied: zarr-python adds to what it is given of a codec.
     stored = copy.deepcopy(array.encoding)
@@ -435,7 +424,7 @@ class _StoredArray(BackendArray):
 
     __slots__ = ("_array", "dtype", "shape")
 
-    def __init__(self, array: LazyArray | CopyArray) -> None:
+    def __init__(self, array: Any) -> None:
         # Not `array`: some code evaluates an attribute of that name.
         self._array = array
         self.dtype = array.dtype
@@ -482,11 +471,11 @@ def _load(picked: Any) -> Any:
     Loaded now, an element that cannot be had is an exception here.  What is too large for that
     is computed on part by part, as lazyarr's arrays are.
     """
-    if isinstance(picked, lazyarr.LazyArray):
+    if not hasattr(picked, "prefetch"):
+        return picked
+    if isinstance(picked, numpy.ndarray):
         with suppress(ValueError):  # larger than the memory limit
-            picked.prefetch()
-    elif (
-        isinstance(picked, lazyarr.CopyArray) and picked.nbytes <= lazyarr.config.memory_limit // 4
-    ):
+            picked.prefetch()  # type: ignore[attr-defined]
+    elif picked.nbytes <= current().memory_limit // 4:
         return numpy.array(picked)
     return picked

@@ -25,9 +25,9 @@ from lazyarr.codecs.shuffle import Bitshuffle, Lz4Blocks, Shuffle
 from lazyarr.codecs.zstd import Zstd
 from lazyarr.formats.hdf5 import FORMAT, _data_type
 from lazyarr.formats.registry import find_file_format
-from lazyarr.integrations.xarray import LazyarrBackend
 from lazyarr.layout.document import layout_text, parse_layout
 from lazyarr.layout.placement import OneRun
+from lazyarr.plugins.xarray import LazyarrBackend
 from tests.engines import ARRAYS, engine, memory_only  # noqa: F401 - a fixture
 from tests.servers import http_server  # noqa: F401 - a fixture
 

@@ -526,7 +526,7 @@ def test_the_engine_is_known_by_name_alone():
 
 def test_without_xarray(stored, monkeypatch):
     """It says what to install."""
-    monkeypatch.delitem(sys.modules, "lazyarr.integrations.xarray")
+    monkeypatch.delitem(sys.modules, "lazyarr.integrations.xarray", raising=False)
     monkeypatch.setitem(sys.modules, "xarray", None)
     with pytest.raises(ImportError, match=r"pip install 'lazyarr\[xarray\]'"):
         lazyarr.open(stored).to_xarray()

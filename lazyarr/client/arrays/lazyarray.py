@@ -22,7 +22,7 @@ from lazyarr.client.arrays.numpy_names import (
 from lazyarr.client.arrays.row_fast_path import Rows, maybe_rows
 from lazyarr.errors import ChunkError, NotStoredError
 from lazyarr.kernel import HERE, arrive
-from lazyarr.parts import import_integration
+from lazyarr.parts import needing
 from lazyarr.units import Span
 
 if TYPE_CHECKING:
@@ -624,8 +624,10 @@ class LazyArray(StoredAttributes, np.ndarray[Any, Any]):
         (((2, 2), (3,)), 66)
         >>> directory.cleanup()
         """
-        found: dask.array.Array = import_integration("dask").from_array(self, chunks)
-        return found
+        with needing("dask"):
+            from lazyarr.integrations.dask import from_array
+
+            return from_array(self, chunks)
 
     def __deepcopy__(self, _: Any) -> np.ndarray[Any, Any]:  # type: ignore[override]
         """Return a plain copy."""
@@ -729,4 +731,6 @@ for _name in CHANGING_METHODS:
 if "dask.tokenize" in sys.modules:
     # dask has called that when it was imported, unless lazyarr's entry points cannot be found, as
     # in programs that are frozen.  distributed never does.
-    import_integration("dask").register()
+    from lazyarr.integrations.dask import register
+
+    register(lambda: LazyArray)
