@@ -167,13 +167,17 @@ def test_what_is_computed_on_more_than_the_limit_is_not_kept(x):
 
 def test_an_array_that_is_dropped_gives_its_memory_back(url):
     """At once, without the cache being asked for anything."""
-    gc.collect()
-    before = lazyarr.stats()
-    x = lazyarr.open(url)
-    x.prefetch()
-    during = lazyarr.stats()
-    assert during["resident_bytes"] == before["resident_bytes"] + DATA.nbytes
+    for _ in range(10):
+        gc.collect()
+        before = lazyarr.stats()
+        x = lazyarr.open(url)
+        x.prefetch()
+        during = lazyarr.stats()
+        # Else what other tests in this process have left, as in threads of dask's, went meanwhile.
+        if during["regions"] > before["regions"]:
+            break
     assert during["regions"] == before["regions"] + 1
+    assert during["resident_bytes"] == before["resident_bytes"] + DATA.nbytes
     del x
     gc.collect()
     after = lazyarr.stats()
