@@ -17,7 +17,7 @@ from lazyarr.codecs.zip_member import ZipMember
 from lazyarr.errors import FormatError
 from lazyarr.formats.base import ArrayDescription, in_groups, is_path
 from lazyarr.formats.npy import header_nbytes, parse_header
-from lazyarr.formats.runs import RunArray
+from lazyarr.formats.runs import BareArray, RunArray
 from lazyarr.layout.datatype import DataType
 from lazyarr.layout.layout import Layout
 from lazyarr.layout.pipeline import Pipeline
@@ -65,7 +65,7 @@ class StoredArray(RunArray):
     format_name = _NAME
 
 
-class DeflatedArray(ArrayDescription):
+class DeflatedArray(BareArray):
     """An array that is compressed in one piece.
 
     Attributes
@@ -94,17 +94,7 @@ class DeflatedArray(ArrayDescription):
 
     attributes: Any = {}  # noqa: RUF012 - a value: nobody changes it
 
-    dimension_names = None
-    shards = None
     format_name = _NAME
-
-    def __hash__(self) -> int:
-        return hash((self.path, self.shape, self.dtype, self.start))
-
-    @property
-    def fill(self) -> bytes:
-        """One element of zeros; all elements are stored."""
-        return bytes(self.dtype.itemsize)
 
     @property
     def document(self) -> dict[str, Any]:

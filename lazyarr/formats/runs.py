@@ -13,13 +13,31 @@ from lazyarr.layout.placement import OneRun
 if TYPE_CHECKING:
     from lazyarr.layout.swap import Swap
 
-__all__ = ["RunArray", "run_chunks", "run_layout"]
+__all__ = ["BareArray", "RunArray", "run_chunks", "run_layout"]
 
 _CHUNK_NBYTES = 1 << 20
 _PAGE_NBYTES = 4096
 
 
-class RunArray(ArrayDescription):
+class BareArray(ArrayDescription):
+    """An array of which a file says no more than where it is: no names of axes, no fill value.
+
+    All elements are stored.  Each format has a subclass, with the fields of `ArrayDescription`.
+    """
+
+    dimension_names = None
+    shards = None
+
+    def __hash__(self) -> int:
+        return hash((self.path, self.shape, self.dtype))
+
+    @property
+    def fill(self) -> bytes:
+        """One element of zeros."""
+        return bytes(self.dtype.itemsize)
+
+
+class RunArray(BareArray):
     """An array whose elements lie in a file one after the other.
 
     Each format has a subclass, whose fields are those of `ArrayDescription` and these attributes.
@@ -44,18 +62,8 @@ class RunArray(ArrayDescription):
         @property
         def file(self) -> str | None: ...  # noqa: D102 - see above
 
-    dimension_names = None
-    shards = None
     is_fortran = False  # type: ignore[assignment]
     file = None  # type: ignore[assignment]
-
-    def __hash__(self) -> int:
-        return hash((self.path, self.shape, self.dtype, self.start))
-
-    @property
-    def fill(self) -> bytes:
-        """One element of zeros; all elements are stored."""
-        return bytes(self.dtype.itemsize)
 
     @property
     def document(self) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """lazyarr's arrays and groups as objects of other libraries, a module for each library.
 
-They know arrays and groups by their public attributes alone, and import nothing of lazyarr but
-errors and settings: so methods of arrays and groups can lead to them.  `plugins` is the other way.
+Public: the functions that methods such as `Dataset.to_xarray` call.  The modules know arrays and
+groups by their public attributes, so that these methods, which lie above, can import them.
+Not here: imports of lazyarr's own but errors and settings; what entry points name (`plugins`).
 """

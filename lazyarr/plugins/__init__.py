@@ -1,5 +1,5 @@
-"""What other libraries find of lazyarr by its entry points (`pyproject.toml`).
+"""What other libraries find of lazyarr by its entry points, a module for each library.
 
-A module for each library, which it imports when it is asked for lazyarr.  Nothing of lazyarr
-imports them.
+Public: the names in `pyproject.toml`.  A library imports its module when it is asked for lazyarr.
+Not here: how arrays become objects of that library (`integrations`).
 """
