@@ -23,7 +23,7 @@ environment: $(VENV)/.develop
 test: $(VENV)/.develop
 	$(BIN)/python $(PYTEST) $(TESTS)
 
-# Ten minutes of readers while workers are killed and chunks are damaged.
+# Ten minutes of readers and writers while processes are killed, chunks damaged and stores fail.
 soak: $(VENV)/.develop
 	$(BIN)/python -m tests.process.soak --seconds 600
 

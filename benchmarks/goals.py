@@ -7,9 +7,12 @@ from typing import Any, NamedTuple
 
 from benchmarks.codecs import CHUNK_NBYTES
 from benchmarks.feeding import MANY, WAYS
+from benchmarks.loaders import COMPRESSED, SHUFFLED, SHUFFLED_MEMMAP
 from benchmarks.remote_reading import DECOMPRESS, POOL, SCENARIOS
 from benchmarks.report import table
+from benchmarks.training import REMOTE_CASE
 from benchmarks.writers import CODECS
+from benchmarks.writing import SINGLE
 
 __all__ = ["GOALS", "Goal", "render_goals"]
 
@@ -211,6 +214,48 @@ def _epoch_goals() -> list[Goal]:
     ]
 
 
+def _training_goals() -> list[Goal]:
+    def ratio(epoch: str, name: str, others: Sequence[str]) -> Callable[[Figures], float]:
+        def find(figures: Figures) -> float:
+            best = max(f[epoch] for f in figures if f.get("contestant") in others)
+            return float(_one(figures, contestant=name)[epoch] / best)
+
+        return find
+
+    def remote(name: str) -> str:
+        return f"{name}, {REMOTE_CASE}"
+
+    def resume(figures: Figures) -> float:
+        return float(_one(figures, contestant=SHUFFLED)["resume_seconds"])
+
+    def memory(n_workers: int) -> Callable[[Figures], float]:
+        return lambda figures: float(_one(figures, n_workers=n_workers, place="files")["of_limit"])
+
+    first = "samples a second of the fastest peer of compressed data"
+    second = "samples a second of numpy.memmap in the same order"
+    return [
+        Goal(work, what, "training", bound, ratio(epoch, name, others), True)
+        for work, what, bound, epoch, name, others in (
+            ("training, first epoch", first, 1.0, "first", SHUFFLED, COMPRESSED),
+            (
+                f"training, first epoch, {REMOTE_CASE}",
+                first,
+                1.0,
+                "first",
+                remote(SHUFFLED),
+                [remote(name) for name in COMPRESSED],
+            ),
+            ("training, second epoch", second, 0.91, "second", SHUFFLED, [SHUFFLED_MEMMAP]),
+        )
+    ] + [
+        Goal("training, resume", "seconds", "training", 1.0, resume),
+        *(
+            Goal(f"training, memory, {n} workers", "of the limit", "training", 1.2, memory(n))
+            for n in (0, 2, 5)
+        ),
+    ]
+
+
 def _saving_goals() -> list[Goal]:
     def ratio(compressor: str) -> Callable[[Figures], float]:
         return lambda figures: float(_one(figures, compressor=compressor)["ratio"])
@@ -218,6 +263,34 @@ def _saving_goals() -> list[Goal]:
     return [
         Goal(f"save, {name}", "of compression alone on all cores", "save", 0.9, ratio(name), True)
         for name in ("zstd", "blosc")
+    ]
+
+
+def _writing_goals() -> list[Goal]:
+    def update(name: str) -> Callable[[Figures], float]:
+        def find(figures: Figures) -> float:
+            wanted = {"layout": "chunks", "way": SINGLE}
+            lazy, peer = (_one(figures, contestant=c, **wanted)["seconds"] for c in (_LAZY, name))
+            return float(peer / lazy)
+
+        return find
+
+    def touch(figures: Figures) -> float:
+        lazy, memmap = (
+            _one([f for f in figures if "written_before" in f], contestant=name)["written_before"]
+            for name in (_LAZY, _MEMMAP)
+        )
+        return float(lazy / memmap)
+
+    def fill(figures: Figures) -> float:
+        return float(_one(figures, contestant="lazyarr, fill")["ratio"])
+
+    updates = "scattered updates of rows and a flush"
+    return [
+        Goal("a write to a page written before", "of numpy.memmap", "writing", 1.1, touch),
+        Goal(updates, "times as fast as zarr-python", "writing", 5, update("zarr-python"), True),
+        Goal(updates, "times as fast as TensorStore", "writing", 2, update("TensorStore"), True),
+        Goal("a fill of 8 times the memory limit", "of save", "writing", 0.8, fill, True),
     ]
 
 
@@ -239,7 +312,9 @@ GOALS = (
     *_peer_goals(),
     *_remote_goals(),
     *_epoch_goals(),
+    *_training_goals(),
     *_saving_goals(),
+    *_writing_goals(),
     *_feeding_goals(),
     *_fault_goals(),
 )

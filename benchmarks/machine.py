@@ -12,7 +12,7 @@ __all__ = ["describe_machine", "describe_versions"]
 
 _PACKAGES = (
     "lazyarr", "numpy", "zstandard", "zarr", "zarrs", "tensorstore", "h5py", "blosc2", "numcodecs",
-    "fsspec", "aiohttp", "s3fs", "obstore",
+    "fsspec", "aiohttp", "s3fs", "obstore", "torch", "webdataset", "datasets", "litdata",
 )  # fmt: skip
 
 

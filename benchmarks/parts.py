@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import (
+    clusters,
     codecs,
     copies,
     epoch,
@@ -24,6 +25,9 @@ from benchmarks import (
     saving,
     scale,
     slabs,
+    tracking,
+    training,
+    writing,
 )
 from benchmarks.goals import render_goals
 from benchmarks.report import Section
@@ -36,12 +40,16 @@ PARTS: dict[str, Callable[[Path, Run], Section]] = {
     "kinds": kinds.measure,
     "remote": remote.measure,
     "epochs": epoch.measure,
+    "distributed": clusters.measure,
+    "training": training.measure,
     "slabs": slabs.measure,
     "memory": peak.measure,
     "save": saving.measure,
+    "writing": writing.measure,
     "codecs": codecs.measure,
     "faults": faults.measure,
     "copies": copies.measure,
+    "tracking": tracking.measure,
     "feeding": feeding.measure,
     "scale": scale.measure,
 }

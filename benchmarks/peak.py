@@ -16,9 +16,10 @@ from benchmarks.readers import MANY, READERS, checksum, installed_readers
 from benchmarks.report import Section, table
 from benchmarks.running import Run, tell
 
-__all__ = ["Peak", "measure", "measure_peaks"]
+__all__ = ["MARK", "Peak", "measure", "measure_peaks", "resident_nbytes"]
 
-_MARK = "LAZYARR_BENCHMARK"
+MARK = "LAZYARR_BENCHMARK"
+"""An environment variable by whose value a process and its children are known."""
 _LIMIT = "128 MiB"
 _LIMITED = f"lazyarr, memory_limit={_LIMIT}"
 _PAUSE_SECONDS = 0.02
@@ -69,7 +70,7 @@ def measure_peaks(images: Images, without: Sequence[str]) -> Iterator[Peak]:
 
 def _watch(images: Images, name: str) -> Peak:
     job = images.job()
-    mark = f"{_MARK}={os.getpid()}-{time.monotonic_ns()}"
+    mark = f"{MARK}={os.getpid()}-{time.monotonic_ns()}"
     key, value = mark.split("=")
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.peak", json.dumps({**job, "contestant": name})],
@@ -81,17 +82,17 @@ def _watch(images: Images, name: str) -> Peak:
     assert process.stdin is not None
     assert process.stdout is not None
     assert process.stdout.readline() == "open\n"
-    before = most = _resident_nbytes(mark)
+    before = most = resident_nbytes(mark)
     process.stdin.write("\n")
     process.stdin.flush()
     while process.poll() is None:
-        most = max(most, _resident_nbytes(mark))
+        most = max(most, resident_nbytes(mark))
         time.sleep(_PAUSE_SECONDS)
     assert process.returncode == 0, name
     return Peak(name, most, before)
 
 
-def _resident_nbytes(mark: str) -> int:
+def resident_nbytes(mark: str) -> int:
     """Return the proportional set size of all processes that carry a mark (proc_pid_smaps(5))."""
     total = 0
     for entry in Path("/proc").iterdir():

@@ -17,7 +17,7 @@ from benchmarks.report import Section, table
 from benchmarks.running import Run, in_turn, run_job, tell
 from benchmarks.samples import make_images
 
-__all__ = ["Case", "RemoteFigure", "RemotePlan", "measure", "measure_remote"]
+__all__ = ["Case", "RemoteFigure", "RemotePlan", "measure", "measure_remote", "serve"]
 
 _MB = 10**6
 _LEGEND = """\
@@ -120,7 +120,7 @@ def _prepare(data: Path, size: ImageSize) -> Images:
 
 
 @contextmanager
-def _serve(directory: Path, case: Case) -> Iterator[str]:
+def serve(directory: Path, case: Case) -> Iterator[str]:
     arguments = [str(directory), str(case.delay_seconds), str(case.rate)]
     with subprocess.Popen(
         [sys.executable, "-m", "benchmarks.remote_server", *arguments],
@@ -141,7 +141,7 @@ def measure_remote(images: Images, case: Case, plan: RemotePlan) -> Iterator[Rem
     seconds: dict[tuple[str, str], list[float]] = {(s, n): [] for s in SCENARIOS for n in names}
     checksums: dict[tuple[str, int], set[int | None]] = {}
     groups = [(scenario,) for scenario in SCENARIOS] if plan.is_fresh else [SCENARIOS]
-    with _serve(images.directory.parent, case) as endpoint:
+    with serve(images.directory.parent, case) as endpoint:
         server = {"protocol": case.protocol, "endpoint": endpoint}
         for seed in range(plan.repeats):
             for scenarios in groups:

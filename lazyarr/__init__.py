@@ -29,6 +29,8 @@ Memory
     evict                   Have it taken out of memory again.
     residency, Residency    How much of it is in memory.
     stats                   What the pager has counted and timed.
+    record                  Note in which order chunks are touched first, for `Dataset.replay`
+                            and `LazyArray.replay`, which load them ahead in a later run.
 
 Settings
     configure, config       Set, and return, limits and the rest; each is also LAZYARR_... in the
@@ -38,6 +40,8 @@ Settings
     freeze_support          For programs that PyInstaller and others have frozen.
 
 Writing
+    flush, FlushReport      Have what was written to an array of mode "r+" be in the store.
+    rescue                  The same when the process that fills pages is gone.
     save                    Write arrays to a new store: Zarr v3, sharded, compressed, checked.
     create                  Write a new store piece by piece.
     Writer, ArrayWriter     What `create` gives, and an array of it.
@@ -83,17 +87,21 @@ if TYPE_CHECKING:
     from lazyarr.client.arrays.residency import Residency
     from lazyarr.copying.array import CopyArray
     from lazyarr.dataset import Dataset, open
+    from lazyarr.flush_report import FlushReport
     from lazyarr.freezing import freeze_support
     from lazyarr.memory import (
         config,
         configure,
         doctor,
         evict,
+        flush,
         prefetch,
+        rescue,
         residency,
         shutdown,
         stats,
     )
+    from lazyarr.traces import record
     from lazyarr.verification import Report, verify
     from lazyarr.writer import ArrayWriter, Writer, create, save
 
@@ -109,6 +117,10 @@ __all__ = [
     "configure",
     "config",
     "stats",
+    "record",
+    "flush",
+    "FlushReport",
+    "rescue",
     "shutdown",
     "verify",
     "Report",
@@ -140,8 +152,10 @@ __getattr__ = import_on_use(
         "client.arrays.residency": "Residency",
         "copying.array": "CopyArray",
         "dataset": "Dataset open",
+        "flush_report": "FlushReport",
         "freezing": "freeze_support",
-        "memory": "config configure doctor evict prefetch residency shutdown stats",
+        "memory": "config configure doctor evict flush prefetch rescue residency shutdown stats",
+        "traces": "record",
         "verification": "Report verify",
         "writer": "ArrayWriter Writer create save",
     },

@@ -178,7 +178,8 @@ class EngineWarning(UserWarning):
 class PerformanceWarning(UserWarning):
     """The chunks of an array are loaded again and again, as there is no room to keep them.
 
-    Given once for each array.  ``lazyarr.stats()["arrays"]`` has how often.
+    Given once for each array.  ``lazyarr.stats()["arrays"]`` has how often.  Also where a trace
+    could not be recorded, or not all of it.
     """
 
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import sys
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from lazyarr import settings
 from lazyarr.client.session import process
+from lazyarr.errors import LazyarrError, PagerError
 from lazyarr.opening import engines
+from lazyarr.units import Span
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import TracebackType
     from typing import TypeGuard
 
@@ -19,15 +23,17 @@ if TYPE_CHECKING:
     from lazyarr.client.arrays.residency import Residency
     from lazyarr.client.session.region import Region
     from lazyarr.copying.array import CopyArray
+    from lazyarr.flush_report import FlushReport
     from lazyarr.kernel import KernelSupport
-    from lazyarr.units import Span
 
 __all__ = [
     "config",
     "configure",
     "doctor",
     "evict",
+    "flush",
     "prefetch",
+    "rescue",
     "residency",
     "shutdown",
     "stats",
@@ -99,6 +105,82 @@ def residency(array: np.ndarray[Any, Any]) -> Residency:
     return residency_of(region, units)
 
 
+def flush(array: np.ndarray[Any, Any], *, progress: bool = False) -> FlushReport:
+    """Have what was written to the chunks under an array be in the store, durably.
+
+    Parameters
+    ----------
+    array : ndarray
+        A `LazyArray` of mode ``"r+"``, or any view of one, also a plain one, found by its address;
+        or a `CopyArray`.
+    progress : bool
+        Whether to show a progress bar on stderr.
+
+    Raises
+    ------
+    TypeError
+        When the array does not lie in lazyarr's memory.
+    StoreError
+        When something could not be written.  It stays in memory, and the next flush tries again.
+    """
+    from lazyarr.client.arrays.indexing import units_of_view
+    from lazyarr.client.session.flushing import flush_arrays, flush_regions
+
+    if not hasattr(array, "dtype") and hasattr(array, "flush"):
+        raise TypeError(f"expected an array, found {type(array).__qualname__}; call its flush()")
+    if _is_copying(array):
+        return flush_arrays([array], progress=progress)
+    region = _region_of(array)
+    units = units_of_view(region, array, to_load=False)
+    hull = [(region, Span(units[0].start, units[-1].stop))] if units else []
+    return flush_regions(hull, progress=progress)
+
+
+def rescue(of: Mapping[str, Any] | np.ndarray[Any, Any]) -> FlushReport:
+    """Write what is only in memory to the store, though the process that fills pages is gone.
+
+    All of an array is written, whatever view of it is given.  It can be read afterwards as far
+    as it is in memory, and written to no more.  `flush` and `close` do the same where they find
+    that process gone; an array that is opened anew has another one.
+
+    Parameters
+    ----------
+    of : Dataset or ndarray
+        A dataset, or an array of mode ``"r+"``.
+
+    Raises
+    ------
+    LazyarrError
+        When that process lives, or something could not be written.
+    """
+    from lazyarr.client.session.flushing import regions_of, rescue_regions
+
+    given: Any = of
+    open_arrays = getattr(given, "_open_arrays", None)  # of a dataset
+    regions = [_region_of(given)] if open_arrays is None else regions_of(open_arrays())[0]
+    for region in regions:
+        # Asked, for sockets of processes that have just been killed may be open for a moment.
+        with suppress(PagerError):
+            region.owner.statistics()
+            raise LazyarrError(
+                "cannot rescue what the pager still has: it lives, and writes by itself; call "
+                "flush()"
+            )
+    return rescue_regions(regions)
+
+
+def _region_of(array: np.ndarray[Any, Any]) -> Region:
+    """Return the memory that an array lies in, also where its pager is gone."""
+    from lazyarr.client.session.region import Memory
+
+    base: Any = array
+    while base is not None:
+        if isinstance(base, Memory):
+            return base.region
+        base = getattr(base, "base", None)
+    return _find(array)[0]
+
+
 def _is_copying(array: object) -> TypeGuard[CopyArray]:
     """Return whether an array is of the engine that copies."""
     copying = sys.modules.get("lazyarr.copying.array")
@@ -134,10 +216,12 @@ def stats() -> dict[str, Any]:
         are on their way at the moment: a page is there a moment before it is counted;
         ``units_ahead``, ``ahead_read`` and ``ahead_evicted``: what was read ahead, and what
         is known of its use; ``units_reloaded``, how many of ``units_loaded`` had been there
-        before and went for want of room; under ``arrays``, for each array that anything was
+        before and went for want of room; of mode ``"r+"`` ``units_dirty`` and ``bytes_dirty``,
+        which were written to and are not in the store yet, ``units_written`` and
+        ``bytes_written``, what was put there; under ``arrays``, for each array that anything was
         loaded of, its ``url``, ``array`` (path), ``units``, ``units_resident``,
-        ``units_loaded``, ``units_reloaded`` and ``loads_per_unit``, and its number in the
-        pager, ``region``; and
+        ``units_dirty``, ``units_loaded``, ``units_reloaded`` and ``loads_per_unit``, and its
+        number in the pager, ``region``; and
         under ``steps`` for each step of a load how often it was
         taken and how many seconds it took.  Of the pager: ``pid`` of its worker,
         ``workers_lost`` and ``uptime_seconds``, ``clients`` and ``regions`` (arrays) that it
@@ -171,6 +255,9 @@ def shutdown() -> None:
     >>> import lazyarr
     >>> lazyarr.shutdown()
     """
+    from lazyarr.opening.open_array import forget_reopened
+
+    forget_reopened()
     process.shutdown()
     copying = sys.modules.get("lazyarr.copying.loader")
     if copying is not None:
@@ -235,7 +322,8 @@ def configure(**changes: Any) -> _Restore:
     memory_limit : int or str
         How many bytes may be resident, over all arrays, as ``"4 GiB"``.  Half of the memory
         unless set, of which other pagers of this user that were not told otherwise, as those of
-        the workers of a cluster, have their part: `stats` says how much is left.  What chunks are
+        the workers of a cluster, have their part: `stats` says how much is left.  A worker of
+        dask's has at most half of its own limit, unless set.  What chunks are
         decoded in counts, and so does memory of mode ``"c"``.  That cannot be taken
         out again: other arrays give way to it, down to half of the limit, and beyond
         that the limit does not hold.

@@ -16,6 +16,7 @@ class _Traits(NamedTuple):
     is_shared: bool
     is_writable: bool
     is_tracked: bool
+    writes_back: bool = False
 
 
 class MemoryKind(enum.Enum):
@@ -36,11 +37,16 @@ class MemoryKind(enum.Enum):
         punched in the memory object.  A private page may hold what its process has written, so it
         stays until the region is unmapped.
     is_writable : bool
-        Whether the process may write to the memory, in mode ``"c"``.
+        Whether the process may write to the memory, in mode ``"c"`` or ``"r+"``.
     is_tracked : bool
-        Whether pages are installed write-protected.  The kernel lifts that at the first write
-        without a message (UFFD_FEATURE_WP_ASYNC, Linux 6.7), so a page that is still protected
-        is one that nobody has written.
+        Whether pages are installed write-protected, so that a page which is still protected is
+        one that nobody has written.
+    writes_back : bool
+        Whether the pager writes to the store what clients have written to the memory, in mode
+        ``"r+"``.  Such memory is registered with the client's second userfaultfd: the first
+        write to a page is a fault, and the pager lifts the protection when it has noted the
+        write.  The kernel lifts it by itself in other tracked memory, without a message
+        (UFFD_FEATURE_WP_ASYNC, Linux 6.7).
     copy_mode : int
         How bytes are copied to pages of this memory: bits of `kernel.InstallMode`.
     page_nbytes : int
@@ -57,6 +63,9 @@ class MemoryKind(enum.Enum):
     SHARED = _Traits("shared", is_shared=True, is_writable=False, is_tracked=False)
     PRIVATE = _Traits("private", is_shared=False, is_writable=True, is_tracked=False)
     PRIVATE_TRACKED = _Traits("tracked", is_shared=False, is_writable=True, is_tracked=True)
+    TRACKED = _Traits(
+        "written back", is_shared=True, is_writable=True, is_tracked=True, writes_back=True
+    )
 
     # Attributes of the members, not properties: the pager looks at them for every fault, and a
     # property of an enumeration costs a call.
@@ -66,6 +75,7 @@ class MemoryKind(enum.Enum):
         self.is_evictable = traits.is_shared
         self.is_writable = traits.is_writable
         self.is_tracked = traits.is_tracked
+        self.writes_back = traits.writes_back
         # UFFDIO_COPY_MODE_WP of linux/userfaultfd.h, as `kernel.InstallMode` has it too.
         self.copy_mode = 2 if traits.is_tracked else 0
         self.page_nbytes = os.sysconf("SC_PAGE_SIZE")

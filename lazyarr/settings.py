@@ -13,7 +13,17 @@ from typing import Any
 from lazyarr.cgroups import memory_nbytes
 from lazyarr.values import Value
 
-__all__ = ["Settings", "adopt", "current", "parse_nbytes", "put_back", "replace", "subscribe"]
+__all__ = [
+    "Settings",
+    "adopt",
+    "current",
+    "lower_default",
+    "parse_nbytes",
+    "put_back",
+    "raise_default",
+    "replace",
+    "subscribe",
+]
 
 _UNITS = {
     "": 1, "b": 1,
@@ -200,7 +210,8 @@ class Settings(Value):
     memory_limit : int
         Bytes of array memory that may be resident at once; half of what the machine
         has, or the smallest cgroup around this process, unless set.  That half is for all pagers
-        of this user together that were not told otherwise.
+        of this user together that were not told otherwise.  A worker of dask's has at most half of
+        its own limit.
     threads : int
         Threads that decompress; one for each processor, unless set.  More than four are spread
         over processes.
@@ -214,7 +225,7 @@ class Settings(Value):
         default in interactive sessions.
     stop_timeout : float
         Seconds after which a worker of the pager's that does not answer, stopped or
-        stuck, is replaced.
+        stuck, is replaced; a day at most.
     connections : int
         How many requests to remote stores may be under way at once.
     engine : str
@@ -243,8 +254,9 @@ class Settings(Value):
     cache_dir: str | None = None
     cache_limit: int = 10 << 30
     python: str | None = None
-    # Whether the memory limit is the default.
-    _shares_limit: bool = False
+    # How many bytes all pagers of this user together may hold that were told no limit; 0 where
+    # this process was told one.
+    _shared_limit: int = 0
 
     def document(self) -> dict[str, Any]:
         """Return the settings as an object that JSON can hold."""
@@ -253,8 +265,9 @@ class Settings(Value):
 
 def _from_environment() -> Settings:
     """Return the defaults, overridden by ``LAZYARR_MEMORY_LIMIT`` and its like."""
-    values: dict[str, Any] = {"memory_limit": memory_nbytes() // 2, "threads": _n_cpus()}
-    values["_shares_limit"] = not os.environ.get("LAZYARR_MEMORY_LIMIT")
+    half_nbytes = memory_nbytes() // 2
+    values: dict[str, Any] = {"memory_limit": half_nbytes, "threads": _n_cpus()}
+    values["_shared_limit"] = 0 if os.environ.get("LAZYARR_MEMORY_LIMIT") else half_nbytes
     if _is_interactive():
         values["on_error"] = "raise"
     for name, check in _CHECKS.items():
@@ -295,14 +308,14 @@ def replace(**changes: Any) -> Settings:
     before = current()
     checked = {name: _CHECKS[name](value) for name, value in changes.items()}
     if "memory_limit" in checked:
-        checked["_shares_limit"] = False
+        checked["_shared_limit"] = 0
     _change(checked)
     return before
 
 
 def put_back(before: Settings, names: Collection[str]) -> None:
     """Let some settings hold again that held before, and tell the listeners."""
-    names = {*names, *(("_shares_limit",) if "memory_limit" in names else ())}
+    names = {*names, *(("_shared_limit",) if "memory_limit" in names else ())}
     _change({name: getattr(before, name) for name in names})
 
 
@@ -311,6 +324,27 @@ def _change(values: dict[str, Any]) -> None:
     _current = current()._replace(**values)
     for listener in _listeners:
         listener(_current)
+
+
+def lower_default(memory_limit: int) -> None:
+    """Let this process hold no more than so many bytes, unless a limit was set for it.
+
+    What all pagers of this user hold together stays as it was.
+    """
+    document = current().document()
+    if document["_shared_limit"] and memory_limit < document["memory_limit"]:
+        _change({"memory_limit": memory_limit})
+
+
+def raise_default(memory_limit: int) -> None:
+    """Let this process and its pager hold so many bytes, unless a limit was set or is higher.
+
+    No more than all pagers of this user together may hold.
+    """
+    before = current()
+    wanted = min(memory_limit, before.document()["_shared_limit"])
+    if wanted > before.memory_limit:
+        _change({"memory_limit": wanted})
 
 
 def adopt(document: dict[str, Any]) -> None:
@@ -326,7 +360,7 @@ def adopt(document: dict[str, Any]) -> None:
     global _current
     names = (_CHECKS.keys() & document.keys()) - set(_OWN)
     values = {name: _CHECKS[name](document[name]) for name in names}
-    values["_shares_limit"] = document.get("_shares_limit") is True
+    values["_shared_limit"] = document.get("_shared_limit", 0)
     _current = current()._replace(**values)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, NewType
 
-__all__ = ["Address", "ByteOffset", "PageIndex", "Span", "UnitIndex"]
+__all__ = ["DIRTY", "RESIDENT", "Address", "ByteOffset", "PageIndex", "Span", "UnitIndex"]
 
 Address = NewType("Address", int)
 """A virtual address of a client process."""
@@ -17,6 +17,15 @@ PageIndex = NewType("PageIndex", int)
 
 UnitIndex = NewType("UnitIndex", int)
 """A unit of an array: the smallest contiguous run made of whole chunks."""
+
+RESIDENT = 1
+"""Bit of a unit's byte on a residency map: the unit is in memory."""
+
+DIRTY = 2
+"""Bit of a unit's byte on a residency map: its memory may have what the store has not.
+
+A dirty unit is resident.
+"""
 
 
 class Span(NamedTuple):

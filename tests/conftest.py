@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,12 +16,25 @@ from tests.servers import http_server, s3_bucket, s3_server
 
 __all__ = ["engine", "http_server", "s3_bucket", "s3_server"]
 
+ROOT = Path(__file__).parent.parent
+
 # They run in processes of their own.
 collect_ignore = ["programs"]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Leave out the examples of a module whose library is not there; any other must be imported."""
+    # Not --doctest-ignore-import-errors: it skips files of tests that cannot be imported.
+    if find_spec("torch") is None:
+        config.option.ignore = [*(config.option.ignore or ()), str(ROOT / "lazyarr" / "torch.py")]
+
 
 # How long an example takes is the machine's affair.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+# A shell's background jobs ignore it, and so would the programs that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # They are read from the environment once in a process, and some tests set that for the programs
 # that they start.  Read here, they are the same for every test, in whatever order tests run.
@@ -72,5 +88,28 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             if nodeid.startswith(_ONE_AFTER_THE_OTHER):
                 return "one after the other"
             return nodeid if nodeid.startswith(_EACH_BY_ITSELF) else nodeid.split("::")[0]
+
+        # xdist's own gives what is left of a process that has died to the others with all that it
+        # had finished, and the test that it died of.  A process that gets nothing but finished
+        # tests never reports, so the run never ends.
+        def remove_node(self, node: Any) -> str | None:
+            scopes = self.assigned_work.pop(node)
+            left = [
+                test for tests in scopes.values() for test, is_done in tests.items() if not is_done
+            ]
+            for scope, tests in scopes.items():
+                rest = dict.fromkeys((test for test in tests if test in left[1:]), False)
+                if rest:
+                    self.workqueue[scope] = rest
+            for other in self.nodes:
+                self._reschedule(other)
+            return left[0] if left else None
+
+        # A process runs a test when it knows the next one, or that there is none.
+        def _reschedule(self, node: Any) -> None:
+            waiting = -1
+            while len(self.workqueue) != waiting and not node.shutting_down:
+                waiting = len(self.workqueue)
+                super()._reschedule(node)
 
     return ByFile(config, log)

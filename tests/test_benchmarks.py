@@ -18,12 +18,16 @@ PARTS = {
     "kinds": "Other kinds of data",
     "remote": "Remote",
     "epochs": "A shuffled epoch",
+    "training": "Training",
+    "distributed": "Workers of dask",
     "slabs": "Thick slabs and thin ones",
     "memory": "Memory",
     "save": "Saving",
     "codecs": "Compressors",
     "faults": "From touch to data",
     "copies": "Ways into memory",
+    "tracking": "Noting writes",
+    "writing": "Writing",
     "feeding": "How many cores a pager feeds",
     "scale": "Scale",
 }
@@ -150,6 +154,27 @@ def test_epochs_slabs_and_memory_are_measured(figures):
     assert all(peak["nbytes"] >= peak["before_nbytes"] > 0 for peak in figures["memory"])
 
 
+def test_training_is_measured_and_what_it_takes_under_a_limit(figures):
+    """All have read the same samples, with any number of workers, from files and from a server."""
+    epochs = [f for f in figures["training"] if "contestant" in f]
+    limited = [f for f in figures["training"] if "of_limit" in f]
+    assert {"lazyarr, ChunkShuffle", "zarr-python, windows"} <= {f["contestant"] for f in epochs}
+    cases = {(f["n_workers"], f["place"]) for f in limited}
+    assert cases == {(n, place) for n in (0, 2) for place in ("files", "HTTP, 50 ms")}
+    assert len({f["checksum"] for f in (*epochs, *limited)}) == 1
+    for f in limited:
+        assert f["second_waited"] == 0  # all of it fits into the limit
+        assert f["nbytes"] > f["zeros_nbytes"] > 0
+    assert any(f["first_waited"] for f in limited)
+
+
+def test_workers_of_dask_are_measured(figures):
+    """They get references, and each chunk is decompressed once in two passes."""
+    for cluster in figures["distributed"]:
+        assert cluster["decoded_per_chunk"] == 1
+        assert 0 < cluster["sent_nbytes"] < 10_000
+
+
 def test_saving_is_measured_beside_compression_and_peers(figures):
     """Each compressor beside itself alone; what everybody writes has about the expected size."""
     pairs = {f["compressor"]: f for f in figures["save"] if "compressor" in f}
@@ -158,6 +183,23 @@ def test_saving_is_measured_beside_compression_and_peers(figures):
     assert all(pair["alone"] > 0 and pair["ratio"] > 0 for pair in pairs.values())
     assert stored["lazyarr"] == pytest.approx(stored["zarr-python"], rel=0.05)
     assert stored["numpy.save, uncompressed"] == pytest.approx(1, rel=0.01)
+
+
+def test_writing_is_measured_beside_peers(figures):
+    """Scattered updates by everybody who is installed, in both ways; all have written the same."""
+    updates = [f for f in figures["writing"] if "checksum" in f]
+    who = {"lazyarr", "zarr-python", "TensorStore"}
+    for layout, way, contestants in (
+        ("chunks", "row by row", who | {"h5py"}),
+        ("chunks", "in one call", who | {"h5py"}),
+        ("shards", "row by row", who),
+        ("shards", "in one call", who - {"zarr-python"}),
+    ):
+        found = [f for f in updates if (f["layout"], f["way"]) == (layout, way)]
+        assert {f["contestant"] for f in found} == contestants
+        assert len({f["checksum"] for f in found}) == 1
+    assert all(f["written_before"] > 0 for f in figures["writing"] if "written_before" in f)
+    assert [f["contestant"] for f in figures["writing"] if "ratio" in f] == ["lazyarr, fill"]
 
 
 def test_what_the_pager_takes_is_counted(figures):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 
+import h5py
 import numpy as np
 import pytest
 import zarr
@@ -62,8 +63,25 @@ def test_a_path_of_any_kind_is_opened(group, tmp_path, kind):
     path = tmp_path / "g.zarr"
     url = {"str": str(path), "bytes": bytes(path), "path": path}[kind]
     assert sorted(lazyarr.open(url, consolidated=False)) == ["a", "s", "text"]
-    with pytest.raises(TypeError, match="expected str, bytes"):
-        lazyarr.open(3)
+
+
+@pytest.mark.parametrize(
+    ("make", "advice"),
+    [
+        (lambda _: 3, "found int; give the path"),
+        (lambda _: None, "found None; give where"),
+        (lambda _: np.arange(3), "found numpy.ndarray; use it as it is"),
+        (lambda path: zarr.open_group(path, mode="r"), "found zarr.Group; give the path"),
+        (lambda path: h5py.File(path.with_name("x.h5"), "w"), "found h5py.File; give the path"),
+    ],
+    ids=["number", "none", "array", "zarr", "h5py"],
+)
+def test_what_is_open_already_is_not_opened(group, tmp_path, make, advice):
+    """The error says what to give."""
+    given = make(tmp_path / "g.zarr")
+    for use in (lazyarr.open, lazyarr.verify):
+        with pytest.raises(TypeError, match=f"expected a path or a URL, {advice}"):
+            use(given)
 
 
 @pytest.mark.parametrize("engine", ["userfaultfd", "copy"])
@@ -147,3 +165,17 @@ def test_of_many_names_the_most_alike_are_said(tmp_path):
     lazyarr.save(tmp_path / "g.zarr", {f"array {i}": np.zeros(1) for i in range(30)})
     with pytest.raises(KeyError, match=r"has 'array 17', .* and 22 more; choose"):
         lazyarr.open(tmp_path / "g.zarr")["array17"]
+
+
+@pytest.mark.parametrize("engine", ["userfaultfd", "copy"])
+def test_closing_flushes_what_append_and_resize_have_returned(tmp_path, engine):
+    """They are not asked of the dataset by name."""
+    lazyarr.save(tmp_path / "g.zarr", {"x": np.zeros((4, 3))}, chunks=2)
+    with lazyarr.configure(engine=engine), lazyarr.open(tmp_path / "g.zarr", "r+") as ds:
+        x = ds["x"].append(np.ones((2, 3)))
+        x[0] = 7
+        assert ds.flush().units == 1
+        x = x.resize(8)
+        x[7] = 8
+    found = zarr.open_group(tmp_path / "g.zarr", mode="r")["x"][:, 0]
+    assert found.tolist() == [7, 0, 0, 0, 1, 1, 0, 8]

@@ -14,6 +14,8 @@ NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_runs(path, tmp_path):
     """Every cell runs, and each that shows something shows it."""
+    if path.stem == "training":
+        pytest.importorskip("torch", reason="it has a small build for one version of Python")
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(notebook, timeout=120, resources={"metadata": {"path": tmp_path}}).execute()
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]

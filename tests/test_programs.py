@@ -29,4 +29,6 @@ def test_every_program_is_run(path, words):
         for node in ast.parse(path.read_text()).body
         if isinstance(node, ast.FunctionDef | ast.ClassDef)
     ]
-    assert [name for name in defined if words[name] < 2] == []
+    # pytest finds tests by their names.
+    unnamed = [name for name in defined if words[name] < 2 and not name.startswith("Test")]
+    assert unnamed == []

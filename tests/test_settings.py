@@ -72,18 +72,31 @@ def test_what_is_no_size_is_refused(size):
 
 def test_who_was_told_a_limit_shares_none(monkeypatch):
     """By a setting or by the environment; until the setting is taken back."""
-    assert settings.current()._shares_limit
+    assert settings.current()._shared_limit
     with lazyarr.configure(threads=2):
-        assert settings.current()._shares_limit
+        assert settings.current()._shared_limit
         with lazyarr.configure(memory_limit="1 GiB"):
-            assert not settings.current()._shares_limit
-        assert settings.current()._shares_limit
-    assert "_shares_limit" not in [*dir(lazyarr.config), *repr(lazyarr.config).split("=")]
-    settings.adopt({**settings.current().document(), "_shares_limit": False})
-    assert not settings.current()._shares_limit
+            assert not settings.current()._shared_limit
+        assert settings.current()._shared_limit
+    assert "_shared_limit" not in [*dir(lazyarr.config), *repr(lazyarr.config).split("=")]
+    settings.adopt({**settings.current().document(), "_shared_limit": 0})
+    assert not settings.current()._shared_limit
     monkeypatch.setattr(settings, "_current", None)
     monkeypatch.setenv("LAZYARR_MEMORY_LIMIT", "1 GiB")
-    assert not settings.current()._shares_limit
+    assert not settings.current()._shared_limit
+
+
+def test_a_worker_of_a_cluster_may_hold_less(monkeypatch):
+    """Unless a limit was set; what all pagers share is as it was."""
+    shared = settings.current()._shared_limit
+    with lazyarr.configure(memory_limit=3 << 30):
+        settings.lower_default(1 << 30)
+        assert lazyarr.config.memory_limit == 3 << 30
+    monkeypatch.setattr(settings, "_current", settings.current())
+    settings.lower_default(1 << 30)
+    settings.lower_default(2 << 30)
+    assert settings.current()._shared_limit == shared
+    assert lazyarr.config.memory_limit == min(1 << 30, shared)
 
 
 @given(st.text(max_size=12) | st.integers(300, 6000).map(lambda n: "9" * n + ".5 kB"))
@@ -151,7 +164,7 @@ def test_replace_changes_what_is_named_and_returns_what_held():
     """So that a context manager can put it back."""
     before = settings.current()
     assert settings.replace(memory_limit="1 GiB", retries=2) is before
-    now = before._replace(memory_limit=1 << 30, retries=2, _shares_limit=False)
+    now = before._replace(memory_limit=1 << 30, retries=2, _shared_limit=0)
     assert settings.current() == now
     settings.put_back(before, NAMES)
     assert settings.current() == before

@@ -23,6 +23,7 @@ _ABILITIES = {
     "minor_shmem": "one copy for all worker processes",
     "poison": "a chunk that cannot be read stops its reader",
     "wp_shmem": "writes are noticed",
+    "write_back": "arrays can be written to (mode 'r+')",
     "thread_id": "faults name their thread",
 }
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lazyarr.cli.options import json_option, storage_option_pair
+from lazyarr.cli.options import format_option, json_option, storage_option_pair
 from lazyarr.cli.output import print_json, print_text
 from lazyarr.client.arrays.describe import (
     codec_names,
@@ -25,6 +25,7 @@ from lazyarr.opening.survey import walk
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from lazyarr.cli.measuring import Measurements
     from lazyarr.formats.base import Node
     from lazyarr.opening.survey import Found
 
@@ -34,49 +35,87 @@ __all__ = ["info", "tree"]
 @click.command()
 @click.argument("url")
 @storage_option_pair()
+@format_option
+@click.option(
+    "--measure",
+    is_flag=True,
+    help="Decode samples of the arrays, and say what would be faster, and by how much.",
+)
 @json_option
-def info(url: str, storage_options: Mapping[str, Any] | None, *, as_json: bool) -> None:
+def info(
+    url: str,
+    storage_options: Mapping[str, Any] | None,
+    *,
+    file_format: str | None,
+    measure: bool,
+    as_json: bool,
+) -> None:
     """Say what an array or a group is: shape, chunks, codecs, attributes."""
-    store_url, root, nodes = _read(url, storage_options)
+    found = _read(url, storage_options, file_format, measure=measure)
+    store_url, kind, start, root, nodes, measured = found
     if as_json:
         below = {"nodes": [_document(*found) for found in nodes]} if _is_group(root) else {}
         attributes = {"attributes": root.attributes}
-        print_json({"url": store_url, **_document("", root), **attributes, **below})
-    elif isinstance(root, ArrayDescription):
-        print_text(describe_metadata(store_url, root))
+        store = {"url": store_url} | ({"store": kind} if kind else {})
+        document = {**store, **_document(start, root), **attributes, **below}
+        print_json(document | ({} if measured is None else measured.document()))
+        return
+    if isinstance(root, ArrayDescription):
+        print_text(describe_metadata(store_url, root, kind=kind))
     else:
-        print_text(describe_group(store_url, root, nodes))
+        print_text(describe_group(store_url, root, nodes, kind=kind))
+    if measured is not None:
+        print_text(str(measured))
 
 
 @click.command()
 @click.argument("url")
 @storage_option_pair()
+@format_option
 @json_option
-def tree(url: str, storage_options: Mapping[str, Any] | None, *, as_json: bool) -> None:
+def tree(
+    url: str, storage_options: Mapping[str, Any] | None, *, file_format: str | None, as_json: bool
+) -> None:
     """List the arrays and groups of a store."""
-    store_url, root, nodes = _read(url, storage_options)
+    store_url, _, start, root, nodes, _ = _read(url, storage_options, file_format)
     if as_json:
-        found = [("", root), *nodes]
+        found = [(start, root), *nodes]
         print_json({"url": store_url, "nodes": [_document(path, node) for path, node in found]})
     elif isinstance(root, ArrayDescription):
-        print_text(f"/  {describe_node('', root)}")
+        print_text(f"{start or '/'}  {describe_node(start, root)}")
     else:
-        print_text(describe_tree("", nodes))
+        print_text(describe_tree(start, nodes))
 
 
 def _is_group(node: Node) -> bool:
     return isinstance(node, GroupDescription)
 
 
-def _read(url: str, storage_options: Mapping[str, Any] | None) -> tuple[str, Node, list[Found]]:
-    """Return the store's URL, its root, and every node below."""
-    hierarchy = open_nodes(url, storage_options)
+def _read(
+    url: str,
+    storage_options: Mapping[str, Any] | None,
+    file_format: str | None,
+    *,
+    measure: bool = False,
+) -> tuple[str, str, str, Node, list[Found], Measurements | None]:
+    """Return the URL of the store or file, its kind, a node in it by path, and those below.
+
+    And what samples of their arrays have shown, where that is asked for.
+    """
+    hierarchy = open_nodes(url, storage_options, file_format=file_format)
+    measured = None
     try:
-        root = hierarchy.node("")
-        nodes = list(walk(hierarchy)) if _is_group(root) else []
+        root = hierarchy.node(hierarchy.start)
+        nodes = list(walk(hierarchy, hierarchy.start)) if _is_group(root) else []
+        if measure:
+            # Imported here: most only look.
+            from lazyarr.cli.measuring import measure_all
+
+            measured = measure_all(hierarchy.store, url, [(hierarchy.start, root), *nodes])
+        kind = hierarchy.store.kind
     finally:
         hierarchy.store.close()
-    return hierarchy.store.url, root, nodes
+    return hierarchy.url, kind, hierarchy.start, root, nodes, measured
 
 
 def _document(path: str, node: Node | FormatError) -> dict[str, Any]:

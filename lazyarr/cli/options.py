@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
+from lazyarr.formats.registry import FORMAT_NAMES
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = [
+    "format_option",
     "json_option",
     "lengths_of",
     "parse_lengths",
@@ -22,6 +25,13 @@ __all__ = [
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
+
+format_option = click.option(
+    "--format",
+    "file_format",
+    type=click.Choice(FORMAT_NAMES),
+    help="What it is; by default its name tells, or its first bytes.",
+)
 
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 

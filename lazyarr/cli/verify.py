@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lazyarr.cli.options import json_option, quiet_option, storage_option_pair
+from lazyarr.cli.options import format_option, json_option, quiet_option, storage_option_pair
 from lazyarr.cli.output import print_json, print_text
 
 if TYPE_CHECKING:
@@ -22,10 +22,16 @@ __all__ = ["verify"]
 @click.command()
 @click.argument("url")
 @storage_option_pair()
+@format_option
 @json_option
 @quiet_option
 def verify(
-    url: str, storage_options: Mapping[str, Any] | None, *, as_json: bool, quiet: bool
+    url: str,
+    storage_options: Mapping[str, Any] | None,
+    *,
+    file_format: str | None,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     """Read and check every stored chunk.
 
@@ -34,7 +40,9 @@ def verify(
     """
     from lazyarr.verification import verify as read_and_check
 
-    report = read_and_check(url, storage_options=storage_options, progress=not quiet)
+    report = read_and_check(
+        url, storage_options=storage_options, format=file_format, progress=not quiet
+    )
     if as_json:
         print_json(_document(report))
     else:

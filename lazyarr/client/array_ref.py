@@ -53,7 +53,7 @@ class ArrayRef(Value):
     Attributes
     ----------
     store_url : str
-        The store, without credentials.
+        The store, or the file of other formats, without credentials.
     url : str
         What another process opens to reach the same store.
     storage_options : mapping or None
@@ -61,11 +61,18 @@ class ArrayRef(Value):
     metadata : ArrayDescription
         What the array says of itself.
     mode : str
-        ``"r"`` or ``"c"``.
+        ``"r"``, ``"c"`` or ``"r+"``.
     memory : str or None
         The kind of memory that the user asked for.
     byteorder : str
         ``"native"`` or ``"stored"``; the metadata is in that order already.
+    format : str or None
+        What the URL means, where its name does not tell.
+    origin : str
+        Which pages of another pager a reference meant for which it was opened, if any.
+    writing : object
+        The right to write to the store, in mode ``"r+"`` (`opening.writing.Writing`): it is held
+        for as long as this lives.
     """
 
     store_url: str
@@ -75,6 +82,9 @@ class ArrayRef(Value):
     mode: str
     memory: str | None
     byteorder: str
+    format: str | None
+    origin: str = ""
+    writing: Any = None
 
     def __deepcopy__(self, _: Any) -> ArrayRef:
         """Return itself: it is frozen, and storage options may hold what cannot be copied."""
@@ -84,6 +94,15 @@ class ArrayRef(Value):
     def wants_private(self) -> bool:
         """Whether memory of this process alone is asked for; mapping it chooses the kind."""
         return self.mode == "c" or self.memory == "private"
+
+    def about(self) -> dict[str, Any]:
+        """Return shape and data type, as text and without its byte order, for traces of accesses.
+
+        Two arrays of which these are the same have the same elements at the same places.
+        """
+        metadata = self.metadata
+        dtype = metadata.dtype.to_numpy().newbyteorder("=")
+        return {"shape": list(metadata.shape), "dtype": str(dtype)}
 
     def geometry(self) -> Geometry:
         """Return the arithmetic of the array.

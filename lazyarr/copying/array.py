@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import builtins
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lazyarr.client.arrays import indexing
-from lazyarr.client.arrays.attributes import StoredAttributes
+from lazyarr.client.arrays.attributes import READ_ONLY, StoredAttributes
+from lazyarr.client.arrays.one_element import place_of_item
+from lazyarr.client.arrays.passes import Operand, part_of
 from lazyarr.client.arrays.residency import Residency, residency_of
+from lazyarr.client.arrays.writing import require_broadcast
 from lazyarr.copying.delegation import DelegatingArray, is_fields
 from lazyarr.copying.indexing import pick
 from lazyarr.copying.operand import CopyingOperand
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
     from lazyarr.client.pickling.changes import Changes
     from lazyarr.copying.phantom import Phantom
     from lazyarr.copying.stored import StoredArray
+    from lazyarr.flush_report import FlushReport
     from lazyarr.units import Span
 
 __all__ = ["CopyArray"]
@@ -44,8 +49,10 @@ class CopyArray(StoredAttributes, DelegatingArray):
     quarter of that is computed on part by part where that can be done, and else on a copy of
     all of it.
 
-    In mode ``"c"``, what is written is kept in the chunks' decoded copies, and seen by all
-    views; those stay in memory.  ``x[i]`` is then a view as well, so that ``x[i] += 1`` works.
+    In modes ``"c"`` and ``"r+"``, what is written is kept in the chunks' decoded copies, and seen
+    by all views; those stay in memory, in mode ``"r+"`` until they are written back.  ``x[i]`` is
+    then a view as well, so that ``x[i] += 1`` works.  What gives a copy where there is no memory,
+    as ``numpy.asarray(x)``, ``x.flat`` and ``x.view(dtype)`` of another size, is read-only.
 
     Made by `lazyarr.open`, not by calling the class.
 
@@ -127,16 +134,15 @@ class CopyArray(StoredAttributes, DelegatingArray):
 
     @property
     def flags(self) -> Any:
-        """As of an ndarray; ``writeable`` is true in mode ``"c"``."""
+        """As of an ndarray; ``writeable`` is true in modes ``"c"`` and ``"r+"``."""
+        if self._stored.is_retired:
+            retired = self._phantom.view()
+            retired.flags.writeable = False
+            return retired.flags
         return self._phantom.flags
 
     def __repr__(self) -> str:
-        here = self.residency()
-        return (
-            f"<CopyArray {self.path or '/'} {self.shape} {self.dtype}, "
-            f"{here.resident_units} of {here.total_units} units resident"
-            f"{self._undecoded()}, {self.url}>"
-        )
+        return self._described()
 
     def __len__(self) -> int:
         """Length of the leading axis."""
@@ -161,6 +167,12 @@ class CopyArray(StoredAttributes, DelegatingArray):
         """
         for span in self._units():
             self._stored.evict(span)
+
+    def flush(self, *, progress: bool = False) -> FlushReport:
+        """Have what was changed be in the store; as `LazyArray.flush`."""
+        return self._flush_with_attributes(
+            lambda: self._stored.flush(self._units(), progress=progress)
+        )
 
     def advise(self, advice: str) -> None:
         """Take any advice that a `LazyArray` does; nothing is read ahead, so it changes nothing."""
@@ -207,6 +219,12 @@ class CopyArray(StoredAttributes, DelegatingArray):
             plain = plain.astype(dtype, copy=False)
         plain.flags.writeable = copy is True
         return plain
+
+    def __arrow_array__(self, type: Any = None) -> Any:  # noqa: A002 - pyarrow's name
+        """Return all of it as an array of pyarrow's, which would take each element by itself."""
+        import pyarrow
+
+        return pyarrow.array(self._loaded(), type=type)
 
     @property
     def device(self) -> Any:
@@ -269,26 +287,74 @@ class CopyArray(StoredAttributes, DelegatingArray):
         """Return the same elements of a struct's members."""
         template = np.empty((), self.dtype)[key]  # raises what NumPy has to say
         offset = self.dtype.fields[key][1] if isinstance(key, str) and self.dtype.fields else 0
-        members = make_phantom(
+        return self._parts(offset, template)
+
+    def _parts(self, offset: int, template: np.ndarray[Any, Any]) -> CopyArray:
+        """Return a part of each element, which is an array of its own where `template` is one."""
+        parts = make_phantom(
             start_of(self._phantom) + offset,
             self.shape + template.shape,
             self.strides + template.strides,
             writable=self.flags.writeable,
         )
-        return self._over(self._stored, members, template.dtype)
+        return self._over(self._stored, parts, template.dtype)
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        """Change elements, in mode ``"c"`` and in this process alone."""
-        if not self.flags.writeable:
-            raise ValueError("assignment destination is read-only")
+        """Change elements: in mode ``"r+"`` of the store, in ``"c"`` in this process alone.
+
+        Raises
+        ------
+        ChunkError
+            When a chunk that would be changed cannot be had.  Nothing is changed then, unless the
+            index needs more chunks than there is room for at once.
+        StoreError
+            When there is no room, because what was written before cannot be written back.
+        ValueError
+            When the array is read-only.
+        """
+        self._require_writable()
         if isinstance(key, str | list) and is_fields(key):
             self._fields(key)[...] = value
         elif indexing.is_basic(key):
-            view = indexing.basic_view(self._phantom, key)
-            self._stored.write_view(view, self._assigned(view.shape, value))
+            self._assign(indexing.basic_view(self._phantom, key), value)
         else:
             picked = pick(self._phantom, key)
             self._stored.write_picked(picked, self._assigned(picked.shape, value))
+
+    def _require_writable(self) -> None:
+        """Raise ValueError unless elements can be changed: before anything is read for that."""
+        self._stored.require_writable()
+        if not self._phantom.flags.writeable:
+            raise ValueError(READ_ONLY)
+
+    def _assign(self, view: Phantom, value: Any) -> None:
+        """Change the elements of a view; of a large one part by part."""
+        if not self._stored.is_too_much(view):
+            self._stored.write_view(view, self._assigned(view.shape, value))
+            return
+        target = CopyingOperand(self._stored, view, self.dtype)
+        source = self._asked_for(view, value)
+        for box in target.passes():
+            part = indexing.basic_view(view, box)
+            given = part_of(source, box, view.shape)
+            self._stored.write_view(part, self._assigned(part.shape, given))
+
+    def _asked_for(self, view: Phantom, value: Any) -> Any:
+        """Return a value that can be assigned to a view part by part."""
+        if isinstance(value, CopyArray):
+            # Which part would be read after it is written depends on both; NumPy makes a copy too.
+            beside = self._view(view)._addresses_beside(value)
+            is_apart = beside is None or not np.may_share_memory(*beside)
+            value = value._asked() if is_apart else value._loaded()
+        if not isinstance(value, np.ndarray | Operand):
+            value = np.asarray(value, self.dtype)
+        shape = value.view.shape if isinstance(value, Operand) else value.shape
+        surplus = len(shape) - view.ndim
+        if surplus > 0 and set(shape[:surplus]) == {1}:
+            value = value.whole() if isinstance(value, Operand) else value
+            value, shape = value.reshape(shape[surplus:]), shape[surplus:]
+        require_broadcast(tuple(shape), view.shape)
+        return value
 
     def _assigned(self, shape: tuple[int, ...], value: Any) -> np.ndarray[Any, Any]:
         """Return what an array of some shape would be after all of it is assigned to."""
@@ -306,10 +372,18 @@ class CopyArray(StoredAttributes, DelegatingArray):
         self, indices: Any, axis: int | None = None, out: Any = None, mode: Any = "raise"
     ) -> Any:
         """Return elements by index, as `numpy.take`."""
+        if axis is None and is_phantom(flat := self._phantom.reshape(-1)):
+            return self._view(flat).take(indices, 0, out, mode)
         if axis is None or out is not None or mode != "raise":
-            return self._loaded().take(indices, axis, out, mode)
+            return self._take(indices, axis, out=out, mode=mode)
         place = range(self.ndim)[axis]
         return self[(*[slice(None)] * place, np.asarray(indices))]
+
+    def item(self, *args: Any) -> Any:
+        """Return an element as Python has it, as `numpy.ndarray.item`; its chunk alone is read."""
+        place = place_of_item(self.shape, args)
+        # What NumPy refuses it refuses of what has no elements, too.
+        return self._phantom.item(*args) if place is None else self[place].item()
 
     # --- views ----------------------------------------------------------------------------
 
@@ -323,6 +397,62 @@ class CopyArray(StoredAttributes, DelegatingArray):
         """The array with its last two axes exchanged."""
         return self._view(self._phantom.mT)
 
+    def view(self, dtype: Any = None, type: Any = None) -> Any:  # noqa: A002 - NumPy's name
+        """Return the same bytes as another data type: a lazy view, or a copy if sizes differ."""
+        is_class = isinstance(dtype, builtins.type) and issubclass(dtype, np.ndarray)
+        if type is not None or is_class:
+            return self._loaded().view(*(v for v in (dtype, type) if v is not None))
+        viewed = self.dtype if dtype is None else np.dtype(dtype)
+        if viewed.hasobject or viewed.itemsize != self.itemsize:
+            return self._loaded().view(viewed)
+        return self._over(self._stored, self._phantom, viewed)
+
+    def astype(
+        self,
+        dtype: Any,
+        order: Any = "K",
+        casting: Any = "unsafe",
+        subok: bool = True,  # noqa: FBT001, FBT002 - NumPy's signature
+        copy: bool = True,  # noqa: FBT001, FBT002 - NumPy's signature
+    ) -> Any:
+        """Return a copy of another data type; the array itself where no copy is needed."""
+        if not copy and subok and order == "K" and np.dtype(dtype) == self.dtype:
+            return self
+        return super().astype(dtype, order, casting, subok, copy)  # type: ignore[misc]
+
+    @property
+    def real(self) -> CopyArray:
+        """The real parts, as a lazy view."""
+        return self._parts(0, np.empty((), self.dtype).real) if self.dtype.kind == "c" else self
+
+    @real.setter
+    def real(self, value: Any) -> None:
+        self.real[...] = value
+
+    @property
+    def imag(self) -> Any:
+        """The imaginary parts: a lazy view, or plain zeros where the elements have none."""
+        if self.dtype.kind == "c":
+            return self._parts(self.itemsize // 2, np.empty((), self.dtype).imag)
+        zeros = np.zeros(self.shape, self.dtype)
+        zeros.flags.writeable = False
+        return zeros
+
+    @imag.setter
+    def imag(self, value: Any) -> None:
+        if self.dtype.kind != "c":
+            _ANY.imag = value  # raises what there is to say
+        self.imag[...] = value
+
+    def _addresses_beside(self, other: CopyArray) -> tuple[Phantom, Phantom] | None:
+        if self._stored is not other._stored:
+            return None
+        one, two = (
+            make_phantom(start_of(v._phantom), v.shape, v.strides, itemsize=v.itemsize)
+            for v in (self, other)
+        )
+        return one, two
+
     def reshape(self, *shape: Any, **kwargs: Any) -> Any:
         """Return a lazy view of another shape where there is one, else a plain copy."""
         view = self._phantom.reshape(*shape, **kwargs)
@@ -334,13 +464,19 @@ class CopyArray(StoredAttributes, DelegatingArray):
 
     # --- computing ------------------------------------------------------------------------
 
-    def resize(self, *_: Any, **__: Any) -> None:
-        """Refuse: the array does not own its elements."""
-        raise ValueError("cannot resize this array: it does not own its data")
-
     def __str__(self) -> str:
-        """Return the elements as text, or what the array is when it is large."""
-        return repr(self) if self._stored.is_too_much(self._phantom) else str(self._loaded())
+        """Return the elements as NumPy prints them; of a large array only the corners are read."""
+        if self.size <= np.get_printoptions()["threshold"]:
+            return str(self._loaded())
+        edge = np.get_printoptions()["edgeitems"]
+        # The same text is made of an array in which longer axes have one place between their ends.
+        corners = self[np.ix_(*(_ends(length, edge) for length in self.shape))]
+        with np.printoptions(threshold=0):
+            return str(corners)
+
+    def __format__(self, spec: str) -> str:
+        """Return `str` of the array, or its only element formatted."""
+        return str(self) if self.ndim and not spec else format(self._loaded(), spec)
 
     def __reduce__(self) -> Any:
         """Pickle as a reference: store, array and selection, and what was written here.
@@ -350,10 +486,16 @@ class CopyArray(StoredAttributes, DelegatingArray):
         ValueError
             When more was written, in mode ``"c"``, than goes with a reference.
         """
+        from lazyarr.client.pickling.hashed import is_hashed, reduce_to_content
         from lazyarr.client.pickling.references import reduce_view
 
+        if is_hashed():
+            return reduce_to_content(self)
         start, changes = self._start(), self._changes()
-        return reduce_view(self._source, start, self.dtype, self.shape, self.strides, None, changes)
+        view = (start, self.dtype, self.shape, self.strides)
+        return reduce_view(
+            self._source, *view, changes=changes, opening=self._stored.name_of_opening()
+        )
 
     def _start(self) -> int:
         """Return where this view begins in the memory of the stored array, in bytes."""
@@ -381,3 +523,9 @@ class CopyArray(StoredAttributes, DelegatingArray):
     def __deepcopy__(self, _: Any) -> np.ndarray[Any, Any]:
         """Return a plain copy."""
         return self._read()
+
+
+def _ends(length: int, edge: int) -> list[int]:
+    """Return the places of an axis of which NumPy prints the first and the last, or all."""
+    places = range(length)
+    return list(places if length <= 2 * edge else (*places[:edge], 0, *places[length - edge :]))

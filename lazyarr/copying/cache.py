@@ -13,16 +13,41 @@ import numpy as np
 
 from lazyarr import settings
 from lazyarr.client.session.fork_hooks import release_all
+from lazyarr.units import DIRTY, RESIDENT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from lazyarr.copying.transfers import Decoded
     from lazyarr.units import Span
 
-__all__ = ["Shelf", "UnitCache"]
+__all__ = ["Changed", "Shelf", "UnitCache"]
 
 _numbers = itertools.count()
+
+
+class Changed:
+    """A dirty unit: its bytes, and whether they are being changed.
+
+    Attributes
+    ----------
+    data : ndarray
+        The bytes, which threads change without a lock.
+    n_writers : int
+        How many threads are changing them now.
+    is_newer : bool
+        Whether they may have changed since they were copied for the store.
+    """
+
+    __slots__ = ("data", "is_newer", "n_writers")
+
+    def __init__(self, data: Decoded) -> None:
+        self.data = data
+        self.n_writers = 0
+        self.is_newer = True
+
+    def __repr__(self) -> str:
+        return f"<Changed: {self.data.nbytes} bytes, {self.n_writers} writers>"
 
 
 class Shelf:
@@ -31,11 +56,18 @@ class Shelf:
     Attributes
     ----------
     residency : memoryview
-        One byte for each unit: whether it is here.
+        One byte for each unit: whether it is here, and whether it is dirty.
     kept : OrderedDict of int to (int, ndarray)
         When a unit was used last, and its bytes; in that order.
     written : dict of int to ndarray
-        Units that the user has changed; they stay.
+        Units that the user has changed for this process alone; they stay.
+    dirty : dict of int to Changed
+        Units that the user has changed and the store has not; those that were changed first come
+        first.  They stay until they are written back.
+    n_changed : int
+        How often a unit has become dirty.
+    nbytes, dirty_nbytes : int
+        How many bytes are kept or dirty, and how many are dirty.
     loading : dict of int to Future
         Units on their way.
     """
@@ -45,17 +77,24 @@ class Shelf:
         self.residency = np.zeros(n_units, np.uint8).data
         self.kept: OrderedDict[int, tuple[int, Decoded]] = OrderedDict()
         self.written: dict[int, Decoded] = {}
+        self.dirty: dict[int, Changed] = {}
+        self.n_changed = 0
         self.loading: dict[int, Future[Decoded]] = {}
         self.nbytes = 0
+        self.dirty_nbytes = 0
 
     def __repr__(self) -> str:
-        return f"<Shelf: {len(self.kept)} units, {self.nbytes} bytes>"
+        n_units = len(self.kept) + len(self.dirty)
+        return f"<Shelf: {n_units} units, {self.nbytes} bytes, {len(self.dirty)} units dirty>"
 
     def find(self, unit: int) -> Decoded | None:
         """Return a unit that is here."""
         written = self.written.get(unit)
         if written is not None:
             return written
+        changed = self.dirty.get(unit)
+        if changed is not None:
+            return changed.data
         kept = self.kept.get(unit)
         return None if kept is None else kept[1]
 
@@ -91,6 +130,18 @@ class UnitCache:
         """How many arrays there are."""
         with self._lock:
             return len(self._living())
+
+    @property
+    def dirty_nbytes(self) -> int:
+        """How many bytes of those the stores do not have yet."""
+        with self._lock:
+            return sum(shelf.dirty_nbytes for shelf in self._living())
+
+    @property
+    def n_dirty(self) -> int:
+        """How many units the stores do not have yet."""
+        with self._lock:
+            return sum(len(shelf.dirty) for shelf in self._living())
 
     def add_shelf(self, n_units: int) -> Shelf:
         """Return a place for the units of another array."""
@@ -197,24 +248,28 @@ class UnitCache:
 
     def _keep(self, shelf: Shelf, unit: int, data: Decoded) -> None:
         limit_nbytes = settings.current().memory_limit
-        if data.nbytes > limit_nbytes:
+        if data.nbytes > limit_nbytes or self._trim(limit_nbytes - data.nbytes) < 0:
             return
-        self._trim(limit_nbytes - data.nbytes)
         shelf.kept[unit] = next(self._clock), data
         shelf.nbytes += data.nbytes
-        shelf.residency[unit] = 1
+        shelf.residency[unit] = RESIDENT
 
     def trim(self, limit_nbytes: int) -> None:
         """Evict until no more than so many bytes are left."""
         with self._lock:
             self._trim(limit_nbytes)
 
-    def _trim(self, limit_nbytes: int) -> None:
-        shelves = [shelf for shelf in self._living() if shelf.kept]
+    def _trim(self, limit_nbytes: int) -> int:
+        """Evict what can be; return how many bytes there is room for then, less than 0 for none."""
+        shelves = self._living()
         nbytes = sum(shelf.nbytes for shelf in shelves)
         while nbytes > limit_nbytes:
-            oldest = min((s for s in shelves if s.kept), key=_last_use)
+            evictable = [shelf for shelf in shelves if shelf.kept]
+            if not evictable:
+                break
+            oldest = min(evictable, key=_last_use)
             nbytes -= self._evict(oldest, next(iter(oldest.kept)))
+        return limit_nbytes - nbytes
 
     def _evict(self, shelf: Shelf, unit: int) -> int:
         """Take one unit out; return how many bytes it had."""
@@ -243,6 +298,84 @@ class UnitCache:
                 if shelf.kept.pop(unit, None) is not None:
                     shelf.nbytes -= data.nbytes
             return shelf.written[unit]
+
+    # --- units that are written back ------------------------------------------------------
+
+    def begin_change(self, shelf: Shelf, unit: int, load: Callable[[], Decoded]) -> Changed:
+        """Make a unit dirty, and return it to a thread that changes it and calls `end_change` then.
+
+        Raises
+        ------
+        ChunkError
+            From `load`; nothing is dirty then.
+        """
+        while True:
+            n_changed = shelf.n_changed
+            data = self.get(shelf, unit, load)
+            with self._lock:
+                changed = shelf.dirty.get(unit)
+                if changed is None:
+                    # It may have become dirty and clean again since it was loaded.  What was
+                    # loaded is what the store has where it is kept, and where no unit became dirty.
+                    kept = shelf.kept.get(unit)
+                    is_kept = kept is not None and kept[1] is data
+                    if not (is_kept or n_changed == shelf.n_changed):
+                        continue
+                    changed = self._make_dirty(shelf, unit, data)
+                changed.n_writers += 1
+                return changed
+
+    def replace(self, shelf: Shelf, unit: int, data: Decoded) -> bool:
+        """Let a unit that is not dirty have other bytes; return whether that was done."""
+        with self._lock:
+            if unit in shelf.dirty:
+                return False
+            self._make_dirty(shelf, unit, data)
+            return True
+
+    def _make_dirty(self, shelf: Shelf, unit: int, data: Decoded) -> Changed:
+        kept = shelf.kept.pop(unit, None)
+        if kept is not None:
+            shelf.nbytes -= kept[1].nbytes
+        # What is on its way is not what the unit is going to be.
+        shelf.loading.pop(unit, None)
+        self._trim(settings.current().memory_limit - data.nbytes)
+        data.flags.writeable = True
+        changed = shelf.dirty[unit] = Changed(data)
+        shelf.n_changed += 1
+        shelf.nbytes += data.nbytes
+        shelf.dirty_nbytes += data.nbytes
+        shelf.residency[unit] = RESIDENT | DIRTY
+        return changed
+
+    def end_change(self, changed: Changed) -> None:
+        """Note that a thread has changed a unit."""
+        with self._lock:
+            changed.n_writers -= 1
+            changed.is_newer = True
+
+    def copy_dirty(self, shelf: Shelf, unit: int) -> Decoded:
+        """Return a copy of a dirty unit; what is changed from now on is not in it."""
+        with self._lock:
+            changed = shelf.dirty[unit]
+            changed.is_newer = False
+        return changed.data.copy()
+
+    def end_writing_back(self, shelf: Shelf, units: Iterable[int]) -> None:
+        """Note that the store has what was copied of units: those not changed since are clean."""
+        with self._lock:
+            for unit in units:
+                changed = shelf.dirty[unit]
+                if not (changed.is_newer or changed.n_writers):
+                    self._make_clean(shelf, unit)
+
+    def _make_clean(self, shelf: Shelf, unit: int) -> None:
+        data = shelf.dirty.pop(unit).data
+        shelf.nbytes -= data.nbytes
+        shelf.dirty_nbytes -= data.nbytes
+        shelf.residency[unit] = 0
+        data.flags.writeable = False
+        self._keep(shelf, unit, data)
 
     # --- fork -------------------------------------------------------------------------
 

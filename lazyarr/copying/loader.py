@@ -132,6 +132,10 @@ class Loader:
         if not hasattr(os, "geteuid"):
             return None  # on Windows nobody can tell whether a directory is the user's alone
         from lazyarr.store.cache import DiskCache, StoreCache, place_of
+        from lazyarr.store.remote import FsspecStore
+
+        if not isinstance(getattr(store, "inner", store), FsspecStore):
+            return None  # references do not tell the versions of what they lead to
 
         if self._disk is None or self._disk.directory != current.cache_dir:
             self._disk = DiskCache(current.cache_dir, current.cache_limit, complain=report)
@@ -209,6 +213,8 @@ class Loader:
             **self.cache.counters,
             **self.measurements.counters,
             "resident_bytes": self.cache.resident_nbytes,
+            "units_dirty": self.cache.n_dirty,
+            "bytes_dirty": self.cache.dirty_nbytes,
             "memory_limit": settings.current().memory_limit,
             "clients": 1,
             "regions": self.cache.n_shelves,

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     import numpy as np
 
     from lazyarr.client.array_ref import ArrayRef, StoreHolder
+    from lazyarr.flush_report import FlushReport
 
-__all__ = ["make_array", "restride"]
+__all__ = ["anchor_of", "flush", "make_array", "restride", "retire"]
 
 
 def make_array(node: ArrayRef, holder: StoreHolder) -> CopyArray:
@@ -38,3 +39,18 @@ def restride(
     """Return a view of a whole array by its place in the memory that it would have."""
     view = make_phantom(start, shape, strides, writable=array.flags.writeable)
     return CopyArray._over(array._stored, view, dtype)
+
+
+def anchor_of(array: CopyArray) -> StoredArray:
+    """Return what lives for as long as a view of an array does, and what its values are in."""
+    return array._stored
+
+
+def flush(anchor: StoredArray) -> FlushReport:
+    """Have what was written to an array be in the store, durably."""
+    return anchor.flush()
+
+
+def retire(anchor: StoredArray) -> None:
+    """Have what was written to an array be in the store, and let nobody write to it any more."""
+    anchor.retire()

@@ -24,11 +24,17 @@ class _Place:
     """Tells NumPy of memory that does not exist (array interface protocol, version 3)."""
 
     def __init__(
-        self, start: int, shape: tuple[int, ...], strides: tuple[int, ...], *, writable: bool
+        self,
+        start: int,
+        shape: tuple[int, ...],
+        strides: tuple[int, ...],
+        *,
+        writable: bool,
+        itemsize: int,
     ) -> None:
         self.__array_interface__ = {
             "version": 3,
-            "typestr": "|V0",
+            "typestr": f"|V{itemsize}",
             "shape": shape,
             "strides": strides,
             "data": (ADDRESS + start, not writable),
@@ -36,7 +42,12 @@ class _Place:
 
 
 def make_phantom(
-    start: int, shape: tuple[int, ...], strides: tuple[int, ...], *, writable: bool = False
+    start: int,
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    *,
+    writable: bool = False,
+    itemsize: int = 0,
 ) -> Phantom:
     """Return a view by its place.
 
@@ -48,6 +59,9 @@ def make_phantom(
         As of any view; strides in bytes.
     writable : bool
         What its flags say.
+    itemsize : int
+        Bytes of an element.  With more than 0 it is no phantom, and to read it would be SIGSEGV:
+        for functions that compare addresses alone.
 
     Examples
     --------
@@ -56,7 +70,8 @@ def make_phantom(
     >>> part.shape, part.strides, start_of(part)
     ((5,), (16,), 41943120)
     """
-    return np.asarray(_Place(start, shape, strides, writable=writable))
+    place = _Place(start, shape, strides, writable=writable, itemsize=itemsize)
+    return np.asarray(place)
 
 
 def is_phantom(array: np.ndarray[Any, Any]) -> bool:

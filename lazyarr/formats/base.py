@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from lazyarr.errors import FormatError
 from lazyarr.layout.swap import find_swap
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ArrayDescription",
+    "Crc32Range",
     "FileFormat",
     "FileGroup",
     "GroupDescription",
@@ -33,6 +34,25 @@ __all__ = [
     "in_groups",
     "is_path",
 ]
+
+
+class Crc32Range(NamedTuple):
+    """Bytes of an object that have one checksum together, a CRC-32.
+
+    Attributes
+    ----------
+    key : str
+        The object in its store.
+    start, stop : int
+        The half-open range of bytes.
+    crc : int
+        What their CRC-32 is.
+    """
+
+    key: str
+    start: int
+    stop: int
+    crc: int
 
 
 class ArrayDescription(Value):
@@ -65,6 +85,8 @@ class ArrayDescription(Value):
         where there is one.
     format_name : tuple of (str, str)
         What the format is called, and its version.
+    checked_whole : Crc32Range or None
+        The bytes that all chunks are part of, where these have no checksums and those do.
     """
 
     # Not at run time: a subclass has fields of these names, which a property would hide.
@@ -90,6 +112,10 @@ class ArrayDescription(Value):
         def document(self) -> dict[str, Any]: ...  # noqa: D102 - see above
         @property
         def format_name(self) -> tuple[str, str]: ...  # noqa: D102 - see above
+        @property
+        def checked_whole(self) -> Crc32Range | None: ...  # noqa: D102 - see above
+
+    checked_whole = None  # type: ignore[assignment]
 
     def layout(self) -> Layout:
         """Return how the array lies in memory and where its bytes are."""
@@ -99,6 +125,14 @@ class ArrayDescription(Value):
         """Return the array with its elements in the machine's byte order, however it is stored."""
         swap = find_swap(self.dtype)
         return self if swap is None else self._replace(dtype=swap.native, swap=swap)
+
+    @property
+    def missing_value(self) -> Any:
+        """What means "missing" by the CF conventions (``_FillValue``); None where nothing does.
+
+        A number, or `bytes`, however the format spells it; what is spelled wrong, as it is.
+        """
+        return self.attributes.get("_FillValue")
 
     @property
     def nbytes(self) -> int:

@@ -11,23 +11,23 @@ pager, as those of any format are: several at a time, and without HDF5's lock.
 from __future__ import annotations
 
 import contextlib
-import io
 import math
 import struct
-from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, TypeAlias
+from array import array
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from lazyarr.checks import as_shape, bounded_product, shown
 from lazyarr.codecs.errors import DamagedChunkError
 from lazyarr.codecs.registry import make_codec
-from lazyarr.errors import FormatError, LazyarrError, StoreError
-from lazyarr.formats.base import ArrayDescription, GroupDescription
+from lazyarr.errors import FormatError
+from lazyarr.formats.base import GroupDescription
+from lazyarr.formats.object_file import ListedFormat, ObjectFile, reason
 from lazyarr.formats.paths import join_path
-from lazyarr.formats.runs import run_chunks, run_layout
+from lazyarr.formats.runs import run_chunks
+from lazyarr.formats.tables import ListedArray, check_count, check_end, named_type
 from lazyarr.layout.datatype import DataType, Field, parse_data_type_document
-from lazyarr.layout.layout import Layout
+from lazyarr.layout.entries import Entries, Entry
 from lazyarr.layout.pipeline import Pipeline
-from lazyarr.layout.placement import ChunkTable, Entry
 from lazyarr.shortage import is_shortage
 from lazyarr.values import Value
 
@@ -36,12 +36,9 @@ if TYPE_CHECKING:
 
     from lazyarr.codecs.base import BytesCodec
     from lazyarr.formats.base import Node, ObjectReader
-    from lazyarr.layout.swap import Swap
 
 __all__ = ["FORMAT", "Hdf5Array", "Hdf5Group"]
 
-# A layout's table goes to the pager as text, which has room for so many (lazyarr.layout.document).
-_MAX_CHUNKS = 2**24
 # How long a header of an object with compact elements may be: these have 64 KiB, at most.
 _MAX_HEADER_NBYTES = 2**17
 # What is cut into no chunks, and must be decoded, is one chunk.
@@ -51,7 +48,6 @@ _MAX_WHOLE_NBYTES = 2**28
 # megabyte could have come.
 _LOCAL_BLOCK_NBYTES = 64 << 10
 _REMOTE_BLOCK_NBYTES = 1 << 20
-_N_BLOCKS = 64
 
 # A global heap (H5HGpkg.h): the size of all of it, then objects, each with its number and size.
 _HEAP_MAGIC = b"GCOL"
@@ -80,160 +76,37 @@ class Hdf5Group(GroupDescription):
     consolidated = None
 
 
-class Hdf5Array(ArrayDescription):
+class Hdf5Array(ListedArray):
     """A dataset of an HDF5 file.
 
     Attributes
     ----------
     path, shape, dtype, attributes, dimension_names, fill, document, format_name, swap
         As of `ArrayDescription`.
-    key : str
-        The file in its store.
-    start : int or None
-        Where the elements lie in the file, in bytes, if they are one run of it.
-    chunk_shape : tuple of int
-        Otherwise: the lengths of chunks.
-    entries : tuple of Entry
-        For each chunk where it lies; see `ChunkTable`.
-    codecs : tuple of BytesCodec
-        What chunks go through.
+    key, start, chunk_shape, entries, codecs, is_padded
+        As of `ListedArray`.
     """
 
-    path: str
-    shape: tuple[int, ...]
-    dtype: DataType
-    attributes: dict[str, Any]
-    dimension_names: tuple[str | None, ...] | None
-    fill: bytes
-    document: dict[str, Any]
-    format_name: tuple[str, str]
-    key: str
-    start: int | None
-    chunk_shape: tuple[int, ...]
-    entries: tuple[Entry, ...]
-    codecs: tuple[BytesCodec, ...]
-    swap: Swap | None = None
-
-    shards = None
-
-    def __hash__(self) -> int:
-        return hash((self.path, self.shape, self.dtype, self.key, self.start))
-
-    def __repr__(self) -> str:
-        return f"<Hdf5Array {self.path!r}: {self.shape} {self.dtype.typestr}>"
-
-    def native(self) -> Hdf5Array:
-        """Return the array with its elements in the machine's byte order."""
-        found = super().native()
-        if found.swap is None or self.swap is not None:
-            return found
-        return found._replace(fill=found.swap.apply_to(self.fill))
-
-    def layout(self) -> Layout:
-        """Return how the array lies in memory and where its bytes are."""
-        if self.start is not None:
-            itemsize = self.dtype.itemsize
-            return run_layout(
-                self.shape, itemsize, start=self.start, swap=self.swap, place=self.key
-            )
-        sides = zip(self.shape, self.chunk_shape, strict=True)
-        grid_shape = tuple(-(-n // c) for n, c in sides)
-        ones = (1,) * len(self.shape)
-        chunk_nbytes = math.prod(self.chunk_shape) * self.dtype.itemsize
-        return Layout(
-            shape=self.shape,
-            axes=tuple(range(len(self.shape))),
-            chunk_shape=self.chunk_shape,
-            grid_shape=grid_shape,
-            itemsize=self.dtype.itemsize,
-            fill=self.fill,
-            pipeline=Pipeline(chunk_nbytes, self.codecs, self.swap),
-            placement=ChunkTable(ones, (), (), grid_shape, ("",), self.entries),
-            # The file itself.
-            witnesses=("",),
-            place=self.key,
-        )
+    @property
+    def missing_value(self) -> Any:
+        """What means "missing" by the CF conventions; None where nothing does."""
+        said = super().missing_value
+        return said.encode() if isinstance(said, str) else said
 
 
-class _Hdf5:
-    """The format of HDF5 files."""
-
-    def describe(self, objects: ObjectReader, key: str) -> Mapping[str, Node | FormatError] | None:
-        """Return what a file holds, by the path in it; None when there is no such file."""
-        nbytes = objects.size(key)
-        if nbytes is None:
-            return None
-        file = _ObjectFile(objects, key, nbytes)
-        try:
-            _check_magic(file)
-            return _describe(file, key)
-        # h5py raises whatever suits it for files that are damaged.
-        except Exception as error:
-            found = file.failure or error
-            if is_shortage(found) or isinstance(found, StoreError):
-                raise found from None
-            why = found.message if isinstance(found, LazyarrError) else _reason(found)
-            message = f"cannot map {key!r} in {objects.url}: {why}"
-            raise FormatError(message, path=key) from error
-
-
-FORMAT = _Hdf5()
-
-
-class _ObjectFile(io.RawIOBase):
-    """An object of a store as a file for h5py, read in blocks of which the last used are kept.
-
-    Parameters
-    ----------
-    objects : ObjectReader
-        The store.
-    key : str
-        The object.
-    nbytes : int
-        Its size.
-
-    Attributes
-    ----------
-    failure : LazyarrError or None
-        Why a read has failed.  h5py may tell of it in words of its own, or not at all.
-    """
+class _File(ObjectFile):
+    """A file for h5py, whose heaps are checked as they are read."""
 
     def __init__(self, objects: ObjectReader, key: str, nbytes: int) -> None:
-        self.nbytes = nbytes
-        self.failure: LazyarrError | None = None
-        self._objects = objects
-        self._key = key
-        self._at = 0
         is_local = objects.url.startswith("file:")
-        self._block_nbytes = _LOCAL_BLOCK_NBYTES if is_local else _REMOTE_BLOCK_NBYTES
-        self._blocks: OrderedDict[int, bytes] = OrderedDict()
-
-    def readable(self) -> bool:
-        """Return that it can be read."""
-        return True
-
-    def seekable(self) -> bool:
-        """Return that the place in it can be changed."""
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Change the place at which is read next; return it."""
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self.nbytes}[whence]
-        self._at = max(0, start + offset)
-        return self._at
-
-    def tell(self) -> int:
-        """Return the place at which is read next."""
-        return self._at
+        block_nbytes = _LOCAL_BLOCK_NBYTES if is_local else _REMOTE_BLOCK_NBYTES
+        super().__init__(objects, key, nbytes, block_nbytes=block_nbytes)
 
     def readinto(self, buffer: Any) -> int:
         """Fill a buffer, as far as the object goes."""
-        view = memoryview(buffer).cast("B")
-        nbytes = max(0, min(len(view), self.nbytes - self._at))
-        view[:nbytes] = self.bytes_at(self._at, self._at + nbytes)
-        if nbytes > _HEAP_HEADER.size and view[:4] == _HEAP_MAGIC:
-            self._check_heap(self._at)
-        self._at += nbytes
+        start, nbytes = self.tell(), super().readinto(buffer)
+        if nbytes > _HEAP_HEADER.size and memoryview(buffer).cast("B")[:4] == _HEAP_MAGIC:
+            self._check_heap(start)
         return nbytes
 
     def _check_heap(self, start: int) -> None:
@@ -251,67 +124,20 @@ class _ObjectFile(io.RawIOBase):
             # Number 0 is what is free, and counts from its own header on.
             step = size if not number else _HEAP_OBJECT.size + -(-size // 8) * 8
             if step < _HEAP_OBJECT.size or step > len(heap) - at:
-                self.failure = FormatError(
+                raise self.refuse(
                     f"its heap at byte {start} has an object of {size} bytes at byte {at} of"
-                    f" {nbytes}: it is damaged; copy it again",
-                    path=self._key,
+                    f" {nbytes}: it is damaged; copy it again"
                 )
-                raise self.failure
             at += step
 
-    def bytes_at(self, start: int, stop: int) -> bytes:
-        """Return a part of the object, as far as the object goes.
 
-        Raises
-        ------
-        LazyarrError
-            It cannot be read.
-        """
-        size, stop = self._block_nbytes, min(stop, self.nbytes)
-        if start >= stop:
-            return b""
-        if stop - start > size * _N_BLOCKS // 2:
-            return self._read(start, stop)
-        numbers = range(start // size, -(-stop // size))
-        missing = [number for number in numbers if number not in self._blocks]
-        if missing:
-            # In one read, what lies between them too.
-            first, last = missing[0] * size, min((missing[-1] + 1) * size, self.nbytes)
-            data = self._read(first, last)
-            for number in range(missing[0], missing[-1] + 1):
-                self._blocks[number] = data[number * size - first :][:size]
-        for number in numbers:
-            self._blocks.move_to_end(number)
-        found = b"".join(self._blocks[number] for number in numbers)
-        while len(self._blocks) > _N_BLOCKS:
-            self._blocks.popitem(last=False)
-        skipped = start - (numbers.start * size)
-        return found[skipped : skipped + stop - start]
-
-    def _read(self, start: int, stop: int) -> bytes:
-        try:
-            data = self._objects.read_range(self._key, start, stop)
-        except LazyarrError as error:
-            self.failure = error
-            raise
-        if data is None:
-            self.failure = FormatError("it is gone", path=self._key)
-            raise self.failure
-        return bytes(data)
-
-
-def _check_magic(file: _ObjectFile) -> None:
+def _check_magic(file: ObjectFile) -> None:
     """Refuse what is often given the name of an HDF5 file."""
     if file.bytes_at(0, 3) == b"CDF":
         raise FormatError(
             "it is a NetCDF file of the classic format, which is no HDF5; make one of NetCDF 4 of"
             " it with 'nccopy -k nc4', or open it with xarray and give it to lazyarr.save"
         )
-
-
-def _reason(error: Exception) -> str:
-    """Return what went wrong in HDF5, in its words."""
-    return str(error.args[0]) if error.args else type(error).__name__
 
 
 def _h5py() -> Any:
@@ -327,12 +153,13 @@ def _h5py() -> Any:
     return h5py
 
 
-def _describe(file: _ObjectFile, key: str) -> dict[str, Node | FormatError]:
+def _describe(file: _File) -> dict[str, Node | FormatError]:
+    _check_magic(file)
     with _h5py().File(file, "r") as opened:
-        nodes = _Survey(opened, file, key).nodes()
-    if file.failure is not None:
-        raise file.failure
-    return nodes
+        return _Survey(opened, file).nodes()
+
+
+FORMAT = ListedFormat(_File, _describe)
 
 
 class _Survey:
@@ -342,22 +169,23 @@ class _Survey:
     ----------
     opened : h5py.File
         The file.
-    file : _ObjectFile
+    file : ObjectFile
         The same, as bytes.
-    key : str
-        The file in its store.
     """
 
-    def __init__(self, opened: Any, file: _ObjectFile, key: str) -> None:
+    def __init__(self, opened: Any, file: ObjectFile) -> None:
         self._opened = opened
         self._file = file
-        self._key = key
+        self._key = key = file.key
         self._found: dict[str, Node | FormatError] = {}
         # By an object's address: a group or a dataset may have several paths.
         self._paths: dict[int, str] = {}
         self._soft: dict[str, str] = {}
         self._dimension_ids: dict[int, str] = {}
         self._coordinates: dict[str, tuple[int, ...]] = {}
+        # Of arrays that grow: for each axis without a limit, the path of its dimension.
+        self._growing: dict[str, tuple[str | None, ...]] = {}
+        self._unfilled: set[str] = set()
         is_named_so = key.lower().endswith((".nc", ".nc4"))
         self._is_netcdf = is_named_so or "_NCProperties" in opened.attrs
         self._format_name = ("netcdf", "4") if self._is_netcdf else ("hdf5", _version(opened))
@@ -373,6 +201,7 @@ class _Survey:
             except Exception as error:  # noqa: BLE001 - raised where it is not the node's
                 self._refuse(path, error)
         self._name_dimensions()
+        self._grow()
         for path, target in self._soft.items():
             self._found[path] = self._follow(path, target)
         return self._found
@@ -403,7 +232,7 @@ class _Survey:
         if is_shortage(error):
             raise error
         if not isinstance(error, FormatError):
-            error = FormatError(f"it cannot be read: {_reason(error)}")
+            error = FormatError(f"it cannot be read: {reason(error)}")
         self._found[path] = FormatError(f"cannot map '/{path}': {error.message}", path=path)
 
     def _enter(self, node: Any, path: str) -> str | None:
@@ -441,9 +270,11 @@ class _Survey:
             self._found[path] = same._replace(path=path)
             return None
         said = _read_attributes(node)
+        # First: what cannot be mapped, as text, names axes of others all the same.
+        self._note_dimension(said, path)
         if not (self._is_netcdf and _is_bare_dimension(said)):
             self._found[path] = self._array(node, path, said)
-        self._note_dimension(said, path)
+            self._note_growth(node, path, said)
         return None
 
     def _follow(self, path: str, target: str) -> Node | FormatError:
@@ -481,17 +312,50 @@ class _Survey:
                 names = tuple(self._dimension_ids.get(number) for number in numbers)
                 self._found[path] = found._replace(dimension_names=names)
 
+    def _note_growth(self, node: Any, path: str, said: Mapping[str, Any]) -> None:
+        """Note the axes of an array of NetCDF of which its dataset may not have the length yet."""
+        if self._is_netcdf and None in node.maxshape:
+            is_own = _is_scale(said) and len(node.shape) == 1
+            scales = [path] if is_own else list(_scale_paths(node, said))
+            scales += [None] * (len(node.shape) - len(scales))
+            sides = zip(scales, node.maxshape, strict=False)
+            self._growing[path] = tuple(s if most is None else None for s, most in sides)
+            if not _fills(node.id.get_create_plist()):
+                self._unfilled.add(path)
+
+    def _grow(self) -> None:
+        """Have arrays of NetCDF be as long as their dimensions.
+
+        A dimension without a limit is as long as the longest array that has it (netCDF-C,
+        `nc4_find_dim_len`).  The others read as the fill value behind their own end.
+        """
+        lengths: dict[str, int] = {}
+        growing = {p: s for p, s in self._growing.items() if isinstance(self._found[p], Hdf5Array)}
+        for path, scales in growing.items():
+            for scale, n in zip(scales, self._found[path].shape, strict=True):  # type: ignore[union-attr]
+                if scale is not None:
+                    lengths[scale] = max(n, lengths.get(scale, 0))
+        for path, scales in growing.items():
+            array: Any = self._found[path]
+            sides = zip(scales, array.shape, strict=True)
+            shape = tuple(n if s is None else lengths[s] for s, n in sides)
+            if shape != array.shape:
+                try:
+                    self._found[path] = _grown(array, shape, fills=path not in self._unfilled)
+                except FormatError as error:
+                    self._refuse(path, error)
+
     # --- datasets -------------------------------------------------------------------------
 
     def _array(self, node: Any, path: str, said: Mapping[str, Any]) -> Hdf5Array:
         if node.shape is None:
             raise FormatError("it has no elements, not even one: its dataspace is null")
-        dtype, paddings = _data_type(node.id.get_type())
+        dtype, mending = _data_type(node.id.get_type())
         shape = as_shape(list(node.shape), "shape")
         bounded_product((*shape, dtype.itemsize), "the array")
         stored = _find_storage(node, shape, dtype, self._file, self._opened.userblock_size)
-        if paddings and stored.is_stored:
-            stored = _with_paddings(stored, shape, dtype, paddings)
+        if mending is not None and stored.is_stored:
+            stored = _mended(stored, shape, dtype, mending)
         fill = _fill_value(node.id.get_create_plist(), dtype)
         return Hdf5Array(
             path=path,
@@ -503,6 +367,7 @@ class _Survey:
             document={
                 "codecs": list(stored.filters) or ["none"],
                 "fill_value": _shown_element(fill),
+                "attribute_types": _attribute_types(said),
             },
             format_name=self._format_name,
             key=self._key,
@@ -511,6 +376,37 @@ class _Survey:
             entries=stored.entries,
             codecs=stored.codecs,
         )
+
+
+def _fills(creation: Any) -> bool:
+    """Return whether what was never written is the fill value, also beyond the end, in chunks."""
+    from h5py import h5d
+
+    is_defined = creation.fill_value_defined() != h5d.FILL_VALUE_UNDEFINED
+    return bool(is_defined and creation.get_fill_time() != h5d.FILL_TIME_NEVER)
+
+
+def _grown(array: Hdf5Array, shape: tuple[int, ...], *, fills: bool) -> Hdf5Array:
+    """Return an array with more elements, which read as the fill value."""
+    import numpy as np
+
+    if not fills:
+        raise FormatError(
+            f"it has the shape {array.shape}, its dimensions {shape}, and no fill value for what is"
+            f" missing; {_READ_OTHERWISE}"
+        )
+    bounded_product((*shape, array.dtype.itemsize), "the array")
+    old, new = (
+        tuple(-(-n // c) for n, c in zip(lengths, array.chunk_shape, strict=True))
+        for lengths in (array.shape, shape)
+    )
+    entries: list[Entry] = [None] * _count_chunks(shape, array.chunk_shape)
+    coordinates = np.unravel_index(np.arange(math.prod(old)), old) if math.prod(old) else None
+    if coordinates is not None:
+        places = np.ravel_multi_index(coordinates, new).tolist()
+        for place, entry in zip(places, array.entries, strict=True):
+            entries[place] = entry
+    return array._replace(shape=shape, entries=Entries.of(entries))
 
 
 def _version(opened: Any) -> str:
@@ -548,18 +444,18 @@ class _Storage(Value):
 
     start: int | None
     chunk_shape: tuple[int, ...]
-    entries: tuple[Entry, ...] = ()
+    entries: Sequence[Entry] = ()
     codecs: tuple[BytesCodec, ...] = ()
     filters: tuple[dict[str, Any], ...] = ()
 
     @property
     def is_stored(self) -> bool:
         """Whether any element is."""
-        return self.start is not None or any(entry is not None for entry in self.entries)
+        return self.start is not None or Entries.of(self.entries).is_any_stored
 
 
 def _find_storage(
-    node: Any, shape: tuple[int, ...], dtype: DataType, file: _ObjectFile, userblock_nbytes: int
+    node: Any, shape: tuple[int, ...], dtype: DataType, file: ObjectFile, userblock_nbytes: int
 ) -> _Storage:
     from h5py import h5d
 
@@ -581,29 +477,17 @@ def _find_storage(
     else:
         # Never written.  What HDF5 gives as its place is none then.
         chunk_shape = run_chunks(shape, dtype.itemsize)
-        return _Storage(None, chunk_shape, (None,) * _count_chunks(shape, chunk_shape))
-    _check_end(start + nbytes, file.nbytes)
+        return _Storage(None, chunk_shape, Entries.none(_count_chunks(shape, chunk_shape)))
+    check_end(start + nbytes, file.nbytes)
     return _Storage(start, ())
-
-
-def _check_end(stop: int, nbytes: int) -> None:
-    if stop > nbytes:
-        raise FormatError(
-            f"its elements go on to byte {stop} of a file of {nbytes} bytes: it is damaged or was"
-            " cut off; copy it again"
-        )
 
 
 def _count_chunks(shape: tuple[int, ...], chunk_shape: tuple[int, ...]) -> int:
     n_chunks = math.prod(-(-n // c) for n, c in zip(shape, chunk_shape, strict=True))
-    if n_chunks > _MAX_CHUNKS:
-        raise FormatError(
-            f"it has {n_chunks} chunks; lazyarr maps up to {_MAX_CHUNKS}: {_REWRITE}, larger ones"
-        )
-    return n_chunks
+    return check_count(n_chunks, _REWRITE)
 
 
-def _find_compact(node: Any, nbytes: int, file: _ObjectFile, userblock_nbytes: int) -> int:
+def _find_compact(node: Any, nbytes: int, file: ObjectFile, userblock_nbytes: int) -> int:
     """Return where elements lie that are in the header of their dataset.
 
     HDF5 does not tell where.  Its message of the layout is a version, 3 or 4, the class 0, the
@@ -626,42 +510,98 @@ def _find_compact(node: Any, nbytes: int, file: _ObjectFile, userblock_nbytes: i
 
 
 def _find_chunks(
-    node: Any, shape: tuple[int, ...], dtype: DataType, file: _ObjectFile, userblock_nbytes: int
+    node: Any, shape: tuple[int, ...], dtype: DataType, file: ObjectFile, userblock_nbytes: int
 ) -> _Storage:
     import numpy as np
 
     chunk_shape = as_shape(list(node.chunks), "the shape of chunks", minimum=1, ndim=len(shape))
     chunk_nbytes = bounded_product((*chunk_shape, dtype.itemsize), "a chunk")
-    entries: list[Entry] = [None] * _count_chunks(shape, chunk_shape)
-    infos = _chunk_infos(node.id) if entries else []
-    if not infos:
-        return _Storage(None, chunk_shape, tuple(entries))
+    n_chunks = _count_chunks(shape, chunk_shape)
+    found = _stored_chunks(node.id, len(shape)) if n_chunks else None
+    if found is None or not found.starts.size:
+        return _Storage(None, chunk_shape, Entries.none(n_chunks))
+    lengths: Any = np.array(chunk_shape, np.uint64)
     grid_shape = tuple(-(-n // c) for n, c in zip(shape, chunk_shape, strict=True))
-    coordinates, rest = np.divmod(np.array([i.chunk_offset for i in infos], np.int64), chunk_shape)
-    if rest.any() or (coordinates < 0).any() or (coordinates >= grid_shape).any():
+    coordinates, rest = np.divmod(found.offsets, lengths)
+    if rest.any() or (coordinates >= np.array(grid_shape, np.uint64)).any():
         raise FormatError("its table of chunks names chunks that it does not have: it is damaged")
-    shift = _address_shift(node.id, infos[0], file, userblock_nbytes)
-    used, codecs, known_as = _parse_filters(node, {i.filter_mask for i in infos}, dtype.itemsize)
-    places = np.ravel_multi_index(tuple(coordinates.T), grid_shape).tolist()
-    for place, info in zip(places, infos, strict=True):
-        start = info.byte_offset + shift
-        stop = start + info.size
-        _check_end(stop, file.nbytes)
-        mask = info.filter_mask
-        left_out = sum(1 << k for k, n in enumerate(used) if mask >> n & 1) if mask else 0
-        entries[place] = (0, start, stop, left_out) if left_out else (0, start, stop)
-    is_edge: Any = ((coordinates + 1) * chunk_shape > shape).any(axis=1)
-    edges = [info for info, is_at_edge in zip(infos, is_edge.tolist(), strict=True) if is_at_edge]
+    shift = _address_shift(node.id, found, file, userblock_nbytes)
+    # Both are 64 bits of the file's, so their sum may have more.
+    for start, size in ((found.starts.max(), 0), (0, found.sizes.max())):
+        check_end(int(start) + int(size) + shift, file.nbytes)
+    starts = found.starts.astype(np.int64) + shift
+    stops = starts + found.sizes.astype(np.int64)
+    check_end(int(stops.max()), file.nbytes)
+    masks, kinds = np.unique(found.masks, return_inverse=True)
+    used, codecs, known_as = _parse_filters(node, set(masks.tolist()), dtype.itemsize)
+    omitted = [sum(1 << k for k, n in enumerate(used) if mask >> n & 1) for mask in masks.tolist()]
+    left_out: Any = np.array(omitted, np.uint64)[kinds]
+    edges = ((coordinates + np.uint64(1)) * lengths > np.array(shape, np.uint64)).any(axis=1)
     pipeline = Pipeline(chunk_nbytes, codecs)
-    if codecs and _are_plain(node, edges, chunk_shape, pipeline):
-        for number in is_edge.nonzero()[0].tolist():
-            _, start, stop, *_ = entries[places[number]] or (0, 0, 0)
-            entries[places[number]] = (0, start, stop, (1 << len(codecs)) - 1)
-    return _Storage(None, chunk_shape, tuple(entries), codecs, known_as)
+    if codecs and _are_plain(node, found, edges.nonzero()[0], chunk_shape, pipeline):
+        left_out[edges] = (1 << len(codecs)) - 1
+    places = np.ravel_multi_index(tuple(coordinates.T.astype(np.intp)), grid_shape)
+
+    def column(typecode: str, n_columns: int, values: Any) -> array[int]:
+        table = np.zeros((n_chunks, n_columns), typecode)
+        table[places] = values
+        made = array(typecode)
+        made.frombytes(table.tobytes())
+        return made
+
+    entries = Entries(
+        column("q", 2, np.stack([starts, stops], axis=1)),
+        left_out=column("Q", 1, left_out[:, None]),
+        stored=column("B", 1, 1),
+    )
+    return _Storage(None, chunk_shape, entries, codecs, known_as)
+
+
+class _StoredChunks(NamedTuple):
+    """The chunks of a dataset that are stored, in any order.
+
+    Attributes
+    ----------
+    offsets : ndarray of uint64
+        The first element of each, in the dataset: a row for each chunk.
+    masks, starts, sizes : ndarray of uint64
+        The filters that each did not go through, a bit for each; where it begins in the file, as
+        HDF5 tells it; its length in bytes.
+    """
+
+    offsets: Any
+    masks: Any
+    starts: Any
+    sizes: Any
+
+
+def _stored_chunks(dataset: Any, ndim: int) -> _StoredChunks:
+    import numpy as np
+
+    # Numbers alone: there may be millions, and HDF5's objects take a hundred times the room.
+    found = array("Q")
+
+    def note(info: Any) -> None:
+        if info.byte_offset is not None:
+            found.extend((*info.chunk_offset, info.filter_mask, info.byte_offset, info.size))
+
+    n_chunks = dataset.get_num_chunks()
+    if hasattr(dataset, "chunk_iter"):
+        if n_chunks:
+            dataset.chunk_iter(note)
+    else:  # HDF5 before 1.12.3
+        for number in range(n_chunks):
+            note(dataset.get_chunk_info(number))
+    rows = np.frombuffer(found, np.uint64).reshape(-1, ndim + 3)
+    return _StoredChunks(rows[:, :ndim], *rows[:, ndim:].T)
 
 
 def _are_plain(
-    node: Any, edges: Sequence[Any], chunk_shape: tuple[int, ...], pipeline: Pipeline
+    node: Any,
+    chunks: _StoredChunks,
+    edges: Any,
+    chunk_shape: tuple[int, ...],
+    pipeline: Pipeline,
 ) -> bool:
     """Return whether chunks that go beyond the dataset went through no filter.
 
@@ -672,20 +612,20 @@ def _are_plain(
     import numpy as np
     from h5py import h5s
 
-    if any(info.size != pipeline.chunk_nbytes or info.filter_mask for info in edges):
+    if (chunks.sizes[edges] != pipeline.chunk_nbytes).any() or chunks.masks[edges].any():
         return False
-    for info in edges:
-        sides = zip(node.shape, info.chunk_offset, chunk_shape, strict=True)
+    for offset in map(tuple, chunks.offsets[edges].tolist()):
+        sides = zip(node.shape, offset, chunk_shape, strict=True)
         extent = tuple(min(n - start, length) for n, start, length in sides)
         space = node.id.get_space()
-        space.select_hyperslab(info.chunk_offset, extent)
+        space.select_hyperslab(offset, extent)
         itemsize = pipeline.chunk_nbytes // math.prod(chunk_shape)
         read: Any = np.empty(extent, f"V{itemsize}")
         try:
             node.id.read(h5s.create_simple(extent), space, read, node.id.get_type())
         except OSError:  # it does not have the filter, which it would not need for plain bytes
             return False
-        _, stored = node.id.read_direct_chunk(info.chunk_offset)
+        _, stored = node.id.read_direct_chunk(offset)
         decoded = memoryview(bytearray(pipeline.chunk_nbytes))
         with contextlib.suppress(DamagedChunkError):
             pipeline.decode(stored, decoded)
@@ -699,19 +639,9 @@ def _are_plain(
     return False
 
 
-def _chunk_infos(dataset: Any) -> list[Any]:
-    """Return for each stored chunk its first element, its place, its size, and its filter mask."""
-    n_chunks = dataset.get_num_chunks()
-    if not hasattr(dataset, "chunk_iter"):  # HDF5 before 1.12.3
-        found = [dataset.get_chunk_info(number) for number in range(n_chunks)]
-    else:
-        found = []
-        if n_chunks:
-            dataset.chunk_iter(found.append)
-    return [info for info in found if info.byte_offset is not None]
-
-
-def _address_shift(dataset: Any, info: Any, file: _ObjectFile, userblock_nbytes: int) -> int:
+def _address_shift(
+    dataset: Any, chunks: _StoredChunks, file: ObjectFile, userblock_nbytes: int
+) -> int:
     """Return what is to be added to the places of chunks.
 
     Addresses in a file begin behind its user block.  Versions of HDF5 differ in whether a chunk's
@@ -719,29 +649,28 @@ def _address_shift(dataset: Any, info: Any, file: _ObjectFile, userblock_nbytes:
     """
     if not userblock_nbytes:
         return 0
-    _, chunk = dataset.read_direct_chunk(info.chunk_offset)
+    _, chunk = dataset.read_direct_chunk(tuple(chunks.offsets[0].tolist()))
     for shift in (0, userblock_nbytes):
-        start = info.byte_offset + shift
-        if file.bytes_at(start, start + info.size) == bytes(chunk):
+        start = int(chunks.starts[0]) + shift
+        if file.bytes_at(start, start + int(chunks.sizes[0])) == bytes(chunk):
             return shift
     raise FormatError("its first chunk is not where the table of chunks says; it is damaged")
 
 
 # --- filters --------------------------------------------------------------------------
 
-_Parsed: TypeAlias = tuple[str, "BytesCodec", dict[str, Any]]
-"""What people call a filter, its codec, and the parameters that people look at."""
+_Parsed: TypeAlias = tuple[str, "BytesCodec", dict[str, Any]] | None
+"""What people call a filter, its codec, and the parameters that people look at.
+
+None for one that leaves chunks as they are.
+"""
 
 _UNKNOWN_FILTERS = {
-    4: "szip",
-    5: "nbit",
-    6: "scaleoffset",
     305: "lzo",
-    32000: "lzf",
-    32013: "zfp",
     32017: "sz",
-    32022: "lz4 or blosc of h5z-j2k",
-    32026: "blosc2",
+    32018: "fcidecomp",
+    32024: "sz3",
+    32028: "sperr",
 }
 
 
@@ -763,8 +692,13 @@ def _parse_filters(
     """
     creation = node.id.get_create_plist()
     filters = [creation.get_filter(number) for number in range(creation.get_nfilters())]
-    used = [k for k in range(len(filters)) if any(not mask >> k & 1 for mask in masks)]
-    parsed = [_parse_filter(filters[number], itemsize) for number in used]
+    used, parsed = [], []
+    for k, found in enumerate(filters):
+        is_used = any(not mask >> k & 1 for mask in masks)
+        said = _parse_filter(found, itemsize) if is_used else None
+        if said is not None:
+            used.append(k)
+            parsed.append(said)
     known_as = tuple({"name": name, "configuration": given} for name, _, given in parsed)
     return used, tuple(codec for _, codec, _ in parsed), known_as
 
@@ -828,6 +762,83 @@ def _parse_bitshuffle(values: Sequence[int], itemsize: int) -> _Parsed:
     return "bitshuffle", make_codec("bitshuffle", parameters), {"compressor": compressor}
 
 
+def _parse_lzf(values: Sequence[int], itemsize: int) -> _Parsed:  # noqa: ARG001
+    # Before these are the versions of h5py's filter and of the library.
+    return "lzf", make_codec("lzf", {"content_nbytes": _value(values, 2, 0)}), {}
+
+
+def _parse_szip(values: Sequence[int], itemsize: int) -> _Parsed:  # noqa: ARG001
+    if len(values) != 4:
+        raise FormatError(f"its filter szip has {len(values)} parameters; it must have 4")
+    names = ("options", "pixels_per_block", "bits_per_pixel", "pixels_per_scanline")
+    parameters = dict(zip(names, values, strict=True))
+    return "szip", make_codec("szip", parameters), parameters
+
+
+_N_SCALE_OFFSET_VALUES = 20
+_SCALES_BY_TEN, _SCALES_INTEGERS = 0, 2
+_NEGATIVE = 2**31
+
+
+def _parse_scale_offset(values: Sequence[int], itemsize: int) -> _Parsed:  # noqa: ARG001
+    """Parse what H5Zscaleoffset.c calls `cd_values`."""
+    if len(values) != _N_SCALE_OFFSET_VALUES:
+        raise FormatError(
+            f"its filter scaleoffset has {len(values)} parameters; it must have"
+            f" {_N_SCALE_OFFSET_VALUES}"
+        )
+    scaling, factor, count, kind, size, is_signed, is_big_endian, has_fill = values[:8]
+    factor = factor - 2 * _NEGATIVE if factor >= _NEGATIVE else factor
+    if scaling != (_SCALES_BY_TEN if kind == 1 else _SCALES_INTEGERS):
+        raise FormatError(
+            f"its filter scaleoffset scales in the way {scaling}, as no library does; {_REWRITE}"
+        )
+    # So many bits are wanted that there would be nothing to pack.
+    if kind != 1 and factor == 8 * size:
+        return None
+    letter = "f" if kind == 1 else "i" if is_signed else "u"
+    fill = b"".join(value.to_bytes(4, "little") for value in values[8:])[:size].hex()
+    parameters = {
+        "dtype": _typestr(letter, size, is_big_endian=bool(is_big_endian)),
+        "elements": count,
+        "decimals": factor if kind == 1 else 0,
+        "fill": fill if has_fill else None,
+    }
+    known_as = {"decimals": factor} if kind == 1 else {}
+    return "scaleoffset", make_codec("scale_offset", parameters), known_as
+
+
+_NBIT_ATOMIC = 1
+
+
+def _parse_nbit(values: Sequence[int], itemsize: int) -> _Parsed:  # noqa: ARG001
+    """Parse what H5Znbit.c calls `cd_values`: of numbers, and of what has no bit to spare."""
+    if len(values) < 2 or len(values) != values[0]:
+        raise FormatError(f"its filter nbit has the parameters {shown(list(values))}; {_REWRITE}")
+    if values[1]:
+        return None
+    if len(values) != 8 or values[3] != _NBIT_ATOMIC:
+        raise FormatError(
+            "its chunks went through the filter 'nbit' (5), and its elements are compounds or"
+            f" arrays; {_READ_OTHERWISE}, or {_REWRITE}, with gzip or zstd"
+        )
+    _, _, count, _, size, is_big_endian, precision, offset = values
+    bits = {"precision": precision, "offset": offset}
+    dtype = _typestr("u", size, is_big_endian=bool(is_big_endian))
+    return "nbit", make_codec("nbit", {"dtype": dtype, "elements": count, **bits}), bits
+
+
+def _parse_zfp(values: Sequence[int], itemsize: int) -> _Parsed:  # noqa: ARG001
+    # Before the header are the versions of the library and of the filter.
+    header = b"".join(value.to_bytes(4, "little") for value in values[1:])
+    return "zfp", make_codec("zfp", {"header": header.hex()}), {}
+
+
+def _parse_blosc2(values: Sequence[int], itemsize: int) -> _Parsed:  # noqa: ARG001
+    # A frame says itself how it is to be decompressed.
+    return "blosc2", make_codec("blosc2", {}), {}
+
+
 def _parse_zstd(values: Sequence[int], itemsize: int) -> _Parsed:  # noqa: ARG001
     level = min(_value(values, 0, 3), 22)
     return "zstd", make_codec("zstd", {"level": level, "checksum": False}), {"level": level}
@@ -837,11 +848,17 @@ _FILTERS: Mapping[int, Callable[[Sequence[int], int], _Parsed]] = {
     1: _parse_deflate,
     2: _parse_shuffle,
     3: _parse_fletcher32,
+    4: _parse_szip,
+    5: _parse_nbit,
+    6: _parse_scale_offset,
     307: _parse_bzip2,
+    32000: _parse_lzf,
     32001: _parse_blosc,
     32004: _parse_lz4,
     32008: _parse_bitshuffle,
+    32013: _parse_zfp,
     32015: _parse_zstd,
+    32026: _parse_blosc2,
 }
 """By the numbers of filters, which The HDF Group registers."""
 
@@ -865,15 +882,33 @@ class _Padding(Value):
     is_spaces: bool
 
 
-def _data_type(tid: Any) -> tuple[DataType, list[_Padding]]:
-    """Return the type of elements that lie in memory as HDF5 stores them."""
+def _data_type(tid: Any) -> tuple[DataType, BytesCodec | None]:
+    """Return the type of elements, and what makes of stored ones such as NumPy has, if any does."""
     paddings: list[_Padding] = []
-    found = _find_type(tid, 0, paddings)
+    mending = _widening(tid)
+    found = named_type(mending.dtype) if mending is not None else _find_type(tid, 0, paddings)
     # Checked as what comes from another process is, which will be told of it.
     checked = parse_data_type_document(found.document())
     if checked.itemsize != tid.get_size():
         raise FormatError(f"its elements have {tid.get_size()} bytes, expected {checked.itemsize}")
-    return found, paddings
+    if paddings:
+        fields = [[each.start, each.nbytes, each.is_spaces] for each in paddings]
+        mending = make_codec("strings", {"elementsize": found.itemsize, "fields": fields})
+    return found, mending
+
+
+def _widening(tid: Any) -> Any:
+    """Return the codec for integers of which some bits mean nothing; None for all other types."""
+    from h5py import h5t
+
+    if tid.get_class() != h5t.INTEGER or tid.get_size() not in _INTEGER_SIZES:
+        return None
+    bits = {"precision": tid.get_precision(), "offset": tid.get_offset()}
+    if bits["precision"] == 8 * tid.get_size():
+        return None
+    kind = "i" if tid.get_sign() == h5t.SGN_2 else "u"
+    dtype = _typestr(kind, tid.get_size(), is_big_endian=_order(tid) == ">")
+    return make_codec("narrow_integers", {"dtype": dtype, **bits})
 
 
 def _find_type(tid: Any, start: int, paddings: list[_Padding]) -> DataType:
@@ -881,24 +916,24 @@ def _find_type(tid: Any, start: int, paddings: list[_Padding]) -> DataType:
 
     kind = tid.get_class()
     if kind in (h5t.INTEGER, h5t.BITFIELD):
-        return _named(_integer_typestr(tid))
+        return named_type(_integer_typestr(tid))
     if kind == h5t.ENUM:
         # What h5py makes of NumPy's booleans.
         is_boolean = tid.get_size() == 1 and tid.dtype.kind == "b"
-        return _named("|b1" if is_boolean else _integer_typestr(tid.get_super()))
+        return named_type("|b1" if is_boolean else _integer_typestr(tid.get_super()))
     if kind == h5t.FLOAT:
-        return _named(_float_typestr(tid))
+        return named_type(_float_typestr(tid))
     if kind == h5t.STRING and not tid.is_variable_str():
         _note_padding(tid, start, paddings)
-        return _named(f"|S{tid.get_size()}")
+        return named_type(f"|S{tid.get_size()}")
     if kind == h5t.COMPOUND:
         return _compound_type(tid, start, paddings)
     if kind == h5t.OPAQUE:
         # A date of NumPy's, as h5py marks it, or bytes.
         found = tid.dtype
-        return _named(found.str if found.kind in "mM" else f"|V{tid.get_size()}")
+        return named_type(found.str if found.kind in "mM" else f"|V{tid.get_size()}")
     if kind == getattr(h5t, "COMPLEX", None):
-        return _named(_complex_typestr(_float_typestr(tid.get_super())))
+        return named_type(_complex_typestr(_float_typestr(tid.get_super())))
     raise FormatError(f"its elements are {_unmappable(tid)}; {_READ_OTHERWISE}")
 
 
@@ -914,10 +949,9 @@ def _unmappable(tid: Any) -> str:
     }.get(tid.get_class(), "of a type that NumPy does not have")
 
 
-def _named(typestr: str) -> DataType:
-    """Return a type by NumPy's string for it, with the name that NumPy gives it."""
-    found = parse_data_type_document(typestr)
-    return found._replace(name=found.to_numpy().name)
+def _typestr(kind: str, nbytes: int, *, is_big_endian: bool) -> str:
+    """Return what NumPy calls numbers of some kind and size."""
+    return f"{'|' if nbytes == 1 else '>' if is_big_endian else '<'}{kind}{nbytes}"
 
 
 def _order(tid: Any) -> str:
@@ -929,18 +963,21 @@ def _order(tid: Any) -> str:
     return order
 
 
+_INTEGER_SIZES = (1, 2, 4, 8)
+
+
 def _integer_typestr(tid: Any) -> str:
     from h5py import h5t
 
     nbytes = tid.get_size()
-    if tid.get_precision() != 8 * nbytes or tid.get_offset() or nbytes not in (1, 2, 4, 8):
+    if tid.get_precision() != 8 * nbytes or tid.get_offset() or nbytes not in _INTEGER_SIZES:
         raise FormatError(
             f"its elements are integers of {tid.get_precision()} bits in {nbytes} bytes; NumPy has"
             f" no such type: {_READ_OTHERWISE}"
         )
     is_signed = tid.get_class() == h5t.INTEGER and tid.get_sign() == h5t.SGN_2
-    order = "|" if nbytes == 1 else _order(tid)
-    return f"{order}{'i' if is_signed else 'u'}{nbytes}"
+    is_big_endian = nbytes > 1 and _order(tid) == ">"
+    return _typestr("i" if is_signed else "u", nbytes, is_big_endian=is_big_endian)
 
 
 def _float_typestr(tid: Any) -> str:
@@ -982,7 +1019,7 @@ def _compound_type(tid: Any, start: int, paddings: list[_Padding]) -> DataType:
     if end != tid.get_size() or len(fields) != tid.get_nmembers():
         raise FormatError(f"its elements are compounds with gaps between the members; {_REWRITE}")
     if tid.dtype.kind == "c" and len(fields) == 2 and fields[0].dtype == fields[1].dtype:
-        return _named(_complex_typestr(fields[0].dtype.typestr))
+        return named_type(_complex_typestr(fields[0].dtype.typestr))
     return DataType("struct", end, f"|V{end}", tuple(fields))
 
 
@@ -1002,27 +1039,22 @@ def _repeat(paddings: list[_Padding], first: int, count: int, nbytes: int) -> No
         paddings.extend(padding._replace(start=start) for start in starts)
 
 
-def _with_paddings(
-    stored: _Storage, shape: tuple[int, ...], dtype: DataType, paddings: list[_Padding]
+def _mended(
+    stored: _Storage, shape: tuple[int, ...], dtype: DataType, codec: BytesCodec
 ) -> _Storage:
-    """Return storage from which strings come as NumPy has them, filled up with zeros."""
-    fields = [[each.start, each.nbytes, each.is_spaces] for each in paddings]
-    codec = make_codec("strings", {"elementsize": dtype.itemsize, "fields": fields})
+    """Return storage from which elements come as NumPy has them, by way of a codec."""
     if stored.start is None:
         # It is the first codec now, and no chunk leaves it out.
-        entries = tuple(
-            (*each[:3], each[3] << 1) if each is not None and len(each) == 4 else each
-            for each in stored.entries
-        )
+        entries = Entries.of(stored.entries).with_codec_before()
         return stored._replace(codecs=(codec, *stored.codecs), entries=entries)
     # One run goes through no codecs: it becomes a chunk.
     nbytes = math.prod(shape) * dtype.itemsize
     if nbytes > _MAX_WHOLE_NBYTES:
         raise FormatError(
-            f"its strings do not end as NumPy's do, and are in no chunks; {_REWRITE}, in chunks"
+            f"its elements are not as NumPy has them, and are in no chunks; {_REWRITE}, in chunks"
         )
     chunk_shape = tuple(n or 1 for n in shape)
-    entries = ((0, stored.start, stored.start + nbytes),) if nbytes else ()
+    entries = Entries.of([(0, stored.start, stored.start + nbytes)] if nbytes else [])
     return _Storage(None, chunk_shape, entries, (codec,))
 
 
@@ -1095,6 +1127,19 @@ def _plain_attributes(said: Mapping[str, Any], *, is_netcdf: bool) -> dict[str, 
     return found
 
 
+def _attribute_types(said: Mapping[str, Any]) -> dict[str, str]:
+    """Return the data types of attributes that are numbers, where they are not Python's."""
+    found = {name: getattr(value, "dtype", None) for name, value in said.items()}
+    return {
+        _readable(name): dtype.str
+        for name, dtype in found.items()
+        if dtype is not None and dtype.kind in "iuf" and dtype.str not in _TYPES_OF_PYTHON
+    }
+
+
+_TYPES_OF_PYTHON = ("<i8", "<f8")
+
+
 def _shown_element(value: Any) -> Any:
     """Return an element as JSON can hold it; what it cannot hold, as a date, is text."""
     try:
@@ -1150,19 +1195,19 @@ def _dimension_names(
     names: list[str | None] = [None] * ndim
     if _is_scale(said) and ndim == 1:
         return (_last(path),)
-    for axis, name in zip(range(ndim), _scale_names(node, said), strict=False):
-        names[axis] = name
+    for axis, scale in zip(range(ndim), _scale_paths(node, said), strict=False):
+        names[axis] = None if scale is None else _last(scale)
     labels = said.get("DIMENSION_LABELS")
     for axis, label in zip(range(ndim), () if labels is None else labels, strict=False):
         names[axis] = names[axis] or _text(label) or None
     return tuple(names) if any(names) else None
 
 
-def _scale_names(node: Any, said: Mapping[str, Any]) -> Iterator[str | None]:
-    """Yield the name of the first scale of each axis."""
+def _scale_paths(node: Any, said: Mapping[str, Any]) -> Iterator[str | None]:
+    """Yield the path of the first scale of each axis."""
     from h5py import h5r
 
     scales = said.get("DIMENSION_LIST")
     for references in () if scales is None else scales:
         found = h5r.get_name(references[0], node.id) if len(references) else None
-        yield _last(_readable(found)) if found else None
+        yield join_path(_readable(found)) if found else None

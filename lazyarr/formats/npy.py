@@ -36,7 +36,7 @@ class NpyArray(RunArray):
 
     Attributes
     ----------
-    path, shape, dtype, start, is_fortran, swap
+    path, shape, dtype, start, is_fortran, file, swap
         As of `RunArray`.
     version : tuple of int
         Of the format.
@@ -48,6 +48,7 @@ class NpyArray(RunArray):
     start: int
     is_fortran: bool
     version: tuple[int, int]
+    file: str
     swap: Swap | None = None
 
     attributes: Any = {}  # noqa: RUF012 - a value: nobody changes it
@@ -87,7 +88,7 @@ def _describe(objects: ObjectReader, key: str, nbytes: int) -> NpyArray | None:
     header = first if stop <= len(first) else objects.read_range(key, 0, stop)
     if header is None:
         return None
-    found = parse_header(bytes(header[:stop]), path=key)
+    found = parse_header(bytes(header[:stop]), path="", file=key)
     if found.start + found.nbytes > nbytes:
         raise FormatError(
             f"the file has {nbytes} bytes, expected {found.start + found.nbytes}: it was cut off;"
@@ -117,7 +118,7 @@ def header_nbytes(first: bytes) -> int:
     return 8 + size + nbytes
 
 
-def parse_header(data: bytes, *, path: str) -> NpyArray:
+def parse_header(data: bytes, *, path: str, file: str) -> NpyArray:
     """Return the array that the header of a file describes.
 
     Parameters
@@ -125,7 +126,9 @@ def parse_header(data: bytes, *, path: str) -> NpyArray:
     data : bytes
         The beginning of the file, up to the first element.
     path : str
-        The file's place in its store.
+        The array's place in the file; "" where it is all of it.
+    file : str
+        The file, in its store.
 
     Raises
     ------
@@ -137,7 +140,7 @@ def parse_header(data: bytes, *, path: str) -> NpyArray:
     >>> import io, numpy
     >>> file = io.BytesIO()
     >>> numpy.save(file, numpy.zeros((2, 3), ">i2"))
-    >>> parse_header(file.getvalue()[:128], path="x.npy").dtype.typestr
+    >>> parse_header(file.getvalue()[:128], path="", file="x.npy").dtype.typestr
     '>i2'
     """
     stop = header_nbytes(data[:12])
@@ -156,7 +159,7 @@ def parse_header(data: bytes, *, path: str) -> NpyArray:
     if found.to_numpy() != dtype:
         raise _has_gaps(dtype)
     bounded_product((*lengths, found.itemsize), "the array")
-    return NpyArray(path, lengths, found, stop, is_fortran, version)
+    return NpyArray(path, lengths, found, stop, is_fortran, version, file)
 
 
 def _read_header(

@@ -1,8 +1,9 @@
 """NumPy's ``.npz``: a zip archive of ``.npy`` files, stored as they are or deflated.
 
 Sources: `numpy.savez`, and PKWARE's APPNOTE.TXT 6.3 for zip.  What is stored is mapped as it
-lies in the archive.  What is deflated can be read from its beginning alone, so the whole array is
-one chunk, and its first touch loads all of it.
+lies in the archive: its CRC-32, which is of all of it, is looked at by `lazyarr.verify` alone.
+What is deflated can be read from its beginning alone, so the whole array is one chunk, and its
+first touch loads all of it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from lazyarr.codecs.zip_member import ZipMember
 from lazyarr.errors import FormatError
-from lazyarr.formats.base import ArrayDescription, in_groups, is_path
+from lazyarr.formats.base import ArrayDescription, Crc32Range, in_groups, is_path
 from lazyarr.formats.npy import header_nbytes, parse_header
 from lazyarr.formats.runs import BareArray, RunArray
 from lazyarr.layout.datatype import DataType
@@ -50,6 +51,8 @@ class StoredArray(RunArray):
     ----------
     path, shape, dtype, start, is_fortran, file, swap
         As of `RunArray`.
+    checked_whole : Crc32Range
+        The member, its header included.
     """
 
     path: str
@@ -58,6 +61,7 @@ class StoredArray(RunArray):
     start: int
     is_fortran: bool
     file: str
+    checked_whole: Crc32Range
     swap: Swap | None = None
 
     attributes: Any = {}  # noqa: RUF012 - a value: nobody changes it
@@ -141,6 +145,12 @@ class _Npz:
             what = f"it is no zip archive, or was cut off: {error}"
             message = f"cannot map {key!r} in {objects.url}: {what}"
             raise FormatError(message, path=key) from error
+        if members and not any(member.filename.endswith(_SUFFIX) for member in members):
+            raise FormatError(
+                f"cannot map {key!r} in {objects.url}: it is a zip archive without .npy files; a "
+                "Zarr store in one opens by a name that ends with .zip, or with format='zarr'",
+                path=key,
+            )
         found: dict[str, ArrayDescription | FormatError] = {}
         for member in members:
             name = member.filename.removesuffix(_SUFFIX)
@@ -182,7 +192,7 @@ def _describe(
         if wanted <= len(content) or n_first >= _MOST_FIRST_NBYTES:
             break
         n_first *= 8
-    header = parse_header(content[:wanted], path=name)
+    header = parse_header(content[:wanted], path=name, file=key)
     if header.start + header.nbytes != member.file_size:
         raise FormatError(
             f"it has {member.file_size} bytes, expected {header.start + header.nbytes}"
@@ -191,8 +201,9 @@ def _describe(
         return _deflated(header, key, member, start)
     if member.compress_size != member.file_size:
         raise FormatError(f"it takes {member.compress_size} bytes, expected {member.file_size}")
+    member_bytes = Crc32Range(key, start, start + member.file_size, member.CRC)
     return StoredArray(
-        name, header.shape, header.dtype, start + header.start, header.is_fortran, key
+        name, header.shape, header.dtype, start + header.start, header.is_fortran, key, member_bytes
     )
 
 

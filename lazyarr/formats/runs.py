@@ -48,8 +48,8 @@ class RunArray(BareArray):
         Where the first element lies in the file, in bytes.
     is_fortran : bool
         Whether the first axis varies fastest.
-    file : str or None
-        The file, in its store; None where the array's own path is that.
+    file : str
+        The file, in its store.
     """
 
     # Not at run time: as in `ArrayDescription`.
@@ -60,10 +60,9 @@ class RunArray(BareArray):
         @property
         def is_fortran(self) -> bool: ...  # noqa: D102 - see above
         @property
-        def file(self) -> str | None: ...  # noqa: D102 - see above
+        def file(self) -> str: ...  # noqa: D102 - see above
 
     is_fortran = False  # type: ignore[assignment]
-    file = None  # type: ignore[assignment]
 
     @property
     def document(self) -> dict[str, Any]:
@@ -89,7 +88,7 @@ def run_layout(
     start: int,
     swap: Swap | None,
     is_fortran: bool = False,
-    place: str | None = None,
+    place: str,
 ) -> Layout:
     """Return the layout of an array that is one run of a file.
 
@@ -105,8 +104,8 @@ def run_layout(
         What turns elements around between store and memory.
     is_fortran : bool
         Whether the first axis varies fastest.
-    place : str or None
-        The file; None where that is the array's own path.
+    place : str
+        The file, in its store.
     """
     axes = tuple(range(len(shape)))
     axes = axes[::-1] if is_fortran else axes

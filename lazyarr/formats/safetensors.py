@@ -37,7 +37,7 @@ _MAX_HEADER_NBYTES = 100_000_000
 _FIRST_NBYTES = 1 << 16  # enough for some hundred tensors, so that one read does
 
 _METADATA = "__metadata__"
-_TYPES = {
+TYPES = {
     "BOOL": DataType("bool", 1, "|b1"),
     "U8": DataType("uint8", 1, "|u1"),
     "I8": DataType("int8", 1, "|i1"),
@@ -218,7 +218,7 @@ def _in_order(tensors: dict[str, Any]) -> list[tuple[str, tuple[int, int, dict[s
 def _tensor(
     name: str, tensor: dict[str, Any], start: int, nbytes: int, file: str
 ) -> SafetensorsArray:
-    dtype = _TYPES.get(as_string(tensor["dtype"], "dtype"))
+    dtype = TYPES.get(as_string(tensor["dtype"], "dtype"))
     if dtype is None:
         raise FormatError(
             f"dtype {shown(tensor['dtype'])} is not one that NumPy has; read it with the "

@@ -12,6 +12,7 @@ Public: ``register``; ``from_array`` and ``from_group``, behind the methods `to_
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import sys
 from collections.abc import Callable, Mapping
@@ -28,40 +29,43 @@ __all__ = ["from_array", "from_group", "register"]
 
 _NAMES = "dask.tokenize"
 _TRANSFERS = "distributed.protocol.serialize"
-FindKind: TypeAlias = Callable[[], type]
-"""Returns the class of lazyarr's arrays; called when there is one, or dask asks for one."""
+FindArrays: TypeAlias = Callable[[], tuple[type, Callable[[Any], Any]]]
+"""Returns the class of lazyarr's arrays, and what makes any buffer one that system calls can read.
+
+Called when there is an array of lazyarr's, or dask asks for one.
+"""
 
 _REFERENCE_NBYTES = 1024
 """What an array takes of a worker's own memory: its pages are the pager's, which has a limit."""
 
 
-def register(find_kind: FindKind, sizeof: Any = None) -> None:
+def register(find_arrays: FindArrays, sizeof: Any = None) -> None:
     """Have dask name and measure lazyarr's arrays without reading them.
 
     Parameters
     ----------
-    find_kind : callable
-        Returns their class.
+    find_arrays : callable
+        Returns their class, and what makes any buffer one that system calls can read.
     sizeof : dask.utils.Dispatch, optional
         dask's function that measures objects, which dask passes when it calls this.
     """
     # For arrays that there are, or most programs that use dask would import lazyarr's for nothing.
     if sizeof is None:
-        _register_transfers(find_kind)
+        _register_transfers(find_arrays)
     else:
-        sizeof.register_lazy("lazyarr", lambda: _register_sizes(sizeof, find_kind))
+        sizeof.register_lazy("lazyarr", lambda: _register_sizes(sizeof, find_arrays))
     if _NAMES in sys.modules:
-        _register_names(sys.modules[_NAMES], find_kind)
+        _register_names(sys.modules[_NAMES], find_arrays)
     else:
         # dask calls this in the middle of its own import, and has no place for names yet.
-        sys.meta_path.insert(0, _Waiting(find_kind))
+        sys.meta_path.insert(0, _Waiting(find_arrays))
 
 
 class _Waiting:
     """Waits for the import of dask's module for names, a moment from now; an import hook."""
 
-    def __init__(self, find_kind: FindKind) -> None:
-        self._find_kind = find_kind
+    def __init__(self, find_arrays: FindArrays) -> None:
+        self._find_arrays = find_arrays
 
     def find_spec(self, name: str, path: object, target: object = None) -> Any:  # noqa: ARG002 - Python's signature
         """Return the module's own specification, with a loader that registers the arrays."""
@@ -74,39 +78,39 @@ class _Waiting:
 
             def exec_module(module: Any) -> None:
                 execute(module)
-                _register_names(module, self._find_kind)
+                _register_names(module, self._find_arrays)
 
             spec.loader.exec_module = exec_module  # type: ignore[method-assign]
         return spec
 
 
-def _register_names(module: Any, find_kind: FindKind) -> None:
+def _register_names(module: Any, find_arrays: FindArrays) -> None:
     normalize_token = module.normalize_token
 
     def name(array: Any) -> Any:
         import numpy
 
-        _register_transfers(find_kind)
+        _register_transfers(find_arrays)
         try:
             return array.__dask_tokenize__()
         except NotStoredError:
             return normalize_token(numpy.asarray(array))
 
     def enter() -> None:
-        normalize_token.register(find_kind(), name)
+        normalize_token.register(find_arrays()[0], name)
 
     normalize_token.register_lazy("lazyarr", enter)
 
 
-def _register_sizes(sizeof: Any, find_kind: FindKind) -> None:
+def _register_sizes(sizeof: Any, find_arrays: FindArrays) -> None:
     def size(_: Any) -> int:
-        _register_transfers(find_kind)
+        _register_transfers(find_arrays)
         return _REFERENCE_NBYTES
 
-    sizeof.register(find_kind(), size)
+    sizeof.register(find_arrays()[0], size)
 
 
-def _register_transfers(find_kind: FindKind) -> None:
+def _register_transfers(find_arrays: FindArrays) -> None:
     """Have distributed send arrays as references, if it is imported; as it sends bytes otherwise.
 
     It calls nothing when it is imported.  So this is called whenever dask names or measures an
@@ -114,13 +118,34 @@ def _register_transfers(find_kind: FindKind) -> None:
     its workers.  Whoever gets a reference needs nothing of this.
     """
     module = sys.modules.get(_TRANSFERS)
-    transfers = getattr(module, "dask_serialize", None)  # not yet while it is imported
-    if transfers is not None and transfers.dispatch(find_kind()) is not _decline:
-        transfers.register(find_kind(), _decline)
+    if module is None or "pickle" not in getattr(module, "families", ()):  # half imported
+        return
+    transfers = module.dask_serialize
+    kind, make_readable = find_arrays()
+    if transfers.dispatch(kind) is not _decline:
+        transfers.register(kind, _decline)
+        for family in ("dask", "pickle"):
+            _copy_before_sending(module, family, make_readable)
 
 
 def _decline(array: Any) -> Any:
     raise NotImplementedError  # distributed then pickles it
+
+
+def _copy_before_sending(module: Any, family: str, make_readable: Callable[[Any], Any]) -> None:
+    """Have distributed send and spill plain views of lazyarr's memory where they cannot be read.
+
+    Results often are such views, or hold some.  Without full rights the kernel refuses to send
+    pages that are not mapped, and distributed would compute the result again, for ever.
+    """
+    dumps, loads, *_ = module.families[family]
+
+    @functools.wraps(dumps)  # distributed looks at its signature
+    def dumps_readable(*arguments: Any, **options: Any) -> tuple[Any, list[Any]]:
+        header, frames = dumps(*arguments, **options)
+        return header, [make_readable(frame) for frame in frames]
+
+    module.register_serialization_family(family, dumps_readable, loads)
 
 
 def from_array(array: Any, chunks: Any = None) -> dask.array.Array:

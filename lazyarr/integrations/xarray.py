@@ -4,7 +4,7 @@ What a store means to xarray is what xarray's own engine ``"zarr"`` makes of it
 (``xarray/backends/zarr.py``): the same names, values, attributes and encodings.
 
 Public: ``GroupBackend``, of which `lazyarr.plugins.xarray` makes the engine ``"lazyarr"``, and
-``open_group``, behind `Dataset.to_xarray`.
+``open_group`` and ``open_array``, behind `Dataset.to_xarray` and `LazyArray.to_xarray`.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from xarray.backends import (
     StoreBackendEntrypoint,
     ZarrStore,
 )
+from xarray.backends.zarr import ZarrArrayWrapper
 from xarray.core import indexing
 
 from lazyarr.errors import FormatError
@@ -37,7 +38,7 @@ from lazyarr.settings import current
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["GroupBackend", "open_group"]
+__all__ = ["GroupBackend", "open_array", "open_group"]
 
 _DIMENSIONS = "_ARRAY_DIMENSIONS"
 """Attribute with the names of an array's axes: xarray's convention for Zarr v2."""
@@ -62,6 +63,25 @@ def open_group(
     """
     store = _GroupStore(group, _Place(url, storage_options), is_owner=False)
     return xarray.open_dataset(store, engine=GroupBackend, **options)
+
+
+def open_array(
+    array: Any, dimensions: tuple[str | None, ...] | None, **options: Any
+) -> xarray.DataArray:
+    """Return an array that is open as an `xarray.DataArray`, without coordinates.
+
+    Parameters
+    ----------
+    array : LazyArray or CopyArray
+        The array, which may be a view.
+    dimensions : tuple, optional
+        Names of its axes; None for those of a view that are not the stored array's.
+    **options
+        What `xarray.open_dataset` takes.
+    """
+    store = _ArrayStore(array, dimensions)
+    found: xarray.DataArray = xarray.open_dataset(store, engine=GroupBackend, **options)[store.name]
+    return found if array.path else found.rename(None)
 
 
 class GroupBackend(BackendEntrypoint):
@@ -223,11 +243,17 @@ class _Place(NamedTuple):
 def _require_group(node: Any) -> Any:
     if not isinstance(node, Mapping):
         raise FormatError(
-            f"cannot open {node.url} as a dataset: there is an array at {node.path or '/'!r}; "
-            "name the group that it is in, or give the array to xarray.DataArray",
+            f"cannot open {node.url} as a dataset: there is an array at {node.path or '/'!r}, "
+            f"and no group; {_how_to_open(node)}.to_xarray() makes a DataArray of it",
             path=node.path,
         )
     return node
+
+
+def _how_to_open(node: Any) -> str:
+    url = node.url.removeprefix("file://")
+    inside = f", path={node.path!r}" if node.path else ""
+    return f"lazyarr.open({url!r}{inside})"
 
 
 class _GroupStore(AbstractDataStore):
@@ -290,16 +316,27 @@ class _GroupStore(AbstractDataStore):
         if isinstance(node, Mapping):
             return None
         self._arrays[name] = node
-        return self._make_variable(name, node)
+        encoding = _encoding(node)
+        dimensions = _dimensions(name, node)
+        encoding["preferred_chunks"] = dict(zip(dimensions, node.chunks, strict=True))
+        return self._make_variable(node, dimensions, encoding)
 
-    def _make_variable(self, name: str, array: Any) -> xarray.Variable:
-        dimensions = _dimensions(name, array)
-        attributes, encoding = _own_attributes(array), _encoding(array)
+    def _make_variable(
+        self, array: Any, dimensions: tuple[str | None, ...], encoding: dict[str, Any]
+    ) -> xarray.Variable:
+        attributes = _own_attributes(array)
         stored = array.encoding
+        # By the type of ``scale_factor`` xarray chooses that of decoded values.
+        for key, dtype in stored.get("attribute_types", {}).items():
+            if key in attributes:
+                value = numpy.asarray(attributes[key]).astype(dtype)
+                attributes[key] = value if value.ndim else value[()]
+        fill = attributes.get("_FillValue")
+        if array.dtype.kind == "S" and isinstance(fill, str) and stored["format"] != "zarr":
+            attributes["_FillValue"] = fill.encode()
         is_zarr, is_v2 = stored["format"] == "zarr", stored["version"] == "2"
         if is_v2:
             attributes.pop(_DIMENSIONS, None)
-        encoding["preferred_chunks"] = dict(zip(dimensions, array.chunks, strict=True))
         use_fill_value = is_v2 if self._use_fill_value is None else self._use_fill_value
         if is_zarr and use_fill_value:
             # Zarr v2 has one fill value, and xarray writes _FillValue there.
@@ -319,12 +356,15 @@ class _GroupStore(AbstractDataStore):
         Raises
         ------
         FormatError
-            What it was given, where no engine that is installed opens the array.
+            Where no engine that is installed opens the array: what it was given, and how to do
+        without the array.
         """
         for read in (self._read_by_zarr, self._read_by_h5netcdf):
             with suppress(Exception):
                 return read(name)
-        raise error
+        joint = ", or" if "; " in error.message else ";"
+        message = f"{error.message}{joint} leave it out with drop_variables=[{name!r}]"
+        raise FormatError(message, path=error.path) from error
 
     def _read_by_zarr(self, name: str) -> xarray.Variable:
         if self._by_zarr is None:
@@ -332,18 +372,27 @@ class _GroupStore(AbstractDataStore):
             with suppress(Exception):
                 self._by_zarr = self._open_by_zarr(consolidated=True)
         self._by_zarr = self._by_zarr or self._open_by_zarr(consolidated=False)
-        variable: xarray.Variable = self._by_zarr.open_store_variable(name)
-        return variable
+        array = self._by_zarr.zarr_group[name]
+        if _DIMENSIONS in array.attrs or getattr(array.metadata, "dimension_names", None):
+            variable: xarray.Variable = self._by_zarr.open_store_variable(name)
+            return variable
+        # That does not take axes without names.
+        wrapped: Any = ZarrArrayWrapper
+        data = indexing.LazilyIndexedArray(wrapped(array))
+        return xarray.Variable(_made_up(name, array.ndim), data, dict(array.attrs))
 
     def _open_by_zarr(self, *, consolidated: bool) -> Any:
         place: Any = self._place.url
-        if place.endswith(".zip") and "::" not in place:
+        path = self._group.path
+        inside, _, archive = self._group.url.partition("::file://")
+        if inside.startswith("zip://") and archive:
             from zarr.storage import ZipStore
 
-            place = ZipStore(place.removeprefix("file://"), mode="r")
+            place = ZipStore(archive, mode="r")
+            path = f"{inside.removeprefix('zip://')}/{path}".strip("/")
         return ZarrStore.open_group(
             place,
-            group=self._group.path or None,
+            group=path or None,
             mode="r",
             consolidated=consolidated,
             storage_options=self._place.storage_options,
@@ -352,10 +401,39 @@ class _GroupStore(AbstractDataStore):
 
     def _read_by_h5netcdf(self, name: str) -> xarray.Variable:
         # Of a local file; the store closes it when nobody has the variable any more.
-        path = self._place.url.removeprefix("file://")
-        store = H5NetCDFStore.open(path, group=self._group.path or None)
+        path = self._group.url.removeprefix("file://")
+        store = H5NetCDFStore.open(path, group=self._group.path or None, phony_dims="access")
         variable: xarray.Variable = store.open_store_variable(name, store.ds.variables[name])
+        if any(str(dimension).startswith("phony_dim_") for dimension in variable.dims):
+            variable.dims = _made_up(name, variable.ndim)
+            variable.encoding.pop("preferred_chunks", None)  # by the names of before
         return variable
+
+
+class _ArrayStore(_GroupStore):
+    """One array as xarray reads a group that has nothing else."""
+
+    def __init__(self, array: Any, dimensions: tuple[str | None, ...] | None) -> None:
+        super().__init__(array, _Place(array.url, None), is_owner=False)
+        self.name = PurePosixPath(array.path).name or "array"
+        self._arrays = {self.name: array}
+        self._dimensions = dimensions
+
+    def get_attrs(self) -> dict[str, Any]:
+        """Return no attributes: they are the array's."""
+        return {}
+
+    def get_variables(self) -> dict[str, xarray.Variable]:
+        """Return the array, which is not read."""
+        (array,) = self._arrays.values()
+        encoding: dict[str, Any] = {}
+        dimensions = self._dimensions
+        if dimensions is None:
+            prefix = f"{self.name}_" if array.path else ""
+            dimensions = tuple(f"{prefix}dim_{axis}" for axis in range(array.ndim))
+        if len(array.chunks) == array.ndim:
+            encoding["preferred_chunks"] = dict(zip(dimensions, array.chunks, strict=True))
+        return {self.name: self._make_variable(array, dimensions, encoding)}
 
 
 def _dimensions(name: str, array: Any) -> tuple[str | None, ...]:
@@ -363,7 +441,11 @@ def _dimensions(name: str, array: Any) -> tuple[str | None, ...]:
     names: tuple[str | None, ...] | None = array.dimension_names
     if names is not None:
         return names
-    return tuple(f"{name}_dim_{axis}" for axis in range(array.ndim))
+    return _made_up(name, array.ndim)
+
+
+def _made_up(name: str, n_axes: int) -> tuple[str, ...]:
+    return tuple(f"{name}_dim_{axis}" for axis in range(n_axes))
 
 
 def _own_attributes(node: Any) -> dict[str, Any]:

@@ -22,7 +22,14 @@ if TYPE_CHECKING:
     from lazyarr.kernel.holding import allow_holding, hold_still, must_allow_holding
     from lazyarr.kernel.identity import Identity, current_identity
     from lazyarr.kernel.lifeline import arm_lifeline, disarm_lifeline, pidfd_open
-    from lazyarr.kernel.locking import lock_holder, try_lock
+    from lazyarr.kernel.locking import (
+        alone_with,
+        holds_lock,
+        leave_alone_in_child,
+        lock_holder,
+        lock_taker,
+        try_lock,
+    )
     from lazyarr.kernel.mapping import (
         PAGE_NBYTES,
         Advice,
@@ -36,18 +43,21 @@ if TYPE_CHECKING:
         punch_hole,
         reserve,
         resize_memfd,
+        seal_memfd,
         unmap,
     )
     from lazyarr.kernel.outcome import Operation, Outcome, Stop, decode_outcome
-    from lazyarr.kernel.probing import KernelSupport, probe
+    from lazyarr.kernel.probing import WRITE_BACK, KernelSupport, probe
     from lazyarr.kernel.rename import exchange_paths
     from lazyarr.kernel.status import Stamp, current_stamp, stamp_of
     from lazyarr.kernel.threads import (
         arm_once,
         has_handler,
         is_armed,
+        is_deaf,
         read_turns,
         signal_main_thread,
+        signal_thread,
     )
     from lazyarr.kernel.timer import Timer
     from lazyarr.kernel.uapi import Features, InstallMode, Ioctls, RegisterMode, WriteProtectMode
@@ -65,6 +75,7 @@ __all__ = [
     "Outcome",
     "Stop",
     "decode_outcome",
+    "WRITE_BACK",
     "KernelSupport",
     "probe",
     "Attempt",
@@ -82,6 +93,7 @@ __all__ = [
     "punch_hole",
     "reserve",
     "resize_memfd",
+    "seal_memfd",
     "unmap",
     "ScratchBuffer",
     "buffer_address",
@@ -100,10 +112,16 @@ __all__ = [
     "arm_once",
     "has_handler",
     "is_armed",
+    "is_deaf",
     "read_turns",
     "signal_main_thread",
+    "signal_thread",
     "exchange_paths",
+    "alone_with",
+    "holds_lock",
+    "leave_alone_in_child",
     "lock_holder",
+    "lock_taker",
     "try_lock",
     "Timer",
     "Identity",
@@ -126,14 +144,15 @@ __getattr__ = import_on_use(
         "holding": "allow_holding hold_still must_allow_holding",
         "identity": "Identity current_identity",
         "lifeline": "arm_lifeline disarm_lifeline pidfd_open",
-        "locking": "lock_holder try_lock",
-        "mapping": "PAGE_NBYTES Advice Protection create_memfd in_core madvise map_private"
-        " map_shared protect punch_hole reserve resize_memfd unmap",
+        "locking": "alone_with holds_lock leave_alone_in_child lock_holder lock_taker try_lock",
+        "mapping": "PAGE_NBYTES Advice Protection create_memfd in_core madvise"
+        " map_private map_shared protect punch_hole reserve resize_memfd seal_memfd unmap",
         "outcome": "Operation Outcome Stop decode_outcome",
-        "probing": "KernelSupport probe",
+        "probing": "WRITE_BACK KernelSupport probe",
         "rename": "exchange_paths",
         "status": "Stamp current_stamp stamp_of",
-        "threads": "arm_once has_handler is_armed read_turns signal_main_thread",
+        "threads": "arm_once has_handler is_armed is_deaf read_turns signal_main_thread"
+        " signal_thread",
         "timer": "Timer",
         "uapi": "Features InstallMode Ioctls RegisterMode WriteProtectMode",
         "written": "find_written read_memory",

@@ -126,6 +126,8 @@ class ScratchBuffer:
         The memory.
     address, nbytes : int
         Where it is, and how much, in bytes.
+    asked_nbytes : int
+        The most that `grow` was asked for since `shrink`.
 
     Notes
     -----
@@ -141,6 +143,7 @@ class ScratchBuffer:
     """
 
     def __init__(self, nbytes: int) -> None:
+        self.asked_nbytes = 0
         self._allocate(nbytes)
 
     def _allocate(self, nbytes: int) -> None:
@@ -171,8 +174,32 @@ class ScratchBuffer:
         KernelError
             ENOMEM: there are not so many.
         """
-        if nbytes > self.nbytes:
-            self._allocate(nbytes)
+        if nbytes > self.asked_nbytes:
+            self.asked_nbytes = nbytes
+            if nbytes > self.nbytes:
+                self._allocate(nbytes)
+
+    def shrink(self, least_nbytes: int) -> None:
+        """Give back what was not asked for since the last call, if that is most of the memory.
+
+        Parameters
+        ----------
+        least_nbytes : int
+            So much is kept in any case.
+
+        Examples
+        --------
+        >>> scratch = ScratchBuffer(64 * PAGE_NBYTES)
+        >>> scratch.grow(PAGE_NBYTES)
+        >>> scratch.shrink(2 * PAGE_NBYTES)
+        >>> scratch.nbytes == 2 * PAGE_NBYTES
+        True
+        """
+        needed_nbytes = max(self.asked_nbytes, least_nbytes)
+        self.asked_nbytes = 0
+        # Less would not be worth the page faults of fresh memory.
+        if self.nbytes > 4 * needed_nbytes:
+            self._allocate(needed_nbytes)
 
     def close(self) -> None:
         """Let go of the memory; it ends with the last view of it."""

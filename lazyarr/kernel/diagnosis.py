@@ -22,6 +22,7 @@ __all__ = [
     "unopenable",
     "unserved_modes",
     "unsupported_features",
+    "unwritable_arrays",
 ]
 
 _NEEDED = {
@@ -136,6 +137,26 @@ def unsupported_features(
     )
     error.errno = number
     return error
+
+
+def unwritable_arrays(missing: tuple[str, ...], remedy: str) -> KernelUnsupportedError:
+    """Return the error of a kernel on which arrays cannot be written back.
+
+    Parameters
+    ----------
+    missing : tuple of str
+        What is not there, in the kernel's names.
+    remedy : str
+        What would give full use of userfaultfd; empty when nothing is amiss with rights.
+    """
+    newer = "use Linux 6.4 or newer" if "userfaultfd" not in missing else remedy
+    steps = f"{newer or 'allow userfaultfd'}, or pass engine='copy'"
+    return KernelUnsupportedError(
+        f"cannot write to arrays in memory: this kernel's userfaultfd lacks "
+        f"{', '.join(missing)}; {steps}",
+        missing=missing,
+        remedy=steps,
+    )
 
 
 def unserved_modes(mode: RegisterMode, offered: Ioctls) -> KernelUnsupportedError | None:

@@ -29,6 +29,7 @@ __all__ = [
     "punch_hole",
     "reserve",
     "resize_memfd",
+    "seal_memfd",
     "unmap",
 ]
 
@@ -44,6 +45,10 @@ _MAP_FIXED = 0x10
 # linux/memfd.h: never executable; Linux 6.3.  Without it vm.memfd_noexec=2 refuses
 # the call, with it an older kernel does.
 _MFD_NOEXEC_SEAL = 0x8
+
+# linux/fcntl.h: nothing more is sealed; it never gets shorter; nobody writes to it, or maps it to
+# write (F_SEAL_WRITE, F_SEAL_FUTURE_WRITE).
+_F_SEAL_SEAL, _F_SEAL_SHRINK, _F_SEALS_WRITE = 0x1, 0x2, 0x8 | 0x10
 
 # linux/falloc.h; a hole cannot be punched without keeping the size.
 _FALLOC_KEEP_SIZE, _FALLOC_PUNCH_HOLE = 0x1, 0x2
@@ -112,7 +117,7 @@ def create_memfd(name: str, *, nbytes: int = 0, hugetlb: bool = False) -> int:
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise
-            fd = os.memfd_create(name, flags)
+            fd = os.memfd_create(name, flags | os.MFD_ALLOW_SEALING)
     except OSError as error:
         number = error.errno or 0
         raise refusal(
@@ -146,6 +151,37 @@ def resize_memfd(fd: int, nbytes: int) -> None:
         remedy = "raise 'ulimit -f'" if number == errno.EFBIG else "use a smaller one"
         purpose = f"cannot have a memory object of {nbytes} bytes"
         raise refusal(f"{purpose}: {describe_errno(number)}; {remedy}", number) from None
+
+
+def seal_memfd(fd: int) -> None:
+    """Have a memory object never get shorter, and always be open for writing; it may grow.
+
+    That holds for every process, for as long as the object is there.
+
+    Raises
+    ------
+    KernelError
+        EPERM: it was made without MFD_ALLOW_SEALING, is sealed otherwise, or the descriptor is not
+        open for writing; EINVAL: it is a file of another kind.
+    """
+    import fcntl
+
+    # Whoever has mapped what another process cuts off dies of SIGBUS at the next touch.
+    wanted = _F_SEAL_SEAL | _F_SEAL_SHRINK
+    try:
+        found = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
+        if found & wanted != wanted:
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, wanted)
+        is_writable = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR
+        number = 0 if is_writable and not found & _F_SEALS_WRITE else errno.EPERM
+    except OSError as error:
+        number = error.errno or 0
+    if number:
+        raise refusal(
+            f"cannot seal a memory object: {describe_errno(number)}; make it with "
+            "MFD_ALLOW_SEALING, and leave it open for writing",
+            number,
+        )
 
 
 def map_shared(

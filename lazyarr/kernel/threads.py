@@ -1,4 +1,4 @@
-"""What /proc tells of another process's main thread, and a signal handler that tells more."""
+"""What /proc tells of another process's threads, and a signal handler that tells more."""
 
 from __future__ import annotations
 
@@ -7,7 +7,15 @@ import os
 
 from lazyarr.kernel.libc import call, checked_call, syscall_number
 
-__all__ = ["arm_once", "has_handler", "is_armed", "read_turns", "signal_main_thread"]
+__all__ = [
+    "arm_once",
+    "has_handler",
+    "is_armed",
+    "is_deaf",
+    "read_turns",
+    "signal_main_thread",
+    "signal_thread",
+]
 
 # struct sigaction of glibc and musl on 64 bits: handler, a mask of 128 bytes, flags, restorer.
 _SIGACTION_NBYTES = 256
@@ -38,7 +46,21 @@ def has_handler(pid: int, signal: int) -> bool:
     OSError
         The process is gone, or there is no /proc.
     """
-    return _read_signal(pid, signal)[0]
+    return _has_bit(_read_status(pid, pid)["SigCgt"], signal)
+
+
+def is_deaf(pid: int, thread_id: int, signal: int) -> bool:
+    """Return whether a signal that is sent to a thread stays without effect, for now or ever.
+
+    Its thread blocks it, or its process ignores it.
+
+    Raises
+    ------
+    OSError
+        The thread is gone, or there is no /proc.
+    """
+    status = _read_status(pid, thread_id)
+    return any(_has_bit(status[name], signal) for name in ("SigBlk", "SigIgn"))
 
 
 def is_armed(pid: int, signal: int) -> bool:
@@ -52,18 +74,21 @@ def is_armed(pid: int, signal: int) -> bool:
     OSError
         The process is gone, or there is no /proc.
     """
-    is_caught, is_blocked = _read_signal(pid, signal)
-    return is_caught and not is_blocked
+    status = _read_status(pid, pid)
+    return _has_bit(status["SigCgt"], signal) and not _has_bit(status["SigBlk"], signal)
 
 
-def _read_signal(pid: int, signal: int) -> tuple[bool, bool]:
-    """Return whether a process has a handler for a signal, and if its main thread blocks it."""
-    # Not asked of the process itself: its main thread waits in a fault, with the GIL
-    # held.  SigCgt is the process's, SigBlk the main thread's.
-    with open(f"/proc/{pid}/task/{pid}/status", encoding="ascii", errors="replace") as file:
-        status = dict(line.split(":", 1) for line in file)
-    bit = 1 << (signal - 1)
-    return bool(int(status["SigCgt"], 16) & bit), bool(int(status["SigBlk"], 16) & bit)
+def _read_status(pid: int, thread_id: int) -> dict[str, str]:
+    """Return what /proc says of a thread, by name."""
+    # Not asked of the process itself: its thread waits in a fault, perhaps with the GIL
+    # held.  SigCgt and SigIgn are the process's, SigBlk the thread's.
+    with open(f"/proc/{pid}/task/{thread_id}/status", encoding="ascii", errors="replace") as file:
+        return dict(line.split(":", 1) for line in file)
+
+
+def _has_bit(signals: str, signal: int) -> bool:
+    """Return whether a signal is in a set of signals, as /proc has it."""
+    return bool(int(signals, 16) & 1 << (signal - 1))
 
 
 def signal_main_thread(pid: int, signal: int) -> None:
@@ -72,15 +97,26 @@ def signal_main_thread(pid: int, signal: int) -> None:
     Raises
     ------
     OSError
-        The process is gone, or is somebody else's; ENOSYS on a machine that is not known.
+        As `signal_thread`.
+    """
+    # The thread group and the thread have the same number for the main thread. kill(2)
+    # would let the kernel choose any thread, and Python would hear of that one only
+    # when it next waits for the GIL.
+    signal_thread(pid, pid, signal)
+
+
+def signal_thread(pid: int, thread_id: int, signal: int) -> None:
+    """Send a signal to one thread of a process.
+
+    Raises
+    ------
+    OSError
+        The thread is gone, or is somebody else's; ENOSYS on a machine that is not known.
     """
     number = syscall_number("tgkill")
     if number is None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-    # The thread group and the thread have the same number for the main thread. kill(2)
-    # would let the kernel choose any thread, and Python would hear of that one only
-    # when it next waits for the GIL.
-    call("syscall", number, pid, pid, signal)
+    call("syscall", number, pid, thread_id, signal)
 
 
 def arm_once(signal: int) -> None:

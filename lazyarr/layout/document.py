@@ -24,12 +24,12 @@ from lazyarr.checks import (
 from lazyarr.codecs.registry import codec_document, parse_codec
 from lazyarr.errors import FormatError
 from lazyarr.layout.datatype import MAX_ITEMSIZE, DataType, parse_data_type_document
+from lazyarr.layout.entries import Entries
 from lazyarr.layout.grid import KeyEncoding, as_separator
 from lazyarr.layout.layout import Layout
 from lazyarr.layout.pipeline import Pipeline
 from lazyarr.layout.placement import (
     ChunkTable,
-    Entry,
     KeyPerChunk,
     Level,
     OneRun,
@@ -51,6 +51,7 @@ _LAYOUT_MEMBERS = (
     *("placement", "witnesses", "place"),
 )
 _KEY_MEMBERS = ("kind", "encoding", "separator", "chunks_per_object", "levels")
+_TABLE_MEMBERS = ("kind", "objects", "entries", "is_padded")
 _LEVEL_MEMBERS = (
     *("grid_shape", "index_location", "little_endian", "checksum"),
     *("sizes", "steps", "strides"),
@@ -227,7 +228,12 @@ def _placement_document(placement: Placement) -> dict[str, Any]:
     if isinstance(placement, OneRun):
         return {"kind": "run", "key": placement.key, "start": placement.start}
     if isinstance(placement, ChunkTable):
-        return {"kind": "table", "objects": placement.objects, "entries": placement.entries}
+        return {
+            "kind": "table",
+            "objects": placement.objects,
+            "entries": Entries.of(placement.entries).document(),
+            "is_padded": placement.is_padded,
+        }
     assert isinstance(placement, KeyPerChunk)
     encoding = placement.key_encoding
     return {
@@ -249,7 +255,7 @@ def _parse_placement(value: object, layout: Layout) -> Placement:
     if kind == "run":
         return _parse_run(_members(value, "placement", ("kind", "key", "start")), layout)
     if kind == "table":
-        return _parse_table(_members(value, "placement", ("kind", "objects", "entries")), layout)
+        return _parse_table(_members(value, "placement", _TABLE_MEMBERS), layout)
     raise FormatError(
         f"the kind of placement is {shown(kind)}; it must be 'keys', 'run' or 'table'"
     )
@@ -258,10 +264,7 @@ def _parse_placement(value: object, layout: Layout) -> Placement:
 def _parse_run(members: dict[str, Any], layout: Layout) -> OneRun:
     start = as_integer(members["start"], "start of placement")
     as_integer(start + layout.nbytes, "the end of the run", maximum=2**63 - 1)
-    if not is_run(layout.shape, layout.chunk_shape):
-        raise FormatError(
-            f"chunks of shape {layout.chunk_shape} are no runs of an array of shape {layout.shape}"
-        )
+    _check_runs(layout)
     if layout.pipeline.codecs:
         raise FormatError("placement is a run, and codecs are not empty; a run has none")
     ones = (1,) * len(layout.shape)
@@ -269,33 +272,27 @@ def _parse_run(members: dict[str, Any], layout: Layout) -> OneRun:
     return OneRun(ones, (), (), key, start, layout.shape, layout.chunk_shape, layout.itemsize)
 
 
+def _check_runs(layout: Layout) -> None:
+    if not is_run(layout.shape, layout.chunk_shape):
+        raise FormatError(
+            f"chunks of shape {layout.chunk_shape} are no runs of an array of shape {layout.shape}"
+        )
+
+
 def _parse_table(members: dict[str, Any], layout: Layout) -> ChunkTable:
     objects = _parse_keys(members["objects"], "objects of placement", _MAX_TABLE_ENTRIES)
-    entries = as_list(members["entries"], "entries of placement")
     n_chunks = math.prod(layout.grid_shape)
-    if len(entries) != n_chunks or n_chunks > _MAX_TABLE_ENTRIES:
+    if n_chunks > _MAX_TABLE_ENTRIES:
         raise FormatError(
-            f"placement has {len(entries)} entries for {n_chunks} chunks; there must be one for"
-            f" each, and {_MAX_TABLE_ENTRIES} at most"
+            f"placement has a table of {n_chunks} chunks; there may be up to {_MAX_TABLE_ENTRIES}"
         )
-    left_out = 2 ** len(layout.pipeline.codecs) - 1
-    places = tuple(_parse_entry(entry, len(objects), left_out) for entry in entries)
-    return ChunkTable((1,) * len(layout.shape), (), (), layout.grid_shape, objects, places)
-
-
-def _parse_entry(value: object, n_objects: int, most_left_out: int) -> Entry:
-    if value is None:
-        return None
-    entry = as_list(value, "an entry of placement")
-    if len(entry) not in (3, 4):
-        raise FormatError(f"an entry of placement is {shown(entry)}; it must have 3 or 4 numbers")
-    number = as_integer(entry[0], "the object of an entry", maximum=n_objects - 1)
-    stop = as_integer(entry[2], "the end of an entry", maximum=2**63 - 1)
-    start = as_integer(entry[1], "the start of an entry", maximum=stop)
-    if len(entry) == 3:
-        return number, start, stop
-    what = "what an entry has left out"
-    return number, start, stop, as_integer(entry[3], what, minimum=1, maximum=most_left_out)
+    entries = Entries.parse(members["entries"], n_chunks)
+    entries.check(len(objects), 2 ** len(layout.pipeline.codecs) - 1)
+    is_padded = _parse_bool(members["is_padded"], "is_padded of placement")
+    if not is_padded:
+        _check_runs(layout)
+    ones = (1,) * len(layout.shape)
+    return ChunkTable(ones, (), (), layout.grid_shape, objects, entries, is_padded)
 
 
 def _parse_key_per_chunk(members: dict[str, Any], layout: Layout) -> KeyPerChunk:

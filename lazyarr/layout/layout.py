@@ -6,7 +6,7 @@ import math
 
 from lazyarr.codecs.base import Buffer
 from lazyarr.layout.pipeline import Pipeline
-from lazyarr.layout.placement import ChunkAddress, Level, Placement
+from lazyarr.layout.placement import ChunkAddress, Level, Placement, inner_nbytes
 from lazyarr.layout.shard import ShardLevel
 from lazyarr.values import Value
 
@@ -123,6 +123,15 @@ class Layout(Value):
                 raise IndexError(f"chunk {chunk} of a grid of shape {self.grid_shape}")
         return self.placement.locate(chunk)
 
+    def unpadded_nbytes(self, chunk: tuple[int, ...]) -> int | None:
+        """Return the bytes of a chunk that is stored without padding; None where it has padding.
+
+        Padding is what a chunk at the edge of the array has beyond the array.
+        """
+        if self.placement.is_padded:
+            return None
+        return inner_nbytes(chunk, self.chunk_shape, self.shape, self.itemsize)
+
     def decode(self, data: Buffer, out: memoryview) -> None:
         """Decode a smallest chunk straight into memory; see `Pipeline.decode`."""
         self.pipeline.decode(data, out)
@@ -134,7 +143,7 @@ class Layout(Value):
         """
         left_out = self.placement.left_out(chunk)
         pipeline = self.pipeline.without(left_out) if left_out else self.pipeline
-        nbytes = self.placement.unpadded_nbytes(chunk)
+        nbytes = self.unpadded_nbytes(chunk)
         if nbytes is None or nbytes == self.chunk_nbytes:
             pipeline.decode(data, out)
         else:

@@ -7,11 +7,15 @@ has is data, so that whatever reads chunks needs to know no format.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple
 
+from lazyarr.layout.entries import Entry
 from lazyarr.layout.grid import KeyEncoding
 from lazyarr.layout.shard import ShardLevel
 from lazyarr.values import Value
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = [
     "ChunkAddress",
@@ -21,11 +25,9 @@ __all__ = [
     "Level",
     "OneRun",
     "Placement",
+    "inner_nbytes",
     "is_run",
 ]
-
-Entry: TypeAlias = tuple[int, int, int] | tuple[int, int, int, int] | None
-"""Where a chunk is, in a table; see `ChunkTable`."""
 
 
 class ChunkAddress(NamedTuple):
@@ -85,22 +87,25 @@ class Placement(Value):
         The levels of shards, outermost first; empty without shards.
     places : tuple of Level
         For each level of shards, which entry belongs to which chunk.
+    is_padded : bool
+        Whether a chunk at the edge of the array is stored with what it has beyond the array.
     """
 
     chunks_per_object: tuple[int, ...]
     levels: tuple[ShardLevel, ...]
     places: tuple[Level, ...]
 
+    # Not at run time: a field of a subclass, which a property would hide.
+    if TYPE_CHECKING:
+
+        @property
+        def is_padded(self) -> bool: ...  # noqa: D102 - see above
+
+    is_padded = True  # type: ignore[assignment]
+
     def locate(self, chunk: tuple[int, ...]) -> ChunkAddress | None:
         """Return where a chunk of the grid is stored; None where it is known not to be."""
         raise NotImplementedError
-
-    def unpadded_nbytes(self, chunk: tuple[int, ...]) -> int | None:  # noqa: ARG002
-        """Return the bytes of a chunk that is stored without padding; None where it has padding.
-
-        Padding is what a chunk at the edge of the array has beyond the array.
-        """
-        return None
 
     def left_out(self, chunk: tuple[int, ...]) -> int:  # noqa: ARG002
         """Return which codecs a chunk did not go through: a bit for each, the first one lowest."""
@@ -139,10 +144,12 @@ class ChunkTable(Placement):
         How many chunks there are along each memory axis.
     objects : tuple of str
         Keys, relative to the array.
-    entries : tuple of ((int, int, int) or (int, int, int, int) or None)
+    entries : sequence of ((int, int, int) or (int, int, int, int) or None)
         For each chunk, in C order of the grid: the number of its object in `objects`, the
         half-open range of bytes in it, and, where it did not go through all codecs, `left_out`.
-        None for a chunk that is not stored.
+        None for a chunk that is not stored.  `Entries` have room for millions.
+    is_padded : bool
+        As of `Placement`.  Where it is not, chunks are runs of the array; see `is_run`.
 
     Examples
     --------
@@ -156,7 +163,8 @@ class ChunkTable(Placement):
 
     grid_shape: tuple[int, ...]
     objects: tuple[str, ...]
-    entries: tuple[Entry, ...]
+    entries: Sequence[Entry]
+    is_padded: bool = True
 
     def locate(self, chunk: tuple[int, ...]) -> ChunkAddress | None:
         """Return the bytes of a chunk; None where it is not stored."""
@@ -209,18 +217,30 @@ class OneRun(Placement):
     chunk_shape: tuple[int, ...]
     itemsize: int
 
+    is_padded = False
+
     def locate(self, chunk: tuple[int, ...]) -> ChunkAddress:
         """Return the bytes of a chunk."""
         element = 0
         for c, length, n in zip(chunk, self.chunk_shape, self.shape, strict=True):
             element = element * n + c * length
         start = self.start + element * self.itemsize
-        return ChunkAddress(self.key, (), start, start + self.unpadded_nbytes(chunk))
+        nbytes = inner_nbytes(chunk, self.chunk_shape, self.shape, self.itemsize)
+        return ChunkAddress(self.key, (), start, start + nbytes)
 
-    def unpadded_nbytes(self, chunk: tuple[int, ...]) -> int:
-        """Return the bytes of a chunk: at an edge, those of its elements in the array."""
-        sides = zip(chunk, self.chunk_shape, self.shape, strict=True)
-        return math.prod(min(length, n - c * length) for c, length, n in sides) * self.itemsize
+
+def inner_nbytes(
+    chunk: tuple[int, ...], chunk_shape: tuple[int, ...], shape: tuple[int, ...], itemsize: int
+) -> int:
+    """Return the bytes of those elements of a chunk that are in the array.
+
+    Examples
+    --------
+    >>> inner_nbytes((2, 0), (2, 3), (5, 3), 8)
+    24
+    """
+    sides = zip(chunk, chunk_shape, shape, strict=True)
+    return math.prod(min(length, n - c * length) for c, length, n in sides) * itemsize
 
 
 def is_run(shape: tuple[int, ...], chunk_shape: tuple[int, ...]) -> bool:

@@ -90,7 +90,14 @@ class Copies:
 
     def compare(self, paths: Iterable[str]) -> None:
         """Compare copies with the nodes' own documents, which replace those that differ."""
-        stale = [path for path in paths if path in self._since and self._is_stale(path)]
+        stale = []
+        for path in paths:
+            since = self._since.get(path)
+            if since is not None:
+                if self._is_stale(path, since):
+                    stale.append(path)
+                # Afterwards: another thread must not take a copy that is being compared.
+                self._since.pop(path, None)
         self.tell(stale)
 
     def tell(self, stale: list[str]) -> None:
@@ -106,14 +113,14 @@ class Copies:
             StoreWarning,
         )
 
-    def _is_stale(self, path: str) -> bool:
-        copy, since = self._known.get(path), self._since.pop(path)
+    def _is_stale(self, path: str, since: int) -> bool:
+        copy = self._known.get(path)
         if copy is None or self._is_older(path, since):
             return False
         try:
             own: Known = without_copies(self._documents.read(path))
         except NodeNotFoundError:
-            del self._known[path]
+            self._known.pop(path, None)
             return True
         except FormatError as error:
             own = error

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lazyarr.client.array_ref import ArrayRef, StoreHolder
     from lazyarr.client.arrays.lazyarray import LazyArray
     from lazyarr.errors import KernelUnsupportedError
+    from lazyarr.flush_report import FlushReport
 
 __all__ = ["Making", "begin_engine", "chosen_engine", "copy_instead", "find_making"]
 
@@ -44,6 +45,18 @@ class Making(Protocol):
         """Return a view of an array by its place in the memory of the whole."""
         ...
 
+    def anchor_of(self, array: LazyArray) -> Any:
+        """Return what lives for as long as a view of an array does; the next two take it."""
+        ...
+
+    def flush(self, anchor: Any) -> FlushReport | None:
+        """Have what was written to an array be in the store, durably."""
+        ...
+
+    def retire(self, anchor: Any) -> None:
+        """Have what was written be in the store, and let nobody write to the array any more."""
+        ...
+
 
 def begin_engine() -> str:
     """Return the engine for what is opened now, after starting what it needs.
@@ -57,6 +70,13 @@ def begin_engine() -> str:
     """
     global _automatic
     arrive()
+    # The limit of another process's pager is for all of its clients.
+    if "distributed.worker" in sys.modules and not process.is_guest():
+        from lazyarr.integrations.distributed import worker_memory_limit
+
+        worker_nbytes = worker_memory_limit()
+        if worker_nbytes is not None:
+            settings.lower_default(worker_nbytes // 2)
     chosen = chosen_engine()
     if chosen == "copy":
         finalizers.start()

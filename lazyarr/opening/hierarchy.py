@@ -14,9 +14,11 @@ from lazyarr.formats.zarr import ArrayMetadata, GroupMetadata, Node
 from lazyarr.formats.zarr.nodes import NODE_DOCUMENTS
 from lazyarr.kernel import arrive
 from lazyarr.opening.documents import Documents, without_copies
-from lazyarr.store.base import METADATA_NAMES, NoObjectError, list_directories
+from lazyarr.store.base import METADATA_NAMES, NoObjectError, RefusedError, list_directories
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lazyarr.opening.consolidated_copies import Copies
     from lazyarr.store import RetryingStore
 
@@ -24,6 +26,52 @@ __all__ = ["Hierarchy"]
 
 _MAX_LISTINGS = 1000
 """Directories that are looked into for nodes below something that has no document."""
+
+
+class _Seen:
+    """What was read of a store since its documents were last known to change.
+
+    Attributes
+    ----------
+    nodes : dict of str to (Node or FormatError)
+        By path.
+    complete : set of str
+        Groups below which all nodes are known from consolidated metadata.
+    has_consolidated : bool
+        Whether a group had such metadata.
+    copies : Copies or None
+        What is in it and was not compared yet.
+    """
+
+    def __init__(self) -> None:
+        self.nodes: dict[str, Node | FormatError] = {}
+        self.complete: set[str] = set()
+        self.has_consolidated = False
+        self.copies: Copies | None = None
+
+    def __repr__(self) -> str:
+        return f"<_Seen: {len(self.nodes)} nodes>"
+
+    def is_complete(self, path: str) -> bool:
+        """Return whether all nodes below a group are known from consolidated metadata."""
+        roots = tuple(self.complete)  # in one step: other threads add to it
+        return any(path == root or path.startswith(f"{root}/") or not root for root in roots)
+
+    def names_below(self, path: str) -> tuple[str, ...]:
+        """Return the names of the nodes that are known directly below a group, in order."""
+        start = f"{path}/" if path else ""
+        names = tuple(self.nodes)  # in one step, likewise
+        below = {name[len(start) :].split("/")[0] for name in names if name.startswith(start)}
+        return tuple(sorted(below - {""}))
+
+    def zarr_format_above(self, path: str) -> int:
+        """Return the version of the nearest node above that is known; 3 if there is none."""
+        while path:
+            path = path.rpartition("/")[0]
+            node = self.nodes.get(path)
+            if isinstance(node, ArrayMetadata | GroupMetadata):
+                return node.zarr_format
+        return 3
 
 
 class Hierarchy:
@@ -41,6 +89,16 @@ class Hierarchy:
     compares : bool
         Whether consolidated metadata of a local store is compared with what nodes say of
         themselves, which counts, and a difference is a `StoreWarning`.
+    file_format : str or None
+        What the user has said that the URL means.
+    instead : callable, optional
+        Takes a store that has no node of Zarr's where one was looked for first, and returns the
+        store that is in its place: what an icechunk repository has inside.
+    start : str
+        The node that the URL means; "" for the root, which it means in nearly all stores, since a
+        path that goes on in a directory names another directory.
+    address : str
+        What opens the store again, where `start` is not the root.
     """
 
     def __init__(
@@ -49,21 +107,28 @@ class Hierarchy:
         *,
         use_consolidated: bool | None = None,
         compares: bool = True,
+        file_format: str | None = None,
+        instead: Callable[[RetryingStore], RetryingStore | None] | None = None,
+        start: str = "",
+        address: str = "",
     ) -> None:
-        self.store = store
+        self.start = start
+        self.address = address
+        self.format = file_format
+        self._instead = instead
         self.use_consolidated = use_consolidated
-        self._documents = Documents(store, consolidated=use_consolidated is not False)
-        self._known: dict[str, Node | FormatError] = {}
-        self._complete: set[str] = set()
-        self._has_consolidated = False
+        self._take(store)
+        self._seen = _Seen()
         self._compares = compares
-        self._copies: Copies | None = None
-        # Whoever holds a node's array does not hold this: the pager has a store of its own.
-        weakref.finalize(self, finalizers.defer, store.close, is_end=True).atexit = False
         finalizers.expect()
 
+    @property
+    def url(self) -> str:
+        """The store, without credentials."""
+        return self.store.url
+
     def __repr__(self) -> str:
-        return f"<Hierarchy: {len(self._known)} nodes of {self.store.url} read>"
+        return f"<Hierarchy: {len(self._seen.nodes)} nodes of {self.store.url} read>"
 
     def node(self, path: str) -> Node:
         """Return what a node says of itself.
@@ -77,12 +142,15 @@ class Hierarchy:
         StoreError
             When the store cannot be reached.
         """
-        if self._copies is not None:
-            self._copies.compare([path])
-        found = self._known.get(path)
+        return self._node(self._seen, path)
+
+    def _node(self, seen: _Seen, path: str) -> Node:
+        if seen.copies is not None:
+            seen.copies.compare([path])
+        found = seen.nodes.get(path)
         if found is None:
-            self._remember(path, self._read(path))
-            found = self._known[path]
+            self._remember(seen, path, self._read_or_replace(seen, path))
+            found = seen.nodes[path]
         if isinstance(found, FormatError):
             # The same each time: without this it would gather the traceback of every raise.
             raise found.with_traceback(None)
@@ -90,81 +158,99 @@ class Hierarchy:
 
     def children(self, path: str) -> tuple[str, ...]:
         """Return the names of the nodes directly below a group, in order."""
-        if not self._is_complete(path):
-            return self._list(path)
-        names = self._known_below(path)
-        if self._copies is None:
+        seen = self._seen
+        if not seen.is_complete(path):
+            return self._list(seen, path)
+        names = seen.names_below(path)
+        if seen.copies is None:
             return names
-        there = self._list(path)
-        self._copies.tell([join_path(path, name) for name in sorted({*names} ^ {*there})])
+        there = self._list(seen, path)
+        seen.copies.tell([join_path(path, name) for name in sorted({*names} ^ {*there})])
         return there
+
+    def forget(self) -> None:
+        """Read documents anew from now on: they have been changed."""
+        # Others may be reading: what they began with stays whole, and what they have read of the
+        # store as it was does not come to what is read from now on.
+        self._seen = _Seen()
 
     def exists(self, path: str) -> bool:
         """Return whether there is a node, also one that cannot be mapped."""
+        return self._exists(self._seen, path)
+
+    def _exists(self, seen: _Seen, path: str) -> bool:
         try:
-            self.node(path)
+            self._node(seen, path)
         except NodeNotFoundError:
             return False
         except FormatError as error:
-            self._known[path] = error
+            seen.nodes[path] = error
         return True
 
-    def _is_complete(self, path: str) -> bool:
-        """Return whether all nodes below a group are known from consolidated metadata."""
-        roots = self._complete
-        return any(path == root or path.startswith(f"{root}/") or not root for root in roots)
-
-    def _known_below(self, path: str) -> tuple[str, ...]:
-        start = f"{path}/" if path else ""
-        below = {name[len(start) :].split("/")[0] for name in self._known if name.startswith(start)}
-        return tuple(sorted(below - {""}))
-
-    def _list(self, path: str) -> tuple[str, ...]:
+    def _list(self, seen: _Seen, path: str) -> tuple[str, ...]:
         arrive()
         names = list_directories(self.store, path)
         nodes = (name for name in names if name not in METADATA_NAMES)
-        return tuple(name for name in nodes if self.exists(join_path(path, name)))
+        return tuple(name for name in nodes if self._exists(seen, join_path(path, name)))
 
-    def _remember(self, path: str, node: Node) -> None:
-        self._known[path] = node
+    def _remember(self, seen: _Seen, path: str, node: Node) -> None:
+        seen.nodes[path] = node
         # An empty one says nothing: zarr-python puts it into every group.
         if isinstance(node, GroupMetadata) and node.consolidated:
             for name, child in node.consolidated.items():
-                self._known.setdefault(join_path(path, name), child)
-            self._complete.add(path)
-            self._compare(node)
+                seen.nodes.setdefault(join_path(path, name), child)
+            seen.complete.add(path)
+            self._compare(seen, node)
 
-    def _compare(self, group: GroupMetadata) -> None:
+    def _compare(self, seen: _Seen, group: GroupMetadata) -> None:
         local = self.store.local if self._compares else None
         if local is not None:
             # Imported here: most local stores have no copies.
             from lazyarr.opening.consolidated_copies import Copies
 
-            self._copies = self._copies or Copies(self.store, local, self._known)
-            self._copies.add(group)
+            seen.copies = seen.copies or Copies(self.store, local, seen.nodes)
+            seen.copies.add(group)
 
-    def _read(self, path: str) -> Node:
+    def _read_or_replace(self, seen: _Seen, path: str) -> Node:
+        """Read a node; if there is none, look once whether the store is something else."""
+        try:
+            return self._read(seen, path)
+        except (NodeNotFoundError, RefusedError):
+            instead, self._instead = self._instead, None
+            found = None if instead is None or seen.nodes else instead(self.store)
+            if found is None:
+                raise
+        self._take(found)
+        return self._read(seen, path)
+
+    def _take(self, store: RetryingStore) -> None:
+        self.store = store
+        self._documents = Documents(store, consolidated=self.use_consolidated is not False)
+        # Whoever holds a node's array does not hold this: the pager has a store of its own.
+        weakref.finalize(self, finalizers.defer, store.close, is_end=True).atexit = False
+
+    def _read(self, seen: _Seen, path: str) -> Node:
         try:
             node = self._documents.read(path)
         except NodeNotFoundError:
-            if path and self._has_nodes_below(path):
-                return GroupMetadata(path, self._zarr_format_above(path), {})
+            if path and self._has_nodes_below(seen, path):
+                return GroupMetadata(path, seen.zarr_format_above(path), {})
             raise
-        if self._copies is not None and self._is_complete(path):
-            self._copies.tell([path])  # there is no copy of it
+        if seen.copies is not None and seen.is_complete(path):
+            seen.copies.tell([path])  # there is no copy of it
         if isinstance(node, ArrayMetadata):
             return node
-        if node.consolidated is None and self.use_consolidated and not self._has_consolidated:
+        if node.consolidated is None and self.use_consolidated and not seen.has_consolidated:
             raise FormatError(
                 f"there is no consolidated metadata in group {path or '/'!r} of {self.store.url}; "
                 "open it with consolidated=None",
                 path=path,
             )
-        self._has_consolidated |= node.consolidated is not None
+        seen.has_consolidated |= node.consolidated is not None
         return without_copies(node) if self.use_consolidated is False else node
 
-    def _has_nodes_below(self, path: str) -> bool:
-        if self._known_below(path):
+    def _has_nodes_below(self, seen: _Seen, path: str) -> bool:
+        if seen.names_below(path):
             return True
         try:
             return self._find_below(path)
@@ -194,11 +280,3 @@ class Hierarchy:
             StoreWarning,
         )
         return False
-
-    def _zarr_format_above(self, path: str) -> int:
-        while path:
-            path = path.rpartition("/")[0]
-            node = self._known.get(path)
-            if isinstance(node, ArrayMetadata | GroupMetadata):
-                return node.zarr_format
-        return 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
-from lazyarr.errors import FormatError
+from lazyarr.errors import FormatError, NodeNotFoundError
 from lazyarr.formats.base import GroupDescription, Node
 from lazyarr.formats.paths import join_path
 
@@ -22,6 +22,8 @@ Found: TypeAlias = tuple[str, Node | FormatError]
 def walk(nodes: Nodes, path: str = "") -> Iterator[Found]:
     """Yield path and metadata of every node below a group, parents first.
 
+    A node that goes while others are looked at is left out.
+
     Raises
     ------
     StoreError
@@ -32,6 +34,8 @@ def walk(nodes: Nodes, path: str = "") -> Iterator[Found]:
         child = waiting.pop()
         try:
             node = nodes.node(child)
+        except NodeNotFoundError:
+            continue  # it was there when its group was listed
         except FormatError as error:
             yield child, error
             continue

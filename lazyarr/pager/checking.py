@@ -9,21 +9,32 @@ from __future__ import annotations
 
 import math
 import os
+import socket
+import stat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lazyarr.errors import PagerError
+from lazyarr.kernel import seal_memfd
 from lazyarr.memory_kind import MemoryKind
 from lazyarr.wire.messages import VERSION, Hello
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from lazyarr.layout.geometry import Geometry
     from lazyarr.pager.memory.clients import Arena
     from lazyarr.wire.channel import Received
     from lazyarr.wire.messages import OpenRegion
 
-__all__ = ["Limits", "check_hello", "check_region", "read_settings"]
+__all__ = [
+    "Limits",
+    "check_claim",
+    "check_hello",
+    "check_listener",
+    "check_region",
+    "kind_of",
+    "read_settings",
+]
 
 _MAX_PID = 2**22  # linux/threads.h: PID_MAX_LIMIT
 _MAX_ADDRESS = 2**63
@@ -45,7 +56,7 @@ class Limits(NamedTuple):
     raise_signal: int
     cache_dir: str | None
     cache_limit: int
-    shares_limit: bool
+    shared_limit: int
 
 
 def read_settings(settings: Mapping[str, Any]) -> Limits:
@@ -67,7 +78,7 @@ def read_settings(settings: Mapping[str, Any]) -> Limits:
             raise_signal=int(settings.get("raise_signal", 0)),
             cache_dir=_path(settings["cache_dir"]),
             cache_limit=int(settings["cache_limit"]),
-            shares_limit=settings.get("_shares_limit") is True,
+            shared_limit=int(settings.get("_shared_limit", 0)),
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise PagerError(f"cannot use settings {settings!r:.200}: {error!r}") from None
@@ -77,7 +88,7 @@ def read_settings(settings: Mapping[str, Any]) -> Limits:
     least = min(found.memory_limit, found.threads, found.connections, found.cache_limit)
     if (
         least < 1
-        or min(found.retries, found.readahead, found.raise_signal) < 0
+        or min(found.retries, found.readahead, found.raise_signal, found.shared_limit) < 0
         or not timeout_is_usable
     ):
         raise PagerError(f"cannot use settings {settings!r:.200}: a value is out of range")
@@ -100,20 +111,44 @@ def check_hello(received: Received) -> Limits:
     PagerError
         When the message is not `Hello` of this version, or one of its descriptors is of
         another kind than it should be.
+    KernelError
+        When a memory object cannot be kept from getting shorter.
     """
     hello, descriptors = received
     if not isinstance(hello, Hello) or hello.version != VERSION:
         raise PagerError(f"expected Hello of version {VERSION}, found {hello!r:.80}")
-    if not 0 < hello.pid <= _MAX_PID or hello.features < 0:
-        raise PagerError(f"cannot serve process {hello.pid} with features {hello.features:#x}")
+    features = (hello.features, hello.writable_features)
+    if not 0 < hello.pid <= _MAX_PID or min(features) < 0:
+        raise PagerError(f"cannot serve process {hello.pid} with features {features}")
     # epoll refuses a regular file, and punching a hole in a client's file would destroy
     # its data.  The lifeline is only polled and closed, so it may be anything.
-    kinds = ("anon_inode:[userfaultfd]", "/memfd:", "/memfd:")
+    uffd, memfd, anything = "anon_inode:[userfaultfd]", "/memfd:", ""
+    kinds = (uffd, memfd, memfd, anything, uffd)
     for descriptor, kind in zip(descriptors, kinds, strict=False):
         found = os.readlink(f"/proc/self/fd/{descriptor}")
         if not found.startswith(kind):
             raise PagerError(f"expected a descriptor of {kind}, found {found!r:.80}")
+    # What is cut off would be SIGBUS for the worker, which maps it.
+    for descriptor in descriptors[1:3]:
+        seal_memfd(descriptor)
     return read_settings(hello.settings)
+
+
+def check_listener(descriptor: int) -> None:
+    """Check that a descriptor is of a socket to which invited processes connect.
+
+    Raises
+    ------
+    PagerError
+        When it is not: each later worker would fail to listen to it.
+    """
+    kind = (socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+        with socket.socket(fileno=os.dup(descriptor)) as sock:
+            is_listening = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+            if is_listening and (sock.family, sock.type) == kind:
+                return
+    raise PagerError("expected a socket that listens to processes of this machine")
 
 
 def kind_of(message: OpenRegion) -> MemoryKind:
@@ -155,4 +190,27 @@ def check_region(message: OpenRegion, geometry: Geometry, kind: MemoryKind, aren
         raise PagerError(
             f"cannot serve region {message.region}: {nbytes} bytes at {message.address:#x},"
             f" offset {message.offset}, map offset {message.map_offset}"
+        )
+
+
+def check_claim(message: OpenRegion, descriptors: Sequence[int], kind: MemoryKind) -> None:
+    """Check that memory which is written back comes with the claim on its store, and no more.
+
+    Raises
+    ------
+    PagerError
+        When it does not: two processes could write to the store.
+    """
+    if not kind.writes_back:
+        return
+    store = message.store.get("kind")
+    # A store on a network has no claim.  It is asked whether an object is still what it was.
+    fits = store == "fsspec" and not descriptors
+    if store == "local" and len(descriptors) == 1:
+        # Of the store or of a directory around it, where this is a group of a larger store.
+        fits = stat.S_ISDIR(os.fstat(descriptors[0]).st_mode)
+    if not fits:
+        raise PagerError(
+            f"cannot serve region {message.region}: expected the claim on a {store!r:.20} store, "
+            f"found {len(descriptors)} descriptors"
         )

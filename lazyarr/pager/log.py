@@ -8,7 +8,7 @@ __all__ = ["report"]
 
 
 def report(message: str) -> None:
-    """Write one line to stderr in one call, so that it is not mixed with the client's."""
+    """Write a message to stderr in one call, so that it is not mixed with the client's."""
     try:
         os.write(2, f"lazyarr: {message}\n".encode("utf-8", "backslashreplace"))
     except OSError:

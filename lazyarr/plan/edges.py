@@ -64,6 +64,14 @@ class EdgePages:
         """Return whether a shared page has been given out whole."""
         return page in self._installed
 
+    def restore(self, page: int) -> None:
+        """Take down that a shared page is in memory whole, which nothing was known of."""
+        for share in self._partial.pop(page, {}).values():
+            self.held_nbytes -= len(share.data)
+        if page not in self._installed:
+            self._installed.add(page)
+            self.held_nbytes += self._geometry.page_nbytes
+
     def discard(self, unit: int, pages: tuple[int, ...]) -> None:
         """Forget the shares of a unit that is evicted."""
         for page in pages:

@@ -57,6 +57,9 @@ class TwoQueues:
         # Of each unit how many bytes it has, and how many had been loaded when it came.
         self._nursery: OrderedDict[Key, tuple[int, int]] = OrderedDict()
         self._main: OrderedDict[Key, tuple[int, int]] = OrderedDict()
+        # Those that may not go for now, out of the queues: a search for one that may go does not
+        # come past them.  Of each whether it was in the main queue, too.
+        self._pinned: dict[Key, tuple[int, int, bool]] = {}
         self._used: set[Key] = set()
         self._gone: OrderedDict[Key, int] = OrderedDict()
         self._nursery_nbytes = 0
@@ -76,12 +79,12 @@ class TwoQueues:
         return f"<TwoQueues: {n_new} + {n_main} units, {self._resident_nbytes} bytes>"
 
     def __contains__(self, key: object) -> bool:
-        return key in self._nursery or key in self._main
+        return key in self._nursery or key in self._main or key in self._pinned
 
     def statistics(self) -> Statistics:
         """Return how much is held."""
         n_new = len(self._nursery)
-        n_units = n_new + len(self._main)
+        n_units = n_new + len(self._main) + len(self._pinned)
         return Statistics(n_units, self._resident_nbytes, n_new, len(self._gone))
 
     @property
@@ -103,7 +106,7 @@ class TwoQueues:
     def add(self, key: Key, nbytes: int) -> None:
         """Take down that a unit has become resident."""
         nursery = self._nursery
-        if key in nursery or key in self._main:
+        if key in nursery or key in self._main or key in self._pinned:
             return
         self._loaded_nbytes = loaded_nbytes = self._loaded_nbytes + nbytes
         # The evidence that it is worth keeping.  Only what left the nursery is
@@ -146,6 +149,7 @@ class TwoQueues:
 
     def remove(self, key: Key) -> None:
         """Take down that a unit is out, not for want of room; unknown ones are ignored."""
+        self.unpin(key)
         held = self._nursery.pop(key, None)
         if held is not None:
             self._nursery_nbytes -= held[0]
@@ -154,6 +158,28 @@ class TwoQueues:
         if held is not None:
             self._resident_nbytes -= held[0]
             self._used.discard(key)
+
+    def pin(self, key: Key) -> None:
+        """Have a resident unit stay until `unpin`; unknown ones are ignored."""
+        held = self._nursery.pop(key, None)
+        if held is not None:
+            self._nursery_nbytes -= held[0]
+            self._pinned[key] = (*held, False)
+        elif key in self._main:
+            self._pinned[key] = (*self._main.pop(key), True)
+        self._used.discard(key)
+
+    def unpin(self, key: Key) -> None:
+        """Put a unit back to the end of the queue that it was in."""
+        held = self._pinned.pop(key, None)
+        if held is None:
+            return
+        nbytes, loaded_nbytes, is_main = held
+        if is_main:
+            self._main[key] = (nbytes, loaded_nbytes)
+        else:
+            self._nursery[key] = (nbytes, loaded_nbytes)
+            self._nursery_nbytes += nbytes
 
     def evict(self, key: Key) -> None:
         """Take down that a unit is out for want of room; it is remembered if it was new."""

@@ -73,7 +73,7 @@ class Lookahead:
     ) -> Ahead:
         """Return what to read ahead when somebody has come to some units."""
         unit_nbytes = state.geometry.unit_nbytes
-        max_units = self._max_units(state)
+        max_units = self.max_units(state)
         ahead = self._array(region, state).accessed(
             units,
             is_lost=is_lost,
@@ -83,14 +83,17 @@ class Lookahead:
             max_units=max_units,
             room_units=room_nbytes // unit_nbytes,
         )
-        # The reader has come to them: they are no longer of those that may be evicted
-        # unread.
         for unit in ahead.passed:
-            if self.remove((region, unit)):
-                self._counters["ahead_read"] += 1
+            self.passed((region, unit))
         return ahead
 
-    def _max_units(self, state: RegionState) -> int:
+    def passed(self, key: Key) -> None:
+        """Take down that a reader has come to a unit, if it was read ahead."""
+        # It is no longer one of those that may be evicted unread.
+        if self.remove(key):
+            self._counters["ahead_read"] += 1
+
+    def max_units(self, state: RegionState) -> int:
         """Return how many units of an array may be asked for at once.
 
         Over a network as many as are on their way while its bandwidth is made use of: fewer

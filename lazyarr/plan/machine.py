@@ -34,6 +34,22 @@ LEFT
     pages stay, count towards the limit, and go when a client evicts the unit.  A load may begin,
     as from ABSENT.  It takes the pages out before it installs its own version.
 
+The rest is of memory that is written back (`MemoryKind.writes_back`).  Such a unit is resident,
+all of its pages are in the memory object, and it is in `RegionState.dirty`:
+
+DIRTY
+    Its memory has, or may have, what the store has not.  It waits (`Stage.WAITING`), or the pager
+    was told to write it (`Stage.QUEUED`).
+COPYING
+    It is protected in every client and being copied.  Whoever wants to write waits for the end.
+WRITING
+    The copy is on its way to the store, and nobody was let in since it was made.
+REDIRTIED
+    The same, but somebody was let in: it will be dirty when the copy is in the store.
+
+A unit that is lost on its way to the store is in `RegionState.strays` until its `WrittenBack`.  It
+may be dirty again meanwhile, and waits.
+
 Poison is no state of a unit.  It is in the page table of one client, so `RegionState.poisoned`
 holds pairs of client and page.  A later load of the unit heals them.
 
@@ -50,17 +66,24 @@ ABSENT     Faulted, Requested,      begin: Load (urgent)                       A
 ABSENT     readahead                begin: Load (not urgent)                   LOADING
 ABSENT     another unit's Loaded,   begin: Load for a request that goes on,    AWAITED
            LoadFailed or Stranded   or a thread whose page both units fill
+ABSENT     its turn to be written   begin: Load for a writer that waited       AWAITED
 LEFT       Faulted, Requested,      begin: Load (urgent, replaces)             AWAITED
            HoleFound
 LEFT       readahead                begin: Load (replaces)                     LOADING
+LEFT       its turn to be written   begin: Load (replaces)                     AWAITED
 LEFT       EvictionAsked            Punch                                      ABSENT
 LOADING    Faulted, Requested,      begin: Promote                             AWAITED
            HoleFound
+LOADING    its turn to be written   begin: Promote                             AWAITED
 LOADING    EvictionAsked            none                                       DROPPED
 AWAITED    Faulted, Requested       none; it joins the load                    AWAITED
 AWAITED    Arrived                  Answer to the request that picked pages    AWAITED, or
                                                                                LOADING
 AWAITED    EvictionAsked            none; they who wait come first             AWAITED
+AWAITED    ClientLeft, Detached     none; who waited after Arrived is gone     AWAITED, or
+                                                                               LOADING
+AWAITED    Faulted to write, or     Poison for all who wait for the page, when AWAITED, or
+           WrittenBack, failed      a writer may not                           LOADING
 LOADING    Loaded                   end: InstallPage for pages now whole,      RESIDENT
                                     Publish
 AWAITED    Loaded                   the same, MapPages for threads that the    RESIDENT
@@ -78,6 +101,35 @@ RESIDENT   EvictionAsked, no room   Publish, Punch; none while a thread waits  A
                                     for a page that it shares
 RESIDENT   HoleFound, or Faulted    Publish, Punch; begin: Load                AWAITED
            again (private)
+RESIDENT   Faulted or Requested to  Publish, Unprotect; Answer                 DIRTY
+           write; its turn
+RESIDENT   another unit's Loaded,   the same for a writer that needed both     DIRTY
+           Stranded or LoadFailed
+RESIDENT   Copied of another unit,  the same for a writer that waited          DIRTY
+           or its WrittenBack
+ABSENT     Restored                 Publish                                    DIRTY
+DIRTY      Faulted or Requested to  Unprotect; Answer                          DIRTY
+           write
+DIRTY      much is dirty,           WriteBack                                  DIRTY
+           FlushAsked, Retired
+DIRTY      CopyBegan                none                                       COPYING
+DIRTY      WrittenBack, failed      Flushed; Lost with the last try            DIRTY, or
+                                                                               RESIDENT
+COPYING    Faulted or Requested to  none; it waits                             COPYING
+           write
+COPYING    Copied                   none; Unprotect for those who waited       WRITING, or
+                                                                               REDIRTIED
+COPYING    WrittenBack, failed      Flushed; Unprotect for those who waited    DIRTY, or
+                                                                               RESIDENT
+WRITING    Faulted or Requested to  Unprotect; Answer                          REDIRTIED
+           write; its turn
+WRITING    Loaded, Copied of        Unprotect for a writer that needed both    REDIRTIED
+           another unit
+WRITING    WrittenBack              Publish, Flushed; Refuse for those who     RESIDENT, or
+                                    wait for room, if it failed                DIRTY
+REDIRTIED  WrittenBack              Flushed; WriteBack for flushes since       DIRTY
+any dirty  HoleFound                Lost, Protect, Publish, Punch; begin:      AWAITED
+                                    Load
 any        Detached                 Wake for the client's threads; Answer      the same
                                     when nothing is on its way into its
                                     memory; Forget with the last client
@@ -108,11 +160,15 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from lazyarr.plan import messages as m
+from lazyarr.plan.dirty import DirtyUnit, DirtyUnits, Stage, Writer
 from lazyarr.plan.eviction import TwoQueues
 from lazyarr.plan.lookahead import Lookahead
+from lazyarr.plan.recorder import MAX_RUNS, Recorder
 from lazyarr.plan.regions import AddressTable, Loading, RegionState
 from lazyarr.plan.room import Room
+from lazyarr.plan.schedule import Schedule
 from lazyarr.plan.selection import merge_spans
+from lazyarr.plan.writing import WriteBacks, Writers
 from lazyarr.units import Span
 
 __all__ = ["FastLoad", "Machine", "Vacancy"]
@@ -125,6 +181,7 @@ _NOTHING = Span(0, 0)
 _COUNTED = (
     "faults", "requests", "units_loaded", "units_reloaded", "bytes_installed", "evictions",
     "errors", "units_ahead", "ahead_read", "ahead_evicted",
+    "units_written", "bytes_written", "write_backs", "write_failures",
 )  # fmt: skip
 
 # So many units of one request are on their way at once, more where each may take a round trip;
@@ -132,6 +189,8 @@ _COUNTED = (
 _MOST_UNITS = 512
 _MOST_REMOTE_UNITS = 4096
 _MOST_CHUNKS = 1 << 16
+# So many schedules are followed at once, of all clients.
+_MAX_SCHEDULES = 16
 # An answer names at most so many failures; after so many, no more of its units are tried.
 _MAX_FAILURES = 100
 
@@ -177,6 +236,9 @@ class Machine:
         self._units = UnitTable(limit_nbytes, slice_units)
         self._members = Members(self._units)
         self._requests = Requests(self._units)
+        self._writers = self._requests.writers
+        self._write_backs = WriteBacks(self._units, self._members, self._writers)
+        self._members.keeps = self._write_backs.keeps
         self._endings = Endings(self._units, self._members, self._requests)
         self.fast_path = FastPath(self._units, self._members, self._requests)
         self.counters = self._units.counters
@@ -186,7 +248,7 @@ class Machine:
             m.Attached: self._members.on_attached,
             m.Opened: self._members.on_opened,
             m.Reserved: self._members.on_reserved,
-            m.Detached: self._members.on_detached,
+            m.Detached: self._on_detached,
             m.ClientLeft: self._on_client_left,
             m.Faulted: self._on_faulted,
             m.Requested: self._requests.on_requested,
@@ -196,7 +258,16 @@ class Machine:
             m.Stranded: self._endings.on_stranded,
             m.HoleFound: self._on_hole_found,
             m.EvictionAsked: self._on_eviction_asked,
+            m.FlushAsked: self._write_backs.on_flush_asked,
+            m.CopyBegan: self._write_backs.on_copy_began,
+            m.Copied: self._write_backs.on_copied,
+            m.WrittenBack: self._write_backs.on_written_back,
+            m.Restored: self._write_backs.on_restored,
+            m.Retired: self._write_backs.on_retired,
             m.Advised: self._on_advised,
+            m.RecordingBegan: self._on_recording_began,
+            m.RecordingEnded: self._on_recording_ended,
+            m.Scheduled: self._on_scheduled,
             m.ReadaheadChanged: self._on_readahead_changed,
             m.LinkMeasured: self._on_link_measured,
             m.LimitChanged: self._on_limit_changed,
@@ -221,7 +292,9 @@ class Machine:
 
     def loaded_regions(self) -> list[tuple[int, RegionState]]:
         """Return the regions of which anything was loaded."""
-        return [found for found in self._units.regions.items() if found[1].n_loaded]
+        return [
+            found for found in self._units.regions.items() if found[1].n_loaded or found[1].dirty
+        ]
 
     def take_thrashing(self) -> list[tuple[int, RegionState]]:
         """Return the regions whose units are loaded again and again; each of them once."""
@@ -232,6 +305,14 @@ class Machine:
             (region, self._units.regions[region]) for region in thrashing if self.region(region)
         ]
 
+    def find_recorder(self, client: int, ticket: int) -> Recorder | None:
+        """Return what notes units for a client by the ticket that it has asked with; else None."""
+        return self._units.recorders.get((client, ticket))
+
+    def is_recorded(self, region: int) -> bool:
+        """Return whether units of a region have been noted for anybody."""
+        return any(region in recorder for recorder in self._units.recorders.values())
+
     @property
     def private_nbytes(self) -> int:
         """Bytes of private memory that were installed; they count, and stay."""
@@ -241,6 +322,16 @@ class Machine:
     def held_nbytes(self) -> int:
         """All that counts towards the memory limit."""
         return self._units.room.taken_nbytes
+
+    @property
+    def dirty_nbytes(self) -> int:
+        """Bytes of the units that are dirty, those that are being written among them."""
+        return self._units.dirty.nbytes
+
+    @property
+    def n_dirty(self) -> int:
+        """How many units are dirty, or being written; as long as there are any, the pager stays."""
+        return self._units.dirty.n_units
 
     @property
     def limit_nbytes(self) -> int:
@@ -254,6 +345,7 @@ class Machine:
         commands = self._units.commands = []
         self._handlers[type(event)](event)
         # After each event, so no event has to think of room.
+        self._write_backs.follow()
         self._units.make_room(self._requests.asked_nbytes)
         return commands
 
@@ -269,6 +361,7 @@ class Machine:
         """
         commands = self._units.commands = []
         self._units.proceed()
+        self._write_backs.follow()
         self._units.make_room(self._requests.asked_nbytes)
         return commands
 
@@ -291,8 +384,9 @@ class Machine:
             return None
         region, page = place
         state = self._units.regions[region]
-        # Private memory cannot be taken out again, so no zeros may be shown in it.
-        if not state.kind.is_shared or state.is_installed(page):
+        # Private memory cannot be taken out again, so no zeros may be shown in it; and where
+        # clients write, they could change them.
+        if not state.kind.is_shared or state.kind.writes_back or state.is_installed(page):
             return None
         unit = state.geometry.units_of_page(page).start
         body = state.geometry.body_pages(unit)
@@ -304,12 +398,37 @@ class Machine:
         """Return whether a unit was evicted on its way, and need not be installed."""
         return self._units.regions[region].loading[unit].is_dropped
 
+    def is_being_written(self, region: int, unit: int) -> bool:
+        """Return whether a unit is being copied or written, and wanted in the store still.
+
+        To be asked when a copy was made, before `Copied`: what is gone from memory meanwhile is no
+        longer dirty, or was made dirty anew, and that copy of it may not be written.
+        """
+        state = self._units.regions.get(region)
+        dirty = state.dirty.get(unit) if state is not None else None
+        return dirty is not None and dirty.stage in (Stage.COPYING, Stage.WRITING)
+
     # --- clients go -----------------------------------------------------------
+
+    def _on_detached(self, event: m.Detached) -> None:
+        state = self._units.regions.get(event.region)
+        address = state.addresses.get(event.client) if state is not None else None
+        gone = self._writers.leave(event.client, event.region)
+        for writer in gone:
+            if writer.ticket is None and state is not None and address is not None:
+                place = address + writer.page * state.geometry.page_nbytes
+                self._units.commands.append(m.Wake(event.client, place))
+        self._members.on_detached(event)
+        # Its requests last: they begin no more when the client does not have the region.
+        self._writers.end_left(gone)
 
     def _on_client_left(self, event: m.ClientLeft) -> None:
         # Its requests first: to settle its regions would go on with them, and load for
         # nobody.
         self._requests.forget(event.client)
+        self._writers.leave(event.client)
+        self._write_backs.leave(event.client)
+        self._units.forget_watchers(event.client)
         self._members.on_client_left(event)
 
     # --- wishes ---------------------------------------------------------------
@@ -327,8 +446,13 @@ class Machine:
         units = state.geometry.units_of_page(page)
         # Asked before the page is awaited: from then on its units are on their way, and
         # readahead could not tell a reader that it has lost from one that it leads.
+        if self._units.is_watched:
+            self._units.note_arrival(region, state, event.client, units)
         is_lost = any(state.is_absent(unit) for unit in range(*units))
-        if state.is_installed(page):
+        if event.is_write and state.kind.writes_back:
+            self._units.touch(region, units.start)
+            self._writers.fault(region, state, event.client, page)
+        elif state.is_installed(page):
             self._on_resident_fault(region, state, event.client, page)
         else:
             self._units.await_page(region, state, event.client, page)
@@ -367,6 +491,8 @@ class Machine:
         state.suspects.discard(page)
         for unit in range(*state.geometry.units_of_page(page)):
             if unit in state.resident:
+                if unit in state.dirty:
+                    self._write_backs.lose_unit(region, state, unit)
                 self._units.take_out(region, state, unit)
         self._units.await_page(region, state, client, page)
 
@@ -407,8 +533,9 @@ class Machine:
         if unit in state.resident:
             # A thread waits for a page that this unit shares.  Without it the page would not
             # be whole when its other unit comes, and this one would be loaded again at
-            # once.
-            if not state.is_awaited(unit):
+            # once.  What is written, or about to be, cannot be had from the store.
+            is_kept = unit in state.dirty or unit in state.promised
+            if not (is_kept or state.is_awaited(unit)):
                 self._units.evict(region, state, unit)
         elif unit in state.loading:
             # Whoever evicts wants newer bytes at the next touch.  What is read ahead may be
@@ -424,6 +551,18 @@ class Machine:
         state = self._units.regions.get(event.region)
         if state is not None:
             self._units.lookahead.advise(event.region, state, event.units, event.advice)
+        self._units.commands.append(m.Answer(event.client, event.ticket))
+
+    def _on_recording_began(self, event: m.RecordingBegan) -> None:
+        self._units.begin_recording((event.client, event.ticket))
+        self._units.commands.append(m.Answer(event.client, event.ticket))
+
+    def _on_recording_ended(self, event: m.RecordingEnded) -> None:
+        self._units.end_recording((event.client, event.recording))
+        self._units.commands.append(m.Answer(event.client, event.ticket))
+
+    def _on_scheduled(self, event: m.Scheduled) -> None:
+        self._units.add_to_schedule(event)
         self._units.commands.append(m.Answer(event.client, event.ticket))
 
     def _on_readahead_changed(self, event: m.ReadaheadChanged) -> None:
@@ -461,12 +600,13 @@ class FastPath:
     def __repr__(self) -> str:
         return f"<FastPath: {self._units!r}>"
 
-    def plan(self, client: int, address: int) -> FastLoad | None:
+    def plan(self, client: int, address: int, *, is_write: bool = False) -> FastLoad | None:
         """Return the unit that a fault needs, when it can be brought in one step; else None.
 
-        That is: it is whole pages, nobody has it or loads it, nothing must be evicted for
-        it, and no page of its array is poisoned.  What must follow at once, before any
-        event, is `take_down`, or `begin`, or nothing at all.
+        That is: nobody waits to write to memory that is written back, the unit is whole pages,
+        nobody has it or loads it, nothing must be evicted for it, and no page of its array is
+        poisoned.  What must follow at once, before any event, is `take_down`, or `begin`, or
+        nothing at all.
         """
         place = self._members.find(client, address)
         if place is None:
@@ -474,6 +614,9 @@ class FastPath:
         region, page = place
         state = self._units.regions[region]
         geometry = state.geometry
+        # The events make it dirty, and have an order for those who come at once.
+        if is_write and state.kind.writes_back:
+            return None
         # Poisoned pages must be healed when a unit comes that completes them, which
         # only `Loaded` does.
         if not geometry.unit_pages or state.poisoned:
@@ -481,6 +624,9 @@ class FastPath:
         unit = page // geometry.unit_pages
         nbytes = geometry.unit_nbytes
         if unit in state.resident or unit in state.loading or unit >= state.n_plain_units:
+            return None
+        # Only the events tell recorders and schedules of it.
+        if self._units.is_watched and self._units.watches(region):
             return None
         # To make room takes commands, and these an order.  What the last load has left
         # must be taken out first.
@@ -524,7 +670,8 @@ class FastPath:
         loading = state.loading[fast.unit]
         # Another thread, a request, or a wish to unmap has come meanwhile.  Each needs
         # an answer of its own, and the event has the rules.
-        is_alone = len(loading.faults) == 1 and not (loading.requests or loading.late)
+        others = loading.requests or loading.late or loading.writers
+        is_alone = len(loading.faults) == 1 and not others
         if not is_alone or state.leaving or fast.client not in state.addresses:
             return False
         self._units.end(fast.region, fast.unit)
@@ -544,6 +691,8 @@ class Members:
     def __init__(self, units: UnitTable) -> None:
         self._units = units
         self._tables: dict[int, AddressTable] = {}
+        # Whether a region stays that nobody has, for what was written to it.
+        self.keeps: Callable[[int, RegionState], bool] = lambda _region, _state: False
 
     def __repr__(self) -> str:
         return f"<Members: {len(self._tables)} clients>"
@@ -573,6 +722,7 @@ class Members:
         # be forgotten.
         state.reserved.discard(event.client)
         state.addresses[event.client] = event.address
+        state.n_tries = None
         table = self._tables.setdefault(event.client, AddressTable())
         table.add(event.address, event.region, event.geometry)
 
@@ -581,6 +731,7 @@ class Members:
         for region in event.regions:
             if region in self._units.regions:
                 self._units.regions[region].reserved.add(event.client)
+                self._units.regions[region].n_tries = None
 
     def on_detached(self, event: m.Detached) -> None:
         """Let a client unmap a region as soon as nothing is on its way into it."""
@@ -624,7 +775,10 @@ class Members:
                 self._units.commands.append(m.Answer(client, ticket))
         # Loads are waited for, too.  Their end looks the region up, and they read from
         # its source until then.
-        if not (state.addresses or state.reserved or state.leaving or state.loading):
+        if state.addresses or state.reserved or state.leaving:
+            return
+        is_kept = self.keeps(region, state)
+        if not (is_kept or state.loading):
             self._units.forget(region, state)
 
 
@@ -658,6 +812,16 @@ class _Request:
         self.is_queued = False
         self.failures: dict[int, m.Failure] = {}
 
+    def fail(self, unit: int, failure: m.Failure) -> None:
+        """Take down that a unit cannot be had."""
+        self.failures[unit] = failure
+        # A server that is away fails every unit.  After so many the rest is not even
+        # tried, and an answer stays short.  The first ones in order are kept, so it does
+        # not depend on which ended first.
+        if len(self.failures) > _MAX_FAILURES:
+            del self.failures[max(self.failures)]
+            self.rest.clear()
+
 
 class Requests:
     """Has the units of requests loaded, some at a time, and answers the requests.
@@ -674,10 +838,13 @@ class Requests:
     ----------
     asked_nbytes : int
         How long all units are that requests under way have waited for.
+    writers : Writers
+        Those who wait until they may write.
     """
 
     def __init__(self, units: UnitTable) -> None:
         self.asked_nbytes = 0
+        self.writers = Writers(units, self)
         self._units = units
         self._requests: dict[Ticket, _Request] = {}
 
@@ -689,6 +856,8 @@ class Requests:
         self._units.counters["requests"] += 1
         state = self._units.regions.get(event.region)
         all_units = Span(0, state.geometry.n_units if state is not None else 0)
+        if state is not None and state.n_reloaded and state.count_scattered(len(event.units)):
+            self._units.thrashing.append(event.region)
         ticket = (event.client, event.ticket)
         self._requests[ticket] = _Request(event, (span & all_units for span in event.units))
         self._go_on(ticket)
@@ -700,13 +869,7 @@ class Requests:
             return
         request.n_waiting -= 1
         if failure is not None:
-            request.failures[unit] = failure
-            # A server that is away fails every unit.  After so many the rest is not even
-            # tried, and an answer stays short.  The first ones in order are kept, so it does
-            # not depend on which ended first.
-            if len(request.failures) > _MAX_FAILURES:
-                del request.failures[max(request.failures)]
-                request.rest.clear()
+            request.fail(unit, failure)
         state = self._units.regions.get(request.event.region)
         # When half of what may be on its way has come.  At each unit it would be a step
         # for each, and the threads would run dry between two of them if it waited for
@@ -764,6 +927,9 @@ class Requests:
 
     def _begin_slice(self, request: _Request, state: RegionState) -> None:
         # One at least, or a request for units of very many chunks would never go on.
+        writes = request.event.writes and state.kind.writes_back
+        if writes:
+            self.writers.hold_unprotects()
         n_units = min(self._units.slice_units, max(1, self._most_units(state) - request.n_waiting))
         while request.rest and n_units:
             span = request.rest.popleft()
@@ -771,8 +937,27 @@ class Requests:
             n_units -= part.size
             if part.stop < span.stop:
                 request.rest.appendleft(Span(part.stop, span.stop))
+            if self._units.is_watched:
+                event = request.event
+                self._units.note_arrival(event.region, state, event.client, part)
             for unit in range(*part):
-                self._begin_unit(request, state, unit)
+                if writes:
+                    self._begin_write(request, state, unit)
+                else:
+                    self._begin_unit(request, state, unit)
+        if writes:
+            self.writers.unprotect_held(request.event.region, request.event.client)
+
+    def _begin_write(self, request: _Request, state: RegionState, unit: int) -> None:
+        event = request.event
+        self._units.touch(event.region, unit)
+        request.is_lost = request.is_lost or state.is_absent(unit)
+        writer = self.writers.request(event.region, unit, (event.client, event.ticket))
+        if not writer.is_done:
+            writer.is_counted = True
+            self._wait_for_unit(request, state)
+        elif writer.failure is not None:
+            request.fail(unit, writer.failure)
 
     def _begin_unit(self, request: _Request, state: RegionState, unit: int) -> None:
         event = request.event
@@ -797,10 +982,13 @@ class Requests:
         # The spans of a request may overlap.
         if ticket not in loading.requests:
             loading.requests.add(ticket)
-            request.n_waiting += 1
-            nbytes = state.geometry.unit_nbytes
-            request.nbytes += nbytes
-            self.asked_nbytes += nbytes
+            self._wait_for_unit(request, state)
+
+    def _wait_for_unit(self, request: _Request, state: RegionState) -> None:
+        request.n_waiting += 1
+        nbytes = state.geometry.unit_nbytes
+        request.nbytes += nbytes
+        self.asked_nbytes += nbytes
 
 
 class Endings:
@@ -816,6 +1004,7 @@ class Endings:
         self._units = units
         self._members = members
         self._requests = requests
+        self._writers = requests.writers
 
     def __repr__(self) -> str:
         return f"<Endings: {self._requests!r}>"
@@ -861,8 +1050,23 @@ class Endings:
             self._units.punch_body(event.region, state, event.unit)
         for key in loading.requests:
             self._requests.advance(key)
+        if loading.writers:
+            self._let_write(loading, has_fragments=bool(event.fragments))
         if state.leaving or not state.addresses:
             self._members.settle_leaving(event.region, state)
+
+    def _let_write(self, loading: Loading, *, has_fragments: bool) -> None:
+        """Let those go on who needed a unit before they can write."""
+        # In a step after this one where a shared page was installed: if that fails, a `HoleFound`
+        # comes before it, and a unit must not be dirty that lacks a page.
+        if has_fragments:
+            self._units.later(partial(self._attempt, tuple(loading.writers)))
+        else:
+            self._attempt(loading.writers)
+
+    def _attempt(self, writers: Iterable[Writer]) -> None:
+        for writer in writers:
+            self._writers.attempt(writer)
 
     def _serve(self, event: m.Loaded, state: RegionState, loading: Loading) -> None:
         """Map a unit for who waits, but for those whom the install has woken.
@@ -872,8 +1076,8 @@ class Endings:
         body = state.geometry.body_pages(event.unit)
         waiters = sorted(loading.faults | state.take_healed(event.unit))
         # The install has woken all who wait in that client.  A marked unit was mapped
-        # nowhere, so it has woken nobody.
-        installed_in = None if loading.is_marked else event.client
+        # nowhere, so it has woken nobody; nor has one that a thread will write to.
+        installed_in = None if loading.is_marked or loading.is_silent else event.client
         for client in dict.fromkeys(client for client, page in waiters if page in body):
             if client != installed_in:
                 self._units.commands.append(m.MapPages(event.region, client, body))
@@ -906,6 +1110,8 @@ class Endings:
         # The threads die, or their system calls fail.  So they wait for no other unit of
         # their pages any more.
         state.poison(loading.faults)
+        for writer in loading.writers:
+            self._writers.fail(state, writer, event.failure)
         for key in loading.requests:
             self._requests.advance(key, event.failure, event.unit)
         self._members.settle_leaving(event.region, state)
@@ -919,6 +1125,8 @@ class Endings:
         # time.
         clients = [c for c, _ in waiting if c != event.client and c in state.addresses]
         self._units.punch_body(event.region, state, event.unit)
+        gone = self._writers.leave(event.client, event.region)
+        self._writers.end_left(gone)
         self._load_again(event, state, loading, clients)
 
     def _start_over(
@@ -947,6 +1155,7 @@ class Endings:
             # so they would never be heard of.
             again.faults = {f for f in loading.faults if f[0] in clients}
             again.requests = {r for r in loading.requests if r[0] in clients}
+        self._attempt(loading.writers)
         self._members.settle_leaving(event.region, state)
 
 
@@ -984,12 +1193,17 @@ class UnitTable:
         self.counters: Counter[str] = Counter(dict.fromkeys(_COUNTED, 0))
         self.lookahead = Lookahead(self.counters)
         self.commands: list[m.Command] = []
+        self.dirty = DirtyUnits()
         self._policy = TwoQueues()
         # The unit that came last is never evicted: with a limit of one unit its reader
         # would otherwise find it gone each time, for ever.
         self._newest: tuple[int, int] | None = None
         self.slice_units = slice_units
         self.thrashing: list[int] = []
+        # Each by the client that has asked for it, and its ticket or name for it.
+        self.recorders: dict[Ticket, Recorder] = {}
+        self._schedules: dict[Ticket, Schedule] = {}
+        self.is_watched = False
         self._left_to_do: deque[Callable[[], None]] = deque()
         self._is_short = False
         self._held_punches: list[Span] | None = None
@@ -1035,11 +1249,12 @@ class UnitTable:
         awaited: Span | None = None,
         pick: tuple[int, int] | None = None,
         mark: bool = False,
+        writes: bool = False,
     ) -> Loading:
         """Return the load under way for a unit, started if need be.
 
         The pages that are `awaited` come first if it is started, which the request `pick` is
-        told of.
+        told of.  Nobody is woken by it if a thread `writes`.
         """
         # One load for all who want a unit, in whichever client and by whichever way: a
         # chunk is decompressed once for a machine.
@@ -1047,10 +1262,11 @@ class UnitTable:
         if loading is None:
             loading = Loading(client, is_urgent=urgent, is_marked=mark)
             loading.pick = pick
+            loading.is_silent = writes
             self.start(state, unit, loading, state.unit_nbytes(unit))
             is_pick, replaces = pick is not None, unit in state.left
             self.commands.append(
-                m.Load(region, unit, client, urgent, awaited, is_pick, mark, replaces)
+                m.Load(region, unit, client, urgent, awaited, is_pick, mark, replaces, writes)
             )
         elif urgent and not loading.is_urgent:
             # A load that waits in a queue behind others overtakes them.  One that has begun
@@ -1100,25 +1316,167 @@ class UnitTable:
         """
         if not self.lookahead.window_nbytes:
             return
-        now, new_nbytes = self._policy.now, self._policy.nursery_nbytes
+        # A schedule knows what the pattern of an array lets guess; in a random order units are
+        # neighbours by chance now and then.
+        if self._schedules and self._is_scheduled(region):
+            return
+        room_nbytes = self._room_ahead(state)
+        ahead = self.lookahead.after(region, state, units, is_lost=is_lost, room_nbytes=room_nbytes)
+        for unit in ahead.units:
+            self._read_ahead(region, state, unit, client, is_mark=unit == ahead.mark)
+
+    def _room_ahead(self, state: RegionState) -> int:
+        """Return for how many bytes there is room that somebody will come to later."""
         room_nbytes = self.room.free_nbytes
         if state.kind.is_evictable:
+            new_nbytes = self._policy.nursery_nbytes
             # By the time that so much has come after it, a unit is out, or is kept.
-            self.lookahead.forget_before(now - new_nbytes)
+            self.lookahead.forget_before(self._policy.now - new_nbytes)
             # Full memory is the usual state of a long program.  Readahead has half of what
             # is safe from newer units then, less what it has brought and no reader has come
             # to.
             room_nbytes = max(room_nbytes, new_nbytes // 2 - self.lookahead.unread_nbytes)
-        ahead = self.lookahead.after(region, state, units, is_lost=is_lost, room_nbytes=room_nbytes)
-        for unit in ahead.units:
-            is_mark = unit == ahead.mark
-            # A mark is mapped nowhere, which private memory and shared pages cannot be.  The
-            # reader comes there by a fault in any case.
-            if is_mark and not state.can_mark(unit):
-                continue  # left to whoever comes there
-            nbytes = state.geometry.unit_nbytes if state.kind.is_evictable else 0
-            self.lookahead.add((region, unit), nbytes, now)
-            self.begin(region, state, unit, client, urgent=False, mark=is_mark)
+        return room_nbytes
+
+    def _read_ahead(
+        self, region: int, state: RegionState, unit: int, client: int, *, is_mark: bool
+    ) -> bool:
+        """Have a unit loaded for which nobody waits; return False if its first reader must."""
+        # All are marks while somebody records: each first touch must be heard of then.
+        is_mark = is_mark or bool(self.recorders)
+        # A mark is mapped nowhere, which private memory and shared pages cannot be.  The
+        # reader comes there by a fault in any case.
+        if is_mark and not state.can_mark(unit):
+            return False
+        nbytes = state.geometry.unit_nbytes if state.kind.is_evictable else 0
+        self.lookahead.add((region, unit), nbytes, self._policy.now)
+        self.begin(region, state, unit, client, urgent=False, mark=is_mark)
+        return True
+
+    # --- recorders and schedules ----------------------------------------------------
+
+    def watches(self, region: int) -> bool:
+        """Return whether a recorder or a schedule wants to know of touches of a region."""
+        return bool(self.recorders) or any(region in each for each in self._schedules.values())
+
+    def note_arrival(self, region: int, state: RegionState, client: int, units: Span) -> None:
+        """Tell recorders and schedules that somebody comes to units, before these are begun."""
+        for recorder in self.recorders.values():
+            recorder.note(region, state.geometry, units)
+        for name, schedule in list(self._schedules.items()):
+            if region not in schedule:
+                continue
+            is_due = False
+            for unit in range(*units):
+                is_lost = state.is_absent(unit)
+                passed, is_mark = schedule.came(client, region, unit, is_lost=is_lost)
+                for key in passed:
+                    self.lookahead.passed(key)
+                is_due = is_due or is_mark
+            if schedule.is_over or schedule.is_forsaken:
+                self._drop_schedule(name)
+            elif is_due:
+                self._go_on(schedule)
+
+    def _is_scheduled(self, region: int) -> bool:
+        return any(region in each and each.is_followed for each in self._schedules.values())
+
+    def begin_recording(self, name: Ticket) -> None:
+        """Note from now on in which order units are come to."""
+        self.recorders.setdefault(name, Recorder())
+        self.is_watched = True
+
+    def end_recording(self, name: Ticket) -> None:
+        """Forget what was noted."""
+        self.recorders.pop(name, None)
+        self.is_watched = bool(self.recorders or self._schedules)
+
+    def add_to_schedule(self, event: m.Scheduled) -> None:
+        """Add runs to a schedule, a new one if there are none before them; begin to follow it."""
+        name = (event.client, event.schedule)
+        schedule = self._schedules.get(name)
+        if schedule is None and event.start == 0:
+            # The client that gives the most schedules loses its first one.
+            if len(self._schedules) >= _MAX_SCHEDULES:
+                self._drop_schedule(next(iter(self._schedules)))
+            schedule = self._schedules[name] = Schedule(event.client)
+            self.is_watched = True
+        # Its first runs are lost, with another worker; or these have come before.
+        if schedule is None or event.start != schedule.n_given or schedule.is_whole:
+            return
+        # What is known already was asked for, as far as may be: more of it is no reason to ask.
+        is_at_end = schedule.frontier == schedule.n_units
+        if schedule.n_given + len(event.runs) <= MAX_RUNS:
+            known = ((region, self.regions.get(region), units) for region, units in event.runs)
+            schedule.add(
+                (region, units & Span(0, state.geometry.n_units))
+                for region, state, units in known
+                if state is not None
+            )
+        schedule.n_given += len(event.runs)
+        schedule.is_whole = event.is_last
+        if is_at_end:
+            self._go_on(schedule)
+
+    def _go_on(self, schedule: Schedule) -> None:
+        """Ask for the next batch of a schedule, when others had a chance."""
+        if not schedule.is_queued:
+            schedule.begin_batch()
+            self.later(partial(self._ask_slice, schedule))
+
+    def _ask_slice(self, schedule: Schedule) -> None:
+        """Ask for the next units of a schedule, up to a batch."""
+        name = next((name for name, each in self._schedules.items() if each is schedule), None)
+        if name is None:
+            return
+        n_looks = self.slice_units if self.lookahead.window_nbytes else 0
+        while n_looks and self._ask_next(schedule):
+            n_looks -= 1
+            if not n_looks:
+                self.later(partial(self._ask_slice, schedule))
+                return
+        schedule.end_batch()
+        if schedule.is_over:
+            self._drop_schedule(name)
+
+    def _ask_next(self, schedule: Schedule) -> bool:
+        """Ask for the next unit of a schedule; return False where the batch ends before it."""
+        key = schedule.next_unit()
+        if key is None:
+            return False
+        region, unit = key
+        state = self.regions.get(region)
+        if state is None or not state.addresses or not state.is_absent(unit):
+            schedule.skip()
+            return True
+        nbytes, room_nbytes = state.geometry.unit_nbytes, self._room_ahead(state)
+        # A reader that comes to the mark of one batch has that before it while the next one comes.
+        # So a batch is half of what may be ahead, and half of what there is room for.
+        part = 2 / self.lookahead.max_units(state)
+        if schedule.is_unmarked:
+            all_nbytes = room_nbytes + self.lookahead.unread_nbytes
+            schedule.room_nbytes = max(nbytes, all_nbytes // 2)
+        if nbytes > min(room_nbytes, schedule.room_nbytes) or not schedule.takes(part):
+            return False
+        schedule.room_nbytes -= nbytes
+        addresses = state.addresses
+        client = schedule.reader if schedule.reader in addresses else next(iter(addresses))
+        # The last one is a mark too: with its touch the schedule is over.
+        is_mark = schedule.is_unmarked or schedule.is_at_last
+        is_begun = self._read_ahead(region, state, unit, client, is_mark=is_mark)
+        schedule.ask(part, is_left=not is_begun)
+        return True
+
+    def _drop_schedule(self, name: Ticket) -> None:
+        del self._schedules[name]
+        self.is_watched = bool(self.recorders or self._schedules)
+
+    def forget_watchers(self, client: int) -> None:
+        """Forget what a client wanted to know, and what it has told of its future."""
+        for name in [name for name in self.recorders if name[0] == client]:
+            self.end_recording(name)
+        for name in [name for name in self._schedules if name[0] == client]:
+            self._drop_schedule(name)
 
     # --- units that are there -----------------------------------------------------
 
@@ -1223,8 +1581,49 @@ class UnitTable:
         region, unit = key
         state = self.regions.get(region)
         # Of a page that two units fill, the resident one is needed when the other
-        # comes.
-        return state is not None and (key == self._newest or state.is_awaited(unit))
+        # comes.  Dirty units are not among those that are looked at.
+        return state is not None and (
+            key == self._newest or unit in state.promised or state.is_awaited(unit)
+        )
+
+    # --- units that are dirty -------------------------------------------------------
+
+    def mark_dirty(self, region: int, state: RegionState, unit: int) -> None:
+        """Take down that a resident unit has, or will have, what the store has not."""
+        dirty = state.dirty.get(unit)
+        if dirty is not None:
+            # What was copied is not all of it any more.
+            dirty.is_again = dirty.is_again or dirty.stage is Stage.WRITING
+            return
+        # First: who is let in may write at once, and all may die then.
+        self.commands.append(m.Publish(region, unit, resident=True, dirty=True))
+        dirty = state.dirty[unit] = DirtyUnit(state.unit_nbytes(unit))
+        self.dirty.add((region, unit), dirty)
+        if unit in state.promised:
+            self.dirty.promised_nbytes -= dirty.nbytes
+        self._policy.pin((region, unit))
+
+    def mark_clean(self, region: int, state: RegionState, unit: int) -> None:
+        """Take down that the store has all that a unit has."""
+        dirty = state.dirty.pop(unit)
+        self.dirty.remove((region, unit), dirty)
+        if unit in state.promised:
+            self.dirty.promised_nbytes += dirty.nbytes
+        self._policy.unpin((region, unit))
+        self.commands.append(m.Publish(region, unit, resident=True))
+
+    def restore(self, region: int, state: RegionState, unit: int) -> None:
+        """Take down that a unit is in memory whole, and dirty, of which nothing was known."""
+        state.resident.add(unit)
+        held_nbytes = state.edges.held_nbytes
+        for page in state.geometry.edge_pages(unit):
+            state.edges.restore(page)
+        held_nbytes = state.edges.held_nbytes - held_nbytes
+        self.room.take(state, state.body_nbytes(unit) + held_nbytes)
+        self._policy.add((region, unit), state.unit_nbytes(unit))
+        self.mark_dirty(region, state, unit)
+
+    # --- units that have gone, or could not be had ----------------------------------
 
     def leave(self, region: int, state: RegionState, unit: int, pages: Span) -> None:
         """Take out what there is of a unit that failed, but for pages that somebody has."""
@@ -1278,6 +1677,9 @@ class UnitTable:
         self.room.take(state, -state.taken_nbytes)
         self.lookahead.forget(region)
         del self.regions[region]
+        for name, schedule in list(self._schedules.items()):
+            if not any(each in self.regions for each in schedule.regions):
+                self._drop_schedule(name)
         self.commands.append(m.Forget(region))
         self._forget_slice(region, iter(state.resident))
 

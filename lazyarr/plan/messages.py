@@ -16,11 +16,15 @@ __all__ = [
     "Attached",
     "ClientLeft",
     "Command",
+    "Copied",
+    "CopyBegan",
     "Detached",
     "Event",
     "EvictionAsked",
     "Failure",
     "Faulted",
+    "FlushAsked",
+    "Flushed",
     "Forget",
     "Fragment",
     "HoleFound",
@@ -29,18 +33,29 @@ __all__ = [
     "Load",
     "Loaded",
     "LoadFailed",
+    "Lost",
     "MapPages",
     "Opened",
     "Poison",
     "Promote",
+    "Protect",
     "Publish",
     "Punch",
     "ReadaheadChanged",
+    "RecordingBegan",
+    "RecordingEnded",
+    "Refuse",
     "Requested",
-    "ScratchGrew",
     "Reserved",
+    "Restored",
+    "Retired",
+    "Scheduled",
+    "ScratchGrew",
     "Stranded",
+    "Unprotect",
     "Wake",
+    "WriteBack",
+    "WrittenBack",
 ]
 
 
@@ -53,7 +68,7 @@ class Fragment(FieldTuple):
 
 
 class Failure(FieldTuple):
-    """Why a unit cannot be had; `fields` are those of a `ChunkError`."""
+    """Why a unit cannot be had, or not be written; `fields` are those of a `ChunkError`."""
 
     message: str
     fields: dict[str, object]
@@ -106,16 +121,18 @@ class ClientLeft(FieldTuple):
 
 
 class Faulted(FieldTuple):
-    """A thread of a client waits for the page at `address`."""
+    """A thread of a client waits for the page at `address`, to write to it if `is_write`."""
 
     client: int
     address: int
+    is_write: bool = False
 
 
 class Requested(FieldTuple):
     """A client asks for units, and is told when all of them are there.
 
-    With `pages`, of its only unit, it is told as soon as these are installed.
+    With `pages`, of its only unit, it is told as soon as these are installed.  If it `writes`, it
+    is told when all of the units are dirty, and the pages that each fills alone can be written to.
     """
 
     client: int
@@ -123,6 +140,7 @@ class Requested(FieldTuple):
     ticket: int
     units: tuple[Span, ...]
     pages: Span | None = None
+    writes: bool = False
 
 
 class Arrived(FieldTuple):
@@ -177,6 +195,73 @@ class EvictionAsked(FieldTuple):
     units: Span
 
 
+class FlushAsked(FieldTuple):
+    """A client is told (`Flushed`) when what is dirty now of some units is in the store."""
+
+    client: int
+    region: int
+    ticket: int
+    units: Span
+
+
+# Apart from `WriteBack`: of all that waits to be written, little is copied at a time, and
+# writers wait for no more than that.
+class CopyBegan(FieldTuple):
+    """Units of a `WriteBack` are about to be protected in every client, and then copied.
+
+    From the step on that this is given in, no page of them is unprotected before `Copied`.
+    """
+
+    region: int
+    units: tuple[int, ...]
+
+
+class Copied(FieldTuple):
+    """A copy of these units was made while they were protected; it is what will be written."""
+
+    region: int
+    units: tuple[int, ...]
+
+
+class WrittenBack(FieldTuple):
+    """The copies of these units are in the store, durably; or they are not, for a `failure`.
+
+    Each unit of a `WriteBack` comes to this once, in any order and in any company; with a failure
+    also before `CopyBegan` or `Copied`.  `nbytes` is how much was put into the store.  Of very
+    many units a few hundred at a time are told of, for a step takes as long as they are many.
+    """
+
+    region: int
+    units: tuple[int, ...]
+    failure: Failure | None
+    nbytes: int
+
+
+class Restored(FieldTuple):
+    """These units are in memory and dirty: a worker that has died had them so.
+
+    All pages of them are in the memory object, those too that they share, and each is protected in
+    every client, or may be.  It comes after those who have the region (`Attached`, `Reserved`):
+    what nobody has is written back and forgotten.
+    """
+
+    region: int
+    units: tuple[int, ...]
+
+
+class Retired(FieldTuple):
+    """Nobody may write to a region any more: what is dirty is written back, and then `Flushed`.
+
+    Whoever wants to write meanwhile waits for that, and then gets the `failure`.  Where something
+    could not be written, the region is as it was before.
+    """
+
+    client: int
+    ticket: int
+    region: int
+    failure: Failure = Failure("the array is read-only: it was appended to, or resized", {})
+
+
 class Advised(FieldTuple):
     """A client says how it will read some units."""
 
@@ -185,6 +270,36 @@ class Advised(FieldTuple):
     ticket: int
     units: Span
     advice: Advice
+
+
+class RecordingBegan(FieldTuple):
+    """A client wants to know in which order units are come to from now on; `ticket` names that."""
+
+    client: int
+    ticket: int
+
+
+class RecordingEnded(FieldTuple):
+    """A client needs what it has asked for by the ticket `recording` no more."""
+
+    client: int
+    ticket: int
+    recording: int
+
+
+class Scheduled(FieldTuple):
+    """A client tells what will be come to, in order: of each run the region, and its units.
+
+    `schedule` is the client's name for the schedule.  It has had `start` runs before these, and
+    has no more if `is_last`.
+    """
+
+    client: int
+    ticket: int
+    schedule: int
+    start: int
+    runs: tuple[tuple[int, Span], ...]
+    is_last: bool
 
 
 class ReadaheadChanged(FieldTuple):
@@ -211,7 +326,7 @@ class LimitChanged(FieldTuple):
 
 
 class ScratchGrew(FieldTuple):
-    """The memory that units are decoded in has grown, and is kept."""
+    """The memory that units are decoded in has grown, or shrunk where the number is negative."""
 
     nbytes: int
 
@@ -230,7 +345,16 @@ Event: TypeAlias = (
     | Stranded
     | HoleFound
     | EvictionAsked
+    | FlushAsked
+    | CopyBegan
+    | Copied
+    | WrittenBack
+    | Restored
+    | Retired
     | Advised
+    | RecordingBegan
+    | RecordingEnded
+    | Scheduled
     | ReadaheadChanged
     | LinkMeasured
     | LimitChanged
@@ -248,7 +372,9 @@ class Load(FieldTuple):
     (`Arrived`) if the load `is_pick`; None when all of the unit is wanted.  A unit with a
     `mark` is brought into the memory object only, so that its first touch is a fault.  One that
     `replaces` what a load has left that failed is installed when all of it is decoded, and after
-    that is out: the store may have another version now.
+    that is out: the store may have another version now.  One that a thread `writes` to is installed
+    without waking anybody (UFFDIO_COPY_MODE_DONTWAKE): `Unprotect` and `MapPages` follow for
+    whoever waits.
     """
 
     region: int
@@ -263,6 +389,7 @@ class Load(FieldTuple):
     is_pick: bool = False
     mark: bool = False
     replaces: bool = False
+    writes: bool = False
 
 
 class Promote(FieldTuple):
@@ -304,11 +431,12 @@ class Punch(FieldTuple):
 
 
 class Publish(FieldTuple):
-    """Write down for clients to see whether a unit is resident."""
+    """Write down for clients to see whether a unit is resident, and whether it is dirty."""
 
     region: int
     unit: int
     resident: bool
+    dirty: bool = False
 
 
 class Poison(FieldTuple):
@@ -317,6 +445,69 @@ class Poison(FieldTuple):
     region: int
     client: int
     pages: tuple[int, ...]
+    failure: Failure
+
+
+class Protect(FieldTuple):
+    """Let nobody write to pages any more without a fault."""
+
+    region: int
+    pages: Span
+
+
+class Unprotect(FieldTuple):
+    """Let a client write to pages of dirty units.
+
+    Those that it lacks are mapped (CONTINUE), the protection of all is lifted, and their threads
+    are woken.  The units that fill them were published as dirty by commands before this.
+    """
+
+    region: int
+    client: int
+    pages: Span
+
+
+class Refuse(FieldTuple):
+    """Let the threads that wait to write to pages die of SIGBUS; the pages are there.
+
+    Pages that are not there are poisoned instead (`Poison`).
+    """
+
+    region: int
+    client: int
+    pages: tuple[int, ...]
+    failure: Failure
+
+
+class WriteBack(FieldTuple):
+    """Write units to the store, those that were dirty first in front.
+
+    Before some of them are protected and copied there is a `CopyBegan`.  Until then clients may
+    write to them, and what they write is written back too.
+    """
+
+    region: int
+    units: tuple[int, ...]
+
+
+class Flushed(FieldTuple):
+    """Tell a client that what was dirty when it asked is in the store, or why some of it is not.
+
+    `n_units` of them were written.  `nbytes` is how much was put into the store for that.
+    """
+
+    client: int
+    ticket: int
+    failures: tuple[Failure, ...]
+    n_units: int
+    nbytes: int
+
+
+class Lost(FieldTuple):
+    """Say that what was written to some units is lost: nobody is left who could try again."""
+
+    region: int
+    units: tuple[int, ...]
     failure: Failure
 
 
@@ -335,5 +526,20 @@ class Forget(FieldTuple):
 
 
 Command: TypeAlias = (
-    Load | Promote | InstallPage | MapPages | Wake | Punch | Publish | Poison | Answer | Forget
+    Load
+    | Promote
+    | InstallPage
+    | MapPages
+    | Wake
+    | Punch
+    | Publish
+    | Poison
+    | Protect
+    | Unprotect
+    | Refuse
+    | WriteBack
+    | Flushed
+    | Lost
+    | Answer
+    | Forget
 )

@@ -6,8 +6,10 @@ import bisect
 
 from lazyarr.layout.geometry import Geometry
 from lazyarr.memory_kind import MemoryKind
+from lazyarr.plan.dirty import DirtyUnit, Flush, Writer
 from lazyarr.plan.edges import EdgePages
 from lazyarr.plan.marks import Marks
+from lazyarr.plan.messages import Failure
 from lazyarr.units import Span
 
 __all__ = ["AddressTable", "Loading", "RegionState"]
@@ -16,6 +18,9 @@ __all__ = ["AddressTable", "Loading", "RegionState"]
 # as many as the array has units.  So many loads take about a second.
 _MANY_LOADS = 1024
 _MANY_TIMES = 16
+# A request for so many ranges of units picks rows here and there, as a shuffle does.
+_SCATTERED_RANGES = 8
+_MANY_SHUFFLED_TIMES = 4
 
 
 class Loading:
@@ -38,6 +43,10 @@ class Loading:
         installed, and lost to swap or madvise, before they were heard of.
     requests : set of (int, int)
         Client and ticket of every request that waits.
+    writers : dict of Writer
+        Those that need the unit before they can write, there or next to it; in order.
+    is_silent : bool
+        Whether the install wakes nobody.
     pick : (int, int) or None
         The one of them that waits for some pages alone, which come first.
     told : Span
@@ -49,8 +58,19 @@ class Loading:
     """
 
     __slots__ = (
-        "client", "faults", "held_nbytes", "is_counted", "is_dropped", "is_marked", "is_urgent",
-        "late", "pick", "requests", "told",
+        "client",
+        "faults",
+        "held_nbytes",
+        "is_counted",
+        "is_dropped",
+        "is_marked",
+        "is_silent",
+        "is_urgent",
+        "late",
+        "pick",
+        "requests",
+        "told",
+        "writers",
     )  # fmt: skip
 
     def __init__(self, client: int, *, is_urgent: bool = True, is_marked: bool = False) -> None:
@@ -61,6 +81,8 @@ class Loading:
         self.faults: set[tuple[int, int]] = set()
         self.late: set[tuple[int, int]] = set()
         self.requests: set[tuple[int, int]] = set()
+        self.writers: dict[Writer, None] = {}
+        self.is_silent = False
         self.pick: tuple[int, int] | None = None
         self.told = Span(0, 0)
         self.is_counted = False
@@ -69,7 +91,13 @@ class Loading:
     @property
     def is_for_nobody(self) -> bool:
         """Whether no client waits for it: it is read ahead, or its requests are answered."""
-        return not self.is_urgent or (self.told.size > 0 and not (self.faults or self.requests))
+        waiting = self.faults or self.requests or self.writers
+        return not self.is_urgent or (self.told.size > 0 and not waiting)
+
+    def waits_for(self, page: int) -> bool:
+        """Return whether somebody waits for a page that the unit shares."""
+        # Who writes next to a shared page needs it whole.
+        return bool(self.writers) or any(p == page for _, p in self.faults)
 
     def __repr__(self) -> str:
         haste = "urgent" if self.is_urgent else "patient"
@@ -102,6 +130,26 @@ class RegionState:
     n_loaded, n_reloaded : int
         How many loads have brought a unit, and how many of them one that had been there before
         and went for want of room.
+    is_shuffled : bool
+        Whether rows are picked here and there, and units loaded again and again for that.
+    dirty : dict of int to DirtyUnit
+        The units that are dirty, those that are being written among them.
+    strays : set of int
+        Units that were lost while they were queued or written.  Nothing of them is written anew
+        before that has come to its end.
+    promised : dict of int to int
+        Units that will be dirty as soon as they can, and how many writers wait for that.
+    retiring : list of Flush
+        Those after which nobody may write any more.
+    retired : Failure or None
+        What writers get since then.
+    delayed : list of Writer
+        Those that wait for the end of `retiring`.
+    n_tries : dict of int to int or None
+        How often each dirty unit could not be written since nobody has the region; None while
+        somebody has it.
+    last_failure : Failure or None
+        Why the last one of them could not be written.
     """
 
     def __init__(self, geometry: Geometry, *, kind: MemoryKind, remote: bool = False) -> None:
@@ -113,6 +161,7 @@ class RegionState:
         self.left: dict[int, Span] = {}
         self.taken_nbytes = 0
         self.n_loaded = self.n_reloaded = self._n_refaults = 0
+        self.is_shuffled = False
         # Units that went for want of room and have not come back; None until the first goes.
         self._gone: Marks | None = None
         # Units of whole pages and whole chunks; all but the last one, or none.
@@ -132,6 +181,14 @@ class RegionState:
         # Clients that will have the region: announced children, and those whom it was
         # promised.  While there is one, the region is not forgotten.
         self.reserved: set[int] = set()
+        self.dirty: dict[int, DirtyUnit] = {}
+        self.strays: set[int] = set()
+        self.promised: dict[int, int] = {}
+        self.retiring: list[Flush] = []
+        self.retired: Failure | None = None
+        self.delayed: list[Writer] = []
+        self.n_tries: dict[int, int] | None = None
+        self.last_failure: Failure | None = None
 
     def __repr__(self) -> str:
         return (
@@ -153,6 +210,18 @@ class RegionState:
             return False
         self._n_refaults += 1
         return self._n_refaults == max(_MANY_LOADS, _MANY_TIMES * self.geometry.n_units)
+
+    def count_scattered(self, n_ranges: int) -> bool:
+        """Count a request for some ranges of units; return True once, if they come too often.
+
+        Too often is four times the units of the array.  A program that picks rows in a random
+        order loads a unit for each row, as soon as there is no room for all units.
+        """
+        many = max(_MANY_LOADS, _MANY_SHUFFLED_TIMES * self.geometry.n_units)
+        if self.is_shuffled or n_ranges < _SCATTERED_RANGES or self.n_reloaded < many:
+            return False
+        self.is_shuffled = True
+        return True
 
     def count_loaded(self, unit: int) -> bool:
         """Count a unit that has come; return whether it had gone for want of room before."""
@@ -179,7 +248,14 @@ class RegionState:
 
     def can_mark(self, unit: int) -> bool:
         """Return whether a unit can be in memory in such a way that its first touch is a fault."""
-        return self.kind.is_shared and self.geometry.body_pages(unit).size > 0
+        # A first touch that writes must find the unit protected, and not missing: such a load is
+        # installed as any other.
+        if self.kind.writes_back:
+            return False
+        body = self.geometry.body_pages(unit)
+        # What heals a poisoned page maps it, and with it the unit.
+        is_poisoned = bool(self.poisoned) and any(page in body for _, page in self.poisoned)
+        return self.kind.is_shared and body.size > 0 and not is_poisoned
 
     def unit_nbytes(self, unit: int) -> int:
         """Return how long a unit is."""
@@ -198,7 +274,7 @@ class RegionState:
         return any(
             not self.edges.is_installed(page)
             and any(
-                other in self.loading and any(p == page for _, p in self.loading[other].faults)
+                other in self.loading and self.loading[other].waits_for(page)
                 for other in range(*self.geometry.units_of_page(page))
             )
             for page in self.geometry.edge_pages(unit)

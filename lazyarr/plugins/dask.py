@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from lazyarr.integrations import dask as integration
@@ -17,11 +18,11 @@ def register(sizeof: Any) -> None:
     sizeof : dask.utils.Dispatch
         dask's function that measures objects.
     """
-    integration.register(_find_kind, sizeof)
+    integration.register(_find_arrays, sizeof)
 
 
-def _find_kind() -> type:
+def _find_arrays() -> tuple[type, Callable[[Any], Any]]:
     # Not at the top: most programs that use dask would import lazyarr's arrays for nothing.
-    from lazyarr.client.arrays.lazyarray import LazyArray
+    from lazyarr.client.arrays.lazyarray import LazyArray, readable_by_calls
 
-    return LazyArray
+    return LazyArray, readable_by_calls

@@ -243,15 +243,12 @@ class GroupReader:
         for listed in objects:
             places, offsets, sizes, left_out = np.array(listed, np.int64).T
             try:
-                # The loop over a read knows one chain of codecs.
-                is_done = not left_out.any()
-                reads = self._plan_reads(offsets, sizes, places) if is_done else []
+                reads = self._plan_reads(offsets, sizes, places)
                 key = self._stored.key(group.chunk(listed[0][0]))
+                are_alike = table.is_padded and not left_out.any()
                 for read in reads:
-                    self._decode_read(group, key, read, workspace)
+                    self._decode_read(group, key, read, workspace, are_alike=are_alike)
             except LazyarrError:
-                is_done = False
-            if not is_done:
                 # Chunk by chunk, which heals or names the one that failed.
                 self._decode_alone(group, places.tolist(), workspace)
         return bool(objects)
@@ -331,12 +328,21 @@ class GroupReader:
             )
         return reads
 
-    def _decode_read(self, group: _Group, key: str, read: _Read, workspace: Workspace) -> None:
-        """Read some chunks of a shard in one call, and decode each of them."""
+    def _decode_read(
+        self, group: _Group, key: str, read: _Read, workspace: Workspace, *, are_alike: bool = True
+    ) -> None:
+        """Read some chunks of an object in one call, and decode each of them.
+
+        Chunks are alike that all went through the same codecs and are padded.
+        """
         data = self._stored.read_range(key, read.start, read.stop, workspace)
-        decode, out = self._layout.decode, group.out
+        decode, decode_chunk, out = self._layout.decode, self._layout.decode_chunk, group.out
         for place, offset, nbytes in zip(read.places, read.offsets, read.sizes, strict=True):
-            decode(data[offset : offset + nbytes], out(place))
+            encoded = data[offset : offset + nbytes]
+            if are_alike:
+                decode(encoded, out(place))
+            else:
+                decode_chunk(group.chunk(place), encoded, out(place))
         self._stored.count_fetched(sum(read.sizes))
 
 

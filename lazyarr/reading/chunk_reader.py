@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from lazyarr.reading.workspace import Workspace
     from lazyarr.store import Store
     from lazyarr.store.cache import StoreCache
+    from lazyarr.store.local import LocalStore
 
 __all__ = ["UNREAD", "ChunkReader", "Unread"]
 
 _T = TypeVar("_T")
 _CONFIRMED_SECONDS = 1.0
+_MAX_ATTEMPTS = 8
 
 
 class Unread(enum.Enum):
@@ -107,7 +109,7 @@ class ChunkReader:
     ) -> bool:
         """Decode one chunk into `out`; return False when the store does not have it."""
         first = [data]
-        nbytes = self._layout.placement.unpadded_nbytes(chunk)
+        nbytes = self._layout.unpadded_nbytes(chunk)
         if nbytes is not None:
             out = out[:nbytes]
 
@@ -128,21 +130,39 @@ class ChunkReader:
     def heal(self, chunk: tuple[int, ...], step: Callable[[], _T]) -> _T:
         """Take a step, once more when the bytes were wrong: a bad transfer heals.
 
+        Again where the chunk's file has been replaced meanwhile: a writer that puts it may come
+        between the reading of an index and of what it names.
+
         Raises
         ------
         ChunkError
             When it fails for good; the error names everything.
         """
         try:
-            try:
-                return step()
-            except (FormatError, StoreError) as error:
-                if not (isinstance(error, FormatError) or self._is_suspect(chunk, error)):
-                    raise
-                self.distrust(chunk)
-                return step()
+            seen: str | None = None
+            for attempt in range(_MAX_ATTEMPTS):
+                try:
+                    return step()
+                except (FormatError, StoreError) as error:
+                    if not (isinstance(error, FormatError) or self._is_suspect(chunk, error)):
+                        raise
+                    now = self._version(chunk)
+                    if attempt and (now == seen or attempt == _MAX_ATTEMPTS - 1):
+                        raise
+                    seen = now
+                    self.distrust(chunk)
+            raise AssertionError("the last attempt returns or raises")
         except (LazyarrError, MemoryError) as error:
             raise self.chunk_error(chunk, error) from error
+
+    def _version(self, chunk: tuple[int, ...]) -> str | None:
+        """Return what differs once a chunk's object was replaced; None where that is not told."""
+        # Of files alone: over a network that would be two more requests for each damaged chunk.
+        local: LocalStore | None = getattr(self._store(), "local", None)
+        try:
+            return None if local is None else local.version(self._finder.key(chunk))
+        except StoreError:
+            return None
 
     def _is_suspect(self, chunk: tuple[int, ...], error: StoreError) -> bool:
         """Return whether a read may have failed because of an index that is kept.
@@ -238,7 +258,14 @@ class ChunkReader:
             return None
         self._finder.check_size(nbytes)
         workspace.encoded.grow(nbytes)
-        return self._store().read_range(key, 0, nbytes, into=workspace.encoded.view)
+        try:
+            return self._store().read_range(key, 0, nbytes, into=workspace.encoded.view)
+        except StoreError as error:
+            if error.transient:
+                raise
+        # A shorter one may have been put in its place since its size was looked up.
+        data = self._store().read(key, limit_nbytes=self._finder.limit_nbytes)
+        return None if data is None else memoryview(data)
 
     def find(self, chunk: tuple[int, ...]) -> ObjectRange | None:
         """Return where an encoded chunk lies, and read the indexes that say so; None if nowhere."""
@@ -297,15 +324,17 @@ class ChunkReader:
         key = self._finder.key(chunk)
         byte_range = self._known_range(chunk)
         where = f"bytes [{byte_range[0]}, {byte_range[1]}) of {key}" if byte_range else key
+        reason = str(error) or type(error).__name__
+        # What a store has said ends with what to do.
+        advice = "" if "; " in reason else "; run 'lazyarr verify' to list every damaged chunk"
         return ChunkError(
-            f"chunk {chunk} of {self._path!r} in {self._url}: {error} in {where}; "
-            "run 'lazyarr verify' to list every damaged chunk",
+            f"chunk {chunk} of {self._path or '/'!r} in {self._url}, {where}: {reason}{advice}",
             url=self._url,
             array=self._path,
             chunk=chunk,
             key=key,
             byte_range=byte_range,
-            reason=str(error),
+            reason=reason,
         )
 
     def _known_range(self, chunk: tuple[int, ...]) -> tuple[int, int] | None:

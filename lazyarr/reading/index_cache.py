@@ -104,6 +104,12 @@ class IndexCache:
                 _, dropped = self._indexes.popitem(last=False)
                 self._nbytes -= _index_nbytes(dropped)
 
+    def forget(self, key: tuple[object, ...]) -> None:
+        """Forget an index, if it is here: its object has been replaced."""
+        with self._lock:
+            if key in self._indexes:
+                self._nbytes -= _index_nbytes(self._indexes.pop(key))
+
     def clear(self) -> None:
         """Forget every index: one of them may be what is wrong."""
         with self._lock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import itertools
 from typing import TYPE_CHECKING, NamedTuple
 
 from lazyarr.errors import FormatError
@@ -61,12 +62,15 @@ class Locator:
         Which chunk belongs where.
     path : str
         The array in its store: where its objects lie, unless the layout names another place.
+    foresees : bool
+        Whether `foresee` names anything.
     """
 
-    def __init__(self, layout: Layout, path: str) -> None:
+    def __init__(self, layout: Layout, path: str, *, foresees: bool = True) -> None:
         self._layout = layout
         self._path = path if layout.place is None else layout.place
         self._indexes = IndexCache()
+        self._foresees = foresees
         self._foreseen = 0
 
     def __repr__(self) -> str:
@@ -124,7 +128,7 @@ class Locator:
         None when it is known, or there is none, or it was returned when this was asked last.
         """
         layout = self._layout
-        if not layout.levels:
+        if not (layout.levels and self._foresees):
             return None
         following = chunk[0] + layout.chunks_per_object[0]
         shard = following // layout.chunks_per_object[0]
@@ -204,6 +208,32 @@ class Locator:
     def get(self, read: IndexRead, fetch: Callable[[], ShardIndex | None]) -> ShardIndex | None:
         """Return an index, fetched by one thread while others that want it wait."""
         return self._indexes.get((read.key, *read.entries), fetch)
+
+    def shards_of(self, first: tuple[int, ...], counts: tuple[int, ...]) -> tuple[str, ...]:
+        """Return the keys of the shards in which the chunks of a box lie; none without shards.
+
+        Parameters
+        ----------
+        first, counts : tuple of int
+            The first chunk of the box, and how many there are along each axis.
+        """
+        if not self._layout.levels:
+            return ()
+        steps = self._layout.chunks_per_object
+        sides = [
+            range(start - start % step, start + count, step)
+            for start, count, step in zip(first, counts, steps, strict=True)
+        ]
+        return tuple(self.key(chunk) for chunk in itertools.product(*sides))
+
+    def forget_shard(self, key: str) -> None:
+        """Forget the index of a shard that has been replaced.
+
+        Nobody may be about to read the shard: what is read of it and kept later (`keep`) is
+        believed.
+        """
+        # Of shards that lie in others nothing is forgotten: lazyarr does not write these.
+        self._indexes.forget((key,))
 
     def forget(self) -> None:
         """Forget every index: one of them may be what is wrong."""

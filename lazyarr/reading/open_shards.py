@@ -196,6 +196,13 @@ class OpenShards:
             for each in held.values():
                 self._drop(each)
 
+    def forget(self, unit: int) -> None:
+        """Give back the shard of a unit, which has been replaced."""
+        with self._lock:
+            held = self._held.pop(unit // self._n_units, None)
+            if held is not None:
+                self._drop(held)
+
     def _take(self, shard: int, unit: int) -> OpenShard | None:
         with self._lock:
             held = self._held.get(shard)

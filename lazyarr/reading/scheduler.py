@@ -206,7 +206,7 @@ class Dispatcher:
         elif answer is None:
             self._deliver(part, None)
         else:
-            source.count_fetched(len(answer.data))
+            source.count_fetched(answer.fetched_nbytes)
             self._deliver(part, memoryview(answer.data))
             await self._reads.write_disk_cache(
                 source, [(place, memoryview(answer.data))], answer.version
@@ -230,7 +230,7 @@ class Dispatcher:
         except Exception as error:  # noqa: BLE001 - whoever waits must be told
             self._fail_together(handout.waiting(), error, was_alone=len(items) == 1)
             return
-        source.count_fetched(len(answer.data))
+        source.count_fetched(answer.fetched_nbytes)
         view = memoryview(answer.data)
         handout.hand_out(view)
         chunks = [(ObjectRange(key, *place), handout.cut(view, place)) for place, _ in items]

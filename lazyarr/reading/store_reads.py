@@ -77,7 +77,7 @@ class StoreReads:
             limit_nbytes=source.finder.limit_nbytes,
             arrived=arrived,
         )
-        nbytes = len(answer.data) if answer is not None else 0
+        nbytes = answer.fetched_nbytes if answer is not None else 0
         source.link.end(begun, nbytes, time.monotonic())
         if answer is None:
             await self._confirm(source)

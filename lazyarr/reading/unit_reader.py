@@ -15,7 +15,7 @@ from lazyarr.reading.open_shards import OpenShard, OpenShards, units_per_shard
 from lazyarr.store import is_unchanged
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     import numpy as np
 
@@ -53,6 +53,8 @@ class UnitReader:
         Keeps what was fetched of the store from one run to the next.
     rotation : Rotation, optional
         Says when to let go of descriptors.
+    is_written : bool
+        Whether objects of the array are replaced meanwhile, by who calls `forget` then.
 
     Attributes
     ----------
@@ -76,6 +78,7 @@ class UnitReader:
         share: Share | None = None,
         cache: StoreCache | None = None,
         rotation: Rotation | None = None,
+        is_written: bool = False,
     ) -> None:
         self.cache = cache
         self._rotation = rotation
@@ -90,7 +93,9 @@ class UnitReader:
         self._geometry = geometry
         self._url = url
         self._path = path
-        self.finder = Locator(layout, path)
+        # An index that is read before anybody asks for its chunks could come when its shard has
+        # been replaced, and would be believed.
+        self.finder = Locator(layout, path, foresees=not is_written)
         self.link = Link()
         n_units = units_per_shard(layout, geometry)
         self._held = OpenShards(layout, n_units, self._hold) if n_units else None
@@ -168,6 +173,27 @@ class UnitReader:
         if self._geometry.is_one_chunk:
             return [self._geometry.first_chunk(unit)]
         return [piece.chunk for piece in self._geometry.pieces(unit)]
+
+    def shards_of(self, unit: int) -> tuple[str, ...]:
+        """Return the keys of the shards in which the chunks of a unit lie; none without shards."""
+        geometry = self._geometry
+        return self.finder.shards_of(geometry.first_chunk(unit), geometry.chunk_counts(unit))
+
+    def forget(self, units: Iterable[int]) -> None:
+        """Forget what is kept of the objects of units: this process has replaced them.
+
+        Nobody may be about to read from these objects, so that no index is used with another
+        version of its shard.
+        """
+        keys: set[str] = set()
+        for unit in units:
+            if self._held is not None:
+                self._held.forget(unit)
+            keys.update(self.shards_of(unit) or map(self.finder.key, self.chunks_of(unit)))
+        for key in keys:
+            self.finder.forget_shard(key)
+            if self._opened is not None:
+                self._opened.forget(key)
 
     def load(self, unit: int, workspace: Workspace, fetched: Fetched | None = None) -> bool:
         """Decode a unit into ``workspace.unit``; return False when it is all zero bits.

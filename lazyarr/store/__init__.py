@@ -22,7 +22,13 @@ if TYPE_CHECKING:
         WritableStore,
     )
     from lazyarr.store.descriptors import BorrowedFile, OpenFile
-    from lazyarr.store.opening import open_reference, open_store, store_reference
+    from lazyarr.store.opening import (
+        open_reference,
+        open_repository,
+        open_store,
+        open_writable,
+        store_reference,
+    )
     from lazyarr.store.retry import RetryingStore, RetryPolicy
     from lazyarr.store.stamps import is_unchanged
 
@@ -33,8 +39,10 @@ __all__ = [
     "WritableStore",
     "Buffer",
     "open_store",
+    "open_repository",
     "StoreReference",
     "store_reference",
+    "open_writable",
     "open_reference",
     "RetryPolicy",
     "RetryingStore",
@@ -55,7 +63,7 @@ __getattr__ = import_on_use(
         "base": "METADATA_LIMIT_NBYTES UNCHANGED Answer Arrived AsyncStore Buffer Store"
         " StoreReference WritableStore",
         "descriptors": "BorrowedFile OpenFile",
-        "opening": "open_reference open_store store_reference",
+        "opening": "open_reference open_repository open_store open_writable store_reference",
         "retry": "RetryingStore RetryPolicy",
         "stamps": "is_unchanged",
     },

@@ -7,7 +7,8 @@ not exist: `None` means that the store itself said so.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
+import enum
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias
 
 from lazyarr.errors import StoreError
 
@@ -17,13 +18,17 @@ if TYPE_CHECKING:
     from lazyarr.store.descriptors import BorrowedFile
 
 __all__ = [
+    "ANYTHING",
     "METADATA_LIMIT_NBYTES",
     "METADATA_NAMES",
     "UNCHANGED",
     "Answer",
+    "Anything",
     "Arrived",
     "AsyncStore",
     "Buffer",
+    "ChangedError",
+    "Expected",
     "NoObjectError",
     "RefusedError",
     "Store",
@@ -54,15 +59,51 @@ class Answer(NamedTuple):
         The object's size.
     version : str or None
         What differs from this as soon as a byte of the object does.
+    came_nbytes : int or None
+        How much has come, where that is more than what was asked for.
     """
 
     data: Buffer
     total_nbytes: int | None
     version: str | None = None
+    came_nbytes: int | None = None
+
+    @property
+    def fetched_nbytes(self) -> int:
+        """How many bytes have come over the network."""
+        return len(self.data) if self.came_nbytes is None else self.came_nbytes
 
 
 UNCHANGED = Answer(b"", None)
 """This very object: the version that was named is still the object's."""
+
+
+class Anything(enum.Enum):
+    """Stands for an object of any version, or none."""
+
+    ANYTHING = "anything"
+
+
+ANYTHING: Final = Anything.ANYTHING
+"""Whatever is there is written over."""
+
+
+Expected: TypeAlias = "str | Anything | None"
+"""What must be there for an object to be written: this version, anything, or nothing."""
+
+
+class ChangedError(StoreError):
+    """An object is not what it was expected to be: somebody else has written it."""
+
+    def __init__(self, url: str, key: str) -> None:
+        super().__init__(
+            f"cannot write {key!r} in {url}: another writer has changed it since this one read or "
+            "wrote it; nothing is lost here: flush again to put this on top of what is there now, "
+            "or open the store again to see that",
+            url=url,
+            key=key,
+            transient=False,
+        )
 
 
 class NoObjectError(StoreError):
@@ -238,8 +279,37 @@ class StoreReference(NamedTuple):
 class WritableStore(Store, Protocol):
     """A store that takes objects too."""
 
-    def write(self, key: str, data: Buffer) -> None:
-        """Put a whole object; readers see the old one or the new one, never a part."""
+    def write(self, key: str, data: Buffer, *, expected: Expected = ANYTHING) -> str | None:
+        """Put a whole object; readers see the old one or the new one, never a part.
+
+        Parameters
+        ----------
+        key : str
+            The object.
+        data : bytes-like
+            All of it.
+        expected : str, None or ANYTHING
+            The version that must be there, None for no object at all.  Some stores compare and
+            put in one step; in others, somebody may write between the two.
+
+        Returns
+        -------
+        str or None
+            The version that the object has now, where that is known.
+
+        Raises
+        ------
+        ChangedError
+            There is something else than what was expected; nothing was written.
+        """
+        ...
+
+    def version(self, key: str) -> str | None:
+        """Return what differs as soon as a byte of the object does; None when there is none."""
+        ...
+
+    def read_version(self, key: str) -> tuple[bytes, str] | None:
+        """Return a whole object and its version; None when it does not exist."""
         ...
 
     def delete(self, key: str) -> None:
@@ -252,6 +322,10 @@ class WritableStore(Store, Protocol):
 
     def exists_any(self, prefix: str) -> bool:
         """Return whether there is an object at a prefix or anywhere below it."""
+        ...
+
+    def sync(self) -> None:
+        """Let what was written and deleted before outlast a power failure, where that is wanted."""
         ...
 
 

@@ -36,8 +36,11 @@ async def read_whole(pieces: AsyncIterator[bytes], limit_nbytes: int | None) -> 
     return kept[0] if len(kept) == 1 else b"".join(kept)
 
 
-async def read_part(pieces: AsyncIterator[bytes], start: int, stop: int) -> bytes:
-    """Return ``body[start:stop]``, as far as it goes; the rest is left unread."""
+async def read_part(pieces: AsyncIterator[bytes], start: int, stop: int) -> tuple[bytes, int]:
+    """Return ``body[start:stop]``, as far as it goes, and how much has come for it.
+
+    The rest is left unread.
+    """
     kept: list[bytes] = []
     position = 0
     async for piece in pieces:
@@ -45,7 +48,7 @@ async def read_part(pieces: AsyncIterator[bytes], start: int, stop: int) -> byte
         position += len(piece)
         if position >= stop:
             break
-    return b"".join(kept)
+    return b"".join(kept), position
 
 
 async def read_range(

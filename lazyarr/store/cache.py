@@ -23,6 +23,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from lazyarr.codecs.checksum import crc32c
+from lazyarr.store.files import READ_FLAGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -89,7 +90,7 @@ class DiskCache:
         """Return an entry; None when there is none, or it is not what was written."""
         path = self._path(name)
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            fd = os.open(path, READ_FLAGS | os.O_NOFOLLOW)
         except OSError:
             return None
         try:

@@ -27,7 +27,7 @@ def connect(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
     """
     from fsspec.core import url_to_fs
 
-    fs, root = url_to_fs(url, **{**options, **_pool_options(url, options)})
+    fs, root = url_to_fs(url, **{**options, **_own_options(url, options)})
     root = str(root).rstrip("/")
     if "?" in root and root.startswith("http"):
         shown = without_credentials(url)
@@ -39,18 +39,30 @@ def connect(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
     return fs, root
 
 
-def _pool_options(url: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options with which a file system opens as many connections as it is asked to use.
+def _own_options(url: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options that are lazyarr's own where the user has not set them.
 
-    aiohttp has 100 unless told otherwise, botocore 10: requests beyond that would wait there,
-    in the order of their coming, where nothing is urgent.
+    As many connections as it is asked to use.  aiohttp has 100 unless told otherwise, botocore 10:
+    requests beyond that would wait there, in the order of their coming, where nothing is urgent.
+
+    And one attempt by botocore, for failed calls are tried again here (`RetryingStore`): it would
+    try five times itself, and wait for ten seconds or more meanwhile.
     """
     if url.startswith(("http://", "https://")):
         return {"get_client": options.get("get_client", open_session)}
-    if url.startswith(("s3://", "s3a://")):
-        config = {"max_pool_connections": _MANY, **(options.get("config_kwargs") or {})}
-        return {"config_kwargs": config}
-    return {}
+    protocol = url.rpartition("::")[2].partition("://")[0]
+    if protocol not in ("s3", "s3a"):
+        return {}
+    # In a chain each protocol has options of its own.
+    is_chained = "::" in url
+    given = (options.get(protocol) or {}) if is_chained else options
+    config = {
+        "max_pool_connections": _MANY,
+        "retries": {"total_max_attempts": 1},
+        **(given.get("config_kwargs") or {}),
+    }
+    own = {"config_kwargs": config}
+    return {protocol: {**given, **own}} if is_chained else own
 
 
 async def open_session(**options: Any) -> Any:

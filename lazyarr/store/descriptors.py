@@ -18,11 +18,12 @@ _NOWAIT: int = getattr(os, "RWF_NOWAIT", 0)  # Linux alone
 class Descriptor:
     """An open file that is lent out; `fd` is valid until it is given back."""
 
-    __slots__ = ("_known", "fd", "is_kept", "n_users")
+    __slots__ = ("_known", "fd", "is_kept", "n_users", "version")
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, version: str | None = None) -> None:
         self._known = KnownDescriptor(fd)
         self.fd = fd
+        self.version = version
         self.n_users = 1
         self.is_kept = True
 
@@ -87,9 +88,12 @@ class DescriptorPool:
             self._kept.move_to_end(key)
             return found
 
-    def lend(self, key: str, fd: int) -> Descriptor:
-        """Take over a newly opened file, in place of an older one of that key, and lend it."""
-        new = Descriptor(fd)
+    def lend(self, key: str, fd: int, version: str | None = None) -> Descriptor:
+        """Take over a newly opened file, in place of an older one of that key, and lend it.
+
+        `version` is what differs from that of any other file which had or gets the name.
+        """
+        new = Descriptor(fd, version)
         unused: list[Descriptor] = []
         with self._lock:
             if self._is_closed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 import threading
@@ -191,13 +192,21 @@ def _start_anew() -> None:
 renew_in_child(_start_anew)
 
 
+_REMEDIES = {
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "check the owner and the mode"),
+    **dict.fromkeys(
+        (errno.EEXIST, errno.ENOTEMPTY, errno.EISDIR, errno.ENOTDIR),
+        "take away what is in its place",
+    ),
+    errno.ENAMETOOLONG: "use shorter names",
+}
+
+
 def raise_store_error(error: OSError, action: str, key: str | None, url: str) -> NoReturn:
     """Raise what the file system said as a StoreError."""
     what = url if key is None else f"{key!r} in {url}"
-    remedy = "check the file system"
-    if isinstance(error, PermissionError):
-        remedy = "check the owner and the mode"
-    elif isinstance(error, files.LinkError):
+    remedy = _REMEDIES.get(error.errno or 0, "check the file system")
+    if isinstance(error, files.LinkError):
         remedy = "write to what it leads to, or put a directory in its place"
     found = f"{error.strerror or error}; {remedy}"
     if is_shortage(error):

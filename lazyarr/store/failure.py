@@ -38,6 +38,7 @@ class Fault(enum.Enum):
     DENIED = "denied"  # credentials are missing, wrong or insufficient
     RANGE = "range"  # the object ends before the range begins
     LENGTH = "length"  # the object is longer than anything that may be there
+    UNREACHABLE = "unreachable"  # nobody takes connections where the server should be
     TRANSIENT = "transient"  # time-out, dropped connection, throttling, server error
     PERMANENT = "permanent"  # anything else; trying again gives the same
 
@@ -73,6 +74,7 @@ REMEDIES = {
     ),
     Fault.RANGE: "the object is truncated, or its index is of another version",
     Fault.LENGTH: "it is damaged, or something else than its name says",
+    Fault.UNREACHABLE: "check the URL, or endpoint_url, and whether the server runs",
     Fault.TRANSIENT: "try again, or raise timeout and retries",
     Fault.PERMANENT: "check the URL and storage_options",
 }
@@ -95,10 +97,11 @@ _STATUS = {
 _ERRNO = {
     # getaddrinfo's numbers are negative: a name that does not exist will not exist later.
     socket.EAI_NONAME: Fault.PERMANENT,
+    errno.ECONNREFUSED: Fault.UNREACHABLE,
     **dict.fromkeys(
         (
             *(errno.EBUSY, errno.EAGAIN, errno.EIO, errno.ETIMEDOUT),
-            *(errno.ECONNRESET, errno.ECONNREFUSED, errno.ECONNABORTED, errno.EPIPE),
+            *(errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE),
             *(errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTDOWN),
             getattr(errno, "EREMOTEIO", errno.EIO),  # not on macOS
             *(errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM),
@@ -140,6 +143,9 @@ _NAME = {
     ),
 }
 
+# What botocore raises while it handles the exception that says why.
+_NO_CONNECTION = frozenset({"EndpointConnectionError", "SSLError"})
+
 
 def decode_status(status: int) -> Fault:
     """Return what an HTTP status that is not a success means.
@@ -175,7 +181,8 @@ def decode_failure(error: BaseException) -> Failure:
     meanings = [_meaning(e) for e in (error, *causes)]
     worse = [m for m in meanings[1:] if m not in (None, Fault.MISSING)]
     fault = meanings[0] or Fault.PERMANENT
-    if worse and fault in (Fault.MISSING, Fault.PERMANENT):
+    is_vague = type(error).__name__ in _NO_CONNECTION
+    if worse and (is_vague or fault in (Fault.MISSING, Fault.PERMANENT)):
         fault = worse[0] or fault
     elif fault is Fault.MISSING:
         if not isinstance(error, OSError) or _is_unclear(error.__cause__):

@@ -11,11 +11,12 @@ import stat
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from lazyarr.store.base import Buffer
 
 __all__ = [
+    "ASTRAY_ERRNOS",
     "CREATE_FLAGS",
     "DIRECTORY_FLAGS",
     "HAS_DIRECTORY_DESCRIPTORS",
@@ -35,9 +36,11 @@ __all__ = [
     "parent_directory",
     "pread_into",
     "read_to_end",
+    "remove_directory",
     "remove_file",
     "remove_leftovers",
     "remove_tree",
+    "rename_tree",
     "sync_directories",
     "sync_directory",
     "sync_names",
@@ -68,6 +71,9 @@ TEMPORARY_PREFIX = ".lazyarr-tmp-"
 """Names of files that are being written, or that a dead writer left behind: no objects."""
 
 MISSING_ERRNOS = frozenset({errno.ENOENT, errno.ENOTDIR})
+ASTRAY_ERRNOS = MISSING_ERRNOS | {errno.ELOOP}
+"""A path leads nowhere: because nothing is there, or `find_obstacle` says why."""
+
 # Network file systems answer with the first four when a server is away; the
 # others are shortages of this machine.
 _TRANSIENT_ERRNOS = frozenset(
@@ -228,8 +234,14 @@ def sync_directories(directory: int) -> None:
 
 
 def write_and_rename(
-    temporary: str, path: str, data: Buffer, *, dir_fd: int | None = None, sync: bool = False
-) -> None:
+    temporary: str,
+    path: str,
+    data: Buffer,
+    *,
+    dir_fd: int | None = None,
+    sync: bool = False,
+    check: Callable[[], None] = lambda: None,
+) -> os.stat_result:
     """Put a file in its place, whole.
 
     Parameters
@@ -243,18 +255,31 @@ def write_and_rename(
     sync : bool
         Whether its bytes are forced to the disk before it gets its name; the name itself is
         not.
+    check : callable, optional
+        Called last before it gets its name, and raises when it is not to have it.
+
+    Returns
+    -------
+    os.stat_result
+        What the file was like before it got its name.
     """
     try:
-        _write_and_rename(temporary, path, data, dir_fd, sync=sync)
+        return _write_and_rename(temporary, path, data, dir_fd, sync=sync, check=check)
     except FileNotFoundError:
         # 1. we create the temporary file, or close it; 2. another process clears up, finds
         # it without a lock, and takes it for a dead writer's; 3. there is nothing to rename.
-        _write_and_rename(temporary, path, data, dir_fd, sync=sync)
+        return _write_and_rename(temporary, path, data, dir_fd, sync=sync, check=check)
 
 
 def _write_and_rename(
-    temporary: str, path: str, data: Buffer, dir_fd: int | None, *, sync: bool
-) -> None:
+    temporary: str,
+    path: str,
+    data: Buffer,
+    dir_fd: int | None,
+    *,
+    sync: bool,
+    check: Callable[[], None],
+) -> os.stat_result:
     fd = os.open(temporary, CREATE_FLAGS, 0o666, dir_fd=dir_fd)
     try:
         try:
@@ -267,13 +292,16 @@ def _write_and_rename(
                 rest = rest[os.write(fd, rest) :]
             if sync:
                 os.fsync(fd)
+            status = os.fstat(fd)
         finally:
             os.close(fd)
+        check()
         os.replace(temporary, path, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(temporary, dir_fd=dir_fd)
         raise
+    return status
 
 
 def remove_leftovers(directory: int) -> None:
@@ -307,14 +335,14 @@ def remove_file(path: str, *, dir_fd: int) -> None:
     ------
     LinkError
         A directory on the way is a symbolic link.
+    IsADirectoryError, NotADirectoryError
+        A directory is there, or a file on the way.
     """
-    try:
-        with parent_directory(path, dir_fd=dir_fd) as (directory, name):
-            os.unlink(name, dir_fd=directory)
-    except OSError as error:
-        # A directory is no object.
-        if error.errno not in MISSING_ERRNOS | {errno.EISDIR}:
-            raise
+    with (
+        contextlib.suppress(FileNotFoundError),
+        parent_directory(path, dir_fd=dir_fd) as (directory, name),
+    ):
+        os.unlink(name, dir_fd=directory)
 
 
 def remove_tree(path: str, *, dir_fd: int, first: Collection[str] = ()) -> None:
@@ -341,7 +369,8 @@ def remove_tree(path: str, *, dir_fd: int, first: Collection[str] = ()) -> None:
                 os.unlink(name, dir_fd=directory)
                 return
             for early in first:
-                remove_file(f"{name}/{early}", dir_fd=directory)
+                with contextlib.suppress(IsADirectoryError):
+                    remove_file(f"{name}/{early}", dir_fd=directory)
             # Imported here: it costs milliseconds and only deleting needs it.
             import shutil
 
@@ -351,21 +380,64 @@ def remove_tree(path: str, *, dir_fd: int, first: Collection[str] = ()) -> None:
             raise
 
 
+def remove_directory(name: str, *, dir_fd: int) -> None:
+    """Remove a directory with all it holds, and nothing that is none."""
+    if stat.S_ISDIR(os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_mode):
+        remove_tree(name, dir_fd=dir_fd)
+
+
+def rename_tree(old: str, new: str, *, dir_fd: int, sync: bool = False) -> None:
+    """Give what is somewhere another place, whose parents are made where they are missing.
+
+    Parameters
+    ----------
+    old, new : str
+        Where it is, and where it is to be; no link is followed on the way.
+    dir_fd : int
+        The open directory that both are relative to.
+    sync : bool
+        Whether directories that are made are forced to the disk.
+
+    Raises
+    ------
+    LinkError
+        A directory on the way is a symbolic link.
+    FileExistsError
+        There is something already, other than an empty directory.
+    """
+    with (
+        parent_directory(old, dir_fd=dir_fd) as (source, name),
+        parent_directory(new, dir_fd=dir_fd, make=True, sync=sync) as (target, other),
+    ):
+        with contextlib.suppress(FileNotFoundError):
+            # rename(2) refuses other directories by itself.
+            if not stat.S_ISDIR(os.stat(other, dir_fd=target, follow_symlinks=False).st_mode):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), new)
+        os.rename(name, other, src_dir_fd=source, dst_dir_fd=target)
+
+
 def list_entries(path: str, *, dir_fd: int) -> list[tuple[str, bool]]:
     """Return the names in a directory, without temporary files, and whether each is a file.
 
-    A link that leads nowhere is none.
+    A link that leads nowhere, or to where nobody may look, is none.
     """
     fd = os.open(path, DIRECTORY_FLAGS, dir_fd=dir_fd)
     try:
         with os.scandir(fd) as entries:
             return [
-                (entry.name, entry.is_file())
+                (entry.name, _is_file(entry))
                 for entry in entries
                 if not entry.name.startswith(TEMPORARY_PREFIX)
             ]
     finally:
         os.close(fd)
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # links in a ring, or to where this user has no right
+        return False
 
 
 def list_directory(path: str, *, dir_fd: int) -> list[str]:
@@ -401,15 +473,15 @@ def find_obstacle(path: str, *, dir_fd: int) -> str | None:
         try:
             mode = os.stat(place, dir_fd=dir_fd, follow_symlinks=False).st_mode
         except OSError as error:
-            if error.errno not in MISSING_ERRNOS:
+            if error.errno not in ASTRAY_ERRNOS:
                 raise
             place = place.rpartition("/")[0]
             continue
         if stat.S_ISLNK(mode):
             try:
                 mode = os.stat(place, dir_fd=dir_fd).st_mode
-            except OSError:
-                return _describe_link(place, dir_fd)
+            except OSError as error:
+                return _describe_link(place, dir_fd, is_ring=error.errno == errno.ELOOP)
         if place == path:
             raise FileExistsError(path)
         is_directory = stat.S_ISDIR(mode)
@@ -417,11 +489,13 @@ def find_obstacle(path: str, *, dir_fd: int) -> str | None:
     return None
 
 
-def _describe_link(path: str, dir_fd: int) -> str:
+def _describe_link(path: str, dir_fd: int, *, is_ring: bool) -> str:
     try:
         target = os.readlink(path, dir_fd=dir_fd)
     except OSError as error:  # it has been replaced since it was a link
         raise FileExistsError(path) from error
+    if is_ring:
+        return f"{path!r} is a symbolic link to {target!r}, and links lead in a ring; remove it"
     return (
         f"{path!r} is a symbolic link to {target!r}, which does not exist; fetch that, as "
         "'git annex get' and 'datalad get' do, or remove the link"
@@ -429,13 +503,30 @@ def _describe_link(path: str, dir_fd: int) -> str:
 
 
 def contains_files(path: str, *, dir_fd: int) -> bool:
-    """Return whether there is a file, or one below it, at any depth, that is not temporary."""
-    if stat.S_ISREG(os.stat(path, dir_fd=dir_fd).st_mode):
+    """Return whether there is anything but directories and temporary files, at any depth.
+
+    A symbolic link below counts, wherever it leads: objects may be read through it.
+    """
+    # What is no directory is not opened: to open a FIFO is to wait for a writer.
+    if not stat.S_ISDIR(os.stat(path, dir_fd=dir_fd).st_mode):
         return True
-    for _, _, names, _ in os.fwalk(path, dir_fd=dir_fd, onerror=_raise):
-        if not all(name.startswith(TEMPORARY_PREFIX) for name in names):
+    fd = os.open(path, DIRECTORY_FLAGS, dir_fd=dir_fd)
+    try:
+        with os.scandir(fd) as entries:
+            found = [entry for entry in entries if not entry.name.startswith(TEMPORARY_PREFIX)]
+        if not all(entry.is_dir(follow_symlinks=False) for entry in found):
             return True
-    return False
+        return any(_contains_files(entry.name, fd) for entry in found)
+    finally:
+        os.close(fd)
+
+
+def _contains_files(name: str, directory: int) -> bool:
+    """Return the same of a directory that may be gone since it was listed."""
+    try:
+        return contains_files(name, dir_fd=directory)
+    except FileNotFoundError:
+        return False
 
 
 def _raise(error: OSError) -> NoReturn:

@@ -31,16 +31,45 @@ def read_only(url: str, action: str, key: str) -> StoreError:
     return StoreError(message, url=url, key=key, transient=False)
 
 
-def failed(url: str, action: str, key: str | None, error: Exception) -> StoreError:
-    """Return the error for what a file system raised."""
+def failed(
+    url: str,
+    action: str,
+    key: str | None,
+    error: Exception,
+    *,
+    timeout_seconds: float | None = None,
+    is_reached: bool = True,
+) -> StoreError:
+    """Return the error for what a file system raised.
+
+    Parameters
+    ----------
+    url, action, key : str
+        Where, what was to be done, and with what object.
+    error : Exception
+        As it came from fsspec.
+    timeout_seconds : float, optional
+        How long it was waited for an answer.
+    is_reached : bool
+        Whether the server has answered before: then one that takes no connections may be
+        starting anew, and the error is transient.
+    """
     fault, found = decode_failure(error)
+    if isinstance(error, TimeoutError) and not str(error) and timeout_seconds is not None:
+        found += f": no answer in {timeout_seconds:g} s"
     remedy = REMEDIES.get(fault, REMEDIES[Fault.PERMANENT])
     if isinstance(error, ImportError):
         found, remedy = f"a package is missing: {error}", _how_to_install(url)
+    elif type(error).__name__ == "BadZipFile":
+        remedy = "the archive is damaged, or none"
+    elif "block_size=0" in found:  # fsspec's advice to those who open files
+        found = "the server gives no parts of objects, by which what is in a file is read"
+        remedy = "download it, or use a server that takes the header Range"
     what = url if key is None else f"{key!r} in {url}"
     message = f"cannot {action} {what}: {without_credentials(found)}; {remedy}"
     kind = _KINDS.get(fault, StoreError)
-    return kind(message, url=url, key=key, transient=fault is Fault.TRANSIENT)
+    transient = fault is Fault.TRANSIENT or (fault is Fault.UNREACHABLE and is_reached)
+    return kind(message, url=url, key=key, transient=transient)
 
 
 def _how_to_install(url: str) -> str:

@@ -10,15 +10,32 @@ from lazyarr.errors import StoreError
 from lazyarr.store.base import StoreReference
 from lazyarr.store.files import HAS_DIRECTORY_DESCRIPTORS
 from lazyarr.store.local import LocalStore
+from lazyarr.store.repositories import means_repository
 from lazyarr.store.retry import RetryingStore
-from lazyarr.store.urls import absolute, absolute_options, local_path
+from lazyarr.store.urls import absolute, absolute_options, local_path, without_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lazyarr.store.base import Store, WritableStore
+    from lazyarr.store.retry import RetryPolicy
 
-__all__ = ["open_reference", "open_store", "store_reference"]
+__all__ = [
+    "open_reference",
+    "open_repository",
+    "open_store",
+    "open_writable",
+    "store_reference",
+]
+
+_UNWRITABLE = {
+    "packed": (
+        "its objects are in the memory of another process, and what is written here would not "
+        "get there; open it with engine='copy'"
+    ),
+    "icechunk": "it is an icechunk repository; write with icechunk and zarr",
+    "references": "it refers to other files, which lazyarr only reads; run 'lazyarr convert'",
+}
 
 
 def open_store(
@@ -27,6 +44,7 @@ def open_store(
     *,
     writable: bool = False,
     timeout_seconds: float = 60.0,
+    is_reached: bool = False,
 ) -> WritableStore:
     """Return the store at a path or an fsspec URL.
 
@@ -42,6 +60,9 @@ def open_store(
         raise.
     timeout_seconds : float
         How long one attempt on a remote store may take.
+    is_reached : bool
+        Whether a server is known to answer.  Where one never has, connections that nobody takes
+        are an error for good; else it may be starting anew.
 
     Raises
     ------
@@ -70,6 +91,8 @@ def open_store(
             f"storage_options={storage_options!r:.80} is no mapping; give one, as {{'anon': True}}"
         )
     options: dict[str, Any] = dict(storage_options or {})
+    if options and means_repository(url, options):
+        return open_repository(url, options, writable=writable, timeout_seconds=timeout_seconds)
     if path is not None:
         if HAS_DIRECTORY_DESCRIPTORS:
             return LocalStore(path, writable=writable)
@@ -78,7 +101,44 @@ def open_store(
     from lazyarr.store.remote import FsspecStore
 
     url, options = absolute(str(url)), absolute_options(options)
-    return FsspecStore(url, options, writable=writable, timeout_seconds=timeout_seconds)
+    return FsspecStore(
+        *(url, options),
+        writable=writable,
+        timeout_seconds=timeout_seconds,
+        is_reached=is_reached,
+    )
+
+
+def open_repository(
+    url: str | os.PathLike[str],
+    storage_options: Mapping[str, Any] | None,
+    *,
+    writable: bool = False,
+    timeout_seconds: float = 60.0,
+) -> WritableStore:
+    """Return the store that a version of the icechunk repository at a path or a URL is.
+
+    Raises
+    ------
+    StoreError
+        When it is to be written to.  Nothing is read yet.
+    """
+    # Imported here: it is for repositories alone.
+    from lazyarr.store.icechunk import IcechunkStore
+
+    text = os.fsdecode(url)
+    if writable:
+        shown = without_credentials(text)
+        message = (
+            f"cannot write to the icechunk repository {shown}: lazyarr reads them; "
+            "write with icechunk and zarr"
+        )
+        raise StoreError(message, url=shown, key=None, transient=False)
+    # The methods that write are those that it does not have.
+    return cast(
+        "WritableStore",
+        IcechunkStore(text, storage_options or {}, timeout_seconds=timeout_seconds),
+    )
 
 
 def store_reference(store: Store, *, prefix: str = "") -> StoreReference:
@@ -147,11 +207,24 @@ def open_reference(
             store = PackedStore(descriptors[0], description["index"], description["url"])
             del unused[0]
             return store
-        if kind == "fsspec":
+        if kind == "references":
+            # Imported here: few stores are references.
+            from lazyarr.store.references.reference_store import open_references
+
+            unused, given = [], unused
+            return open_references(
+                description, given, open_reference, timeout_seconds=timeout_seconds
+            )
+        if kind == "icechunk":
             options = description["storage_options"]
-            writable = description["writable"]
-            url = description["url"]
-            return open_store(url, options, writable=writable, timeout_seconds=timeout_seconds)
+            return open_repository(description["url"], options, timeout_seconds=timeout_seconds)
+        if kind == "fsspec":
+            return open_store(
+                *(description["url"], description["storage_options"]),
+                writable=description["writable"],
+                timeout_seconds=timeout_seconds,
+                is_reached=True,  # by whoever refers to it
+            )
         problem = "the two processes run different versions"
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         problem = f"{error!r}"
@@ -160,6 +233,56 @@ def open_reference(
             os.close(descriptor)
     message = f"cannot open a store of kind {kind!r}: {problem}"
     raise StoreError(message, url="", key=None, transient=False)
+
+
+def open_writable(
+    description: Mapping[str, Any],
+    descriptors: Sequence[int] = (),
+    *,
+    timeout_seconds: float = 60.0,
+    policy: RetryPolicy | None = None,
+) -> WritableStore:
+    """Return the store that a reference describes, for writing whatever it was opened for.
+
+    What is put in a local store is on the disk before it has its name; `sync` forces the names.
+
+    Parameters
+    ----------
+    description, descriptors, timeout_seconds
+        As of `open_reference`.
+    policy : RetryPolicy, optional
+        When calls are tried again that failed; without one they are not.  Local stores are
+        never tried again.
+
+    Raises
+    ------
+    StoreError
+        It is of a kind that cannot be written to.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> description, descriptors = store_reference(open_store(tempfile.mkdtemp()))
+    >>> open_writable(description, descriptors).write("a", b"0123456789") is None
+    False
+    """
+    url = str(description.get("url", ""))
+    problem = _UNWRITABLE.get(str(description.get("kind")))
+    if "::" in url or url.startswith("zip:"):
+        problem = "it is reached by way of an archive or a cache; unpack it, or name what is behind"
+    if problem is not None:
+        for descriptor in descriptors:
+            os.close(descriptor)
+        shown = without_credentials(url)
+        message = f"cannot write to {shown}: {problem}"
+        raise StoreError(message, url=shown, key=None, transient=False)
+    store = open_reference(
+        {**description, "writable": True}, descriptors, timeout_seconds=timeout_seconds
+    )
+    if isinstance(store, LocalStore):
+        store.durable = True
+        return store
+    return cast("WritableStore", store if policy is None else RetryingStore(store, policy))
 
 
 def _open_local(description: Mapping[str, Any]) -> LocalStore:

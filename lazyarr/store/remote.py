@@ -7,24 +7,43 @@ import os
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 from lazyarr.errors import StoreError
-from lazyarr.store.base import METADATA_NAMES, StoreReference, check_key, check_range
+from lazyarr.store.base import (
+    ANYTHING,
+    METADATA_NAMES,
+    Anything,
+    ChangedError,
+    StoreReference,
+    check_key,
+    check_range,
+)
 from lazyarr.store.connecting import connect
-from lazyarr.store.failure import Fault, decode_failure, is_forbidden
+from lazyarr.store.failure import Fault, decode_failure, is_forbidden, status_of
 from lazyarr.store.messages import check_plain, failed, read_only, wrong_length
 from lazyarr.store.packed import pack_store
-from lazyarr.store.transport import AsyncTransport, turn_of
+from lazyarr.store.transport import (
+    AsyncTransport,
+    ConditionalTransport,
+    FsspecTransport,
+    OtherVersionError,
+    UnconditionalError,
+    turn_of,
+)
 from lazyarr.store.transport_choice import choose_transport
 from lazyarr.store.urls import lives_in_this_process, without_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from lazyarr.store.base import Arrived, Buffer
+    from lazyarr.store.base import Arrived, Buffer, Expected
     from lazyarr.store.transport import Answer, Transport
 
-__all__ = ["FsspecStore"]
+__all__ = ["FsspecStore", "UrlStore"]
 
 _Result = TypeVar("_Result")
+
+_MAX_LOOKS = 8
+_LARGE_NBYTES = 5 << 30
+"""S3 takes more than that in parts, which are put without a condition."""
 
 DENIED_IS_MISSING = "denied_is_missing"
 """A storage option: objects that are refused with status 403 are taken for missing.
@@ -48,6 +67,9 @@ class FsspecStore:
         Whether the methods that change something are allowed.
     timeout_seconds : float
         How long one attempt may take.
+    is_reached : bool
+        Whether the server is known to answer.  One that has never done so, and takes no
+        connections, is an error that is not transient: nobody waits for it.
 
     Raises
     ------
@@ -68,6 +90,7 @@ class FsspecStore:
         *,
         writable: bool = False,
         timeout_seconds: float = 60.0,
+        is_reached: bool = False,
     ) -> None:
         self.url = without_credentials(url)
         self.writable = writable
@@ -76,6 +99,8 @@ class FsspecStore:
         self._options = dict(storage_options)
         # A wish of lazyarr's own, which fsspec would not know.
         self._denied_is_missing = self._options.get(DENIED_IS_MISSING, False) is True
+        self._has_conditions = True
+        self._is_reached = is_reached
         self._inherited: list[object] = []
         self._connect()
         if writable and "HTTPFileSystem" in {c.__name__ for c in type(self._fs).__mro__}:
@@ -172,6 +197,7 @@ class FsspecStore:
             if self._is_missing(error, "read"):
                 return None
             self._raise(error, "read", key)
+        self._is_reached = True
         if start < 0 or stop is not None:
             total = answer.total_nbytes or 0
             first, end = (start, stop) if stop is not None else (max(0, total + start), total)
@@ -222,15 +248,56 @@ class FsspecStore:
     def borrow(self, key: str) -> None:
         """Return None: an object is no open file here."""
 
-    def write(self, key: str, data: Buffer) -> None:
-        """Put a whole object."""
+    def version(self, key: str) -> str | None:
+        """Return what differs as soon as a byte of the object does; None when there is none."""
+        return self._ask("look up", key, lambda _, path: self._writing.version(path))
+
+    def read_version(self, key: str) -> tuple[bytes, str] | None:
+        """Return a whole object and its version; None when it does not exist."""
+        before: str | None = None
+        for _ in range(_MAX_LOOKS):
+            answer = self._ask("read", key, lambda way, path: way.fetch(path))
+            if answer is None:
+                return None
+            if answer.version is not None:  # of this very answer
+                return bytes(answer.data), answer.version
+            version = self.version(key)
+            if version is not None and version == before:
+                return bytes(answer.data), version
+            before = version
+        message = f"cannot read {key!r} in {self.url}: it changes all the time; try again"
+        raise StoreError(message, url=self.url, key=key, transient=True)
+
+    def write(self, key: str, data: Buffer, *, expected: Expected = ANYTHING) -> str | None:
+        """Put a whole object; return its version where that is known.
+
+        S3 compares what is there with what is expected, and puts the object, in one step.  For
+        other stores it is compared just before.
+        """
         self._check_writable("write", key)
-        self._ask(
-            *("write", key),
-            self._in_turn(lambda path: self._fs.pipe_file(path, bytes(data))),
+
+        def put(_: Transport, path: str) -> str | None:
+            way = self._writing
+            if not isinstance(expected, Anything):
+                if isinstance(way, ConditionalTransport) and self._has_conditions:
+                    try:
+                        return way.put_if(path, bytes(data), expected)
+                    except UnconditionalError:
+                        self._has_conditions = len(data) > _LARGE_NBYTES
+                if self.version(key) != expected:
+                    raise OtherVersionError
+            return way.put(path, bytes(data))
+
+        try:
             # What is missing here is what the object should lie in.
-            is_missing_allowed=False,
-        )
+            version = self._ask("write", key, put, is_missing_allowed=False)
+        except OtherVersionError:
+            # An attempt of which no answer came may have put it.
+            found = self.read_version(key)
+            if found is None or found[0] != data:
+                raise ChangedError(self.url, key) from None
+            return found[1]
+        return version
 
     def delete(self, key: str) -> None:
         """Take an object away; nothing happens when there is none."""
@@ -249,6 +316,9 @@ class FsspecStore:
     def exists_any(self, prefix: str) -> bool:
         """Return whether there is an object at a prefix or anywhere below it."""
         return bool(self._change("list", prefix, self._contains_objects))
+
+    def sync(self) -> None:
+        """Do nothing: an object store has what it says that it has."""
 
     def reference(self, prefix: str = "") -> StoreReference:
         """Return URL and options, or a copy of what lies below a prefix in memory.
@@ -280,14 +350,24 @@ class FsspecStore:
         self._turn = turn_of(self._fs)
         self._transport: Transport = choose_transport(self._fs, self.timeout_seconds)
         self._is_asynchronous = isinstance(self._transport, AsyncTransport)
+        # What is put goes past caches, and past what reads HTTP.
+        is_usual = isinstance(self._transport, FsspecTransport)
+        self._writing = (
+            cast("FsspecTransport", self._transport)
+            if is_usual
+            else FsspecTransport(self._fs, self.timeout_seconds)
+        )
         self._pid = os.getpid()
 
     def _path(self, key: str) -> str:
         if self._root.startswith("http"):
-            from urllib.parse import quote
-
-            key = quote(key)
+            key = self._quote(key)
         return "/".join(part for part in (self._root, key) if part)
+
+    def _quote(self, key: str) -> str:
+        from urllib.parse import quote
+
+        return quote(key)
 
     def _way(self) -> Transport:
         if self._pid != os.getpid():
@@ -309,14 +389,17 @@ class FsspecStore:
         check_key(key, self.url, is_prefix=is_prefix)
         way = self._way()
         try:
-            return ask(way, self._path(key))
+            answer = ask(way, self._path(key))
         except Exception as error:  # noqa: BLE001 - every protocol has errors of its own
             if is_missing_allowed and self._is_missing(error, action):
                 return None
             self._raise(error, action, key)
+        self._is_reached = True
+        return answer
 
     def _is_missing(self, error: Exception, action: str) -> bool:
         fault = decode_failure(error).fault
+        self._is_reached |= fault is Fault.MISSING or status_of(error) is not None
         if fault is Fault.DENIED and action in ("read", "look up"):
             return self._denied_is_missing and is_forbidden(error)
         # A directory is no object that could be deleted.
@@ -346,6 +429,17 @@ class FsspecStore:
             raise read_only(self.url, action, key)
 
     def _raise(self, error: Exception, action: str, key: str | None) -> NoReturn:
-        if isinstance(error, StoreError):
+        if isinstance(error, StoreError | OtherVersionError):
             raise error
-        raise failed(self.url, action, key, error) from error
+        raise failed(
+            *(self.url, action, key, error),
+            timeout_seconds=self.timeout_seconds,
+            is_reached=self._is_reached,
+        ) from error
+
+
+class UrlStore(FsspecStore):
+    """A server whose keys are the rest of URLs, as these have it: quoted, and with a query."""
+
+    def _quote(self, key: str) -> str:
+        return key

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from lazyarr.errors import StoreError
-from lazyarr.store.base import list_directories
+from lazyarr.store.base import ANYTHING, list_directories
 from lazyarr.store.local import LocalStore
 from lazyarr.store.stamps import is_unchanged
 from lazyarr.values import Value
@@ -18,7 +18,15 @@ from lazyarr.values import Value
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lazyarr.store.base import Answer, Arrived, AsyncStore, Buffer, Store, WritableStore
+    from lazyarr.store.base import (
+        Answer,
+        Arrived,
+        AsyncStore,
+        Buffer,
+        Expected,
+        Store,
+        WritableStore,
+    )
     from lazyarr.store.descriptors import BorrowedFile
 
 __all__ = ["RetryPolicy", "RetryingStore"]
@@ -174,13 +182,32 @@ class RetryingStore:
         """The directory that is read; None for stores of other kinds."""
         return self.inner if isinstance(self.inner, LocalStore) else None
 
+    @property
+    def pinned(self) -> dict[str, Any] | None:
+        """Storage options that mean this very version of the store; None where there is one."""
+        return getattr(self.inner, "pinned", None)
+
+    @property
+    def kind(self) -> str:
+        """What the store is, for those who look at it; "" for one whose objects are as they are."""
+        kind: str = getattr(self.inner, "kind", "")
+        return kind
+
     def is_unchanged(self) -> bool:
         """Return whether every object that was read is certainly what it was."""
         return is_unchanged(self.inner)
 
-    def write(self, key: str, data: Buffer) -> None:
+    def write(self, key: str, data: Buffer, *, expected: Expected = ANYTHING) -> str | None:
         """Put a whole object; putting it twice is the same as once."""
-        self._call(lambda: self._writable.write(key, data))
+        return self._call(lambda: self._writable.write(key, data, expected=expected))
+
+    def version(self, key: str) -> str | None:
+        """Return what differs as soon as a byte of the object does."""
+        return self._call(lambda: self._writable.version(key))
+
+    def read_version(self, key: str) -> tuple[bytes, str] | None:
+        """Return a whole object and its version; None when it does not exist."""
+        return self._call(lambda: self._writable.read_version(key))
 
     def delete(self, key: str) -> None:
         """Take an object away; nothing happens when there is none."""
@@ -190,9 +217,18 @@ class RetryingStore:
         """Take away the object at a prefix and everything below it."""
         self._call(lambda: self._writable.delete_prefix(prefix))
 
+    def list_keys(self, prefix: str) -> tuple[str, ...]:
+        """Return the sorted keys of all objects below a prefix, of stores that have no files."""
+        inner: Any = self.inner
+        return self._call(lambda: inner.list_keys(prefix))
+
     def exists_any(self, prefix: str) -> bool:
         """Return whether there is an object at a prefix or anywhere below it."""
         return self._call(lambda: self._writable.exists_any(prefix))
+
+    def sync(self) -> None:
+        """Let what was written before outlast a power failure."""
+        self._call(lambda: self._writable.sync())
 
     def close(self) -> None:
         """Close the inner store."""

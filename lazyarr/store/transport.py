@@ -22,7 +22,17 @@ if TYPE_CHECKING:
 
     from lazyarr.store.base import Arrived
 
-__all__ = ["Answer", "AsyncTransport", "FsspecTransport", "Transport", "class_names", "turn_of"]
+__all__ = [
+    "Answer",
+    "AsyncTransport",
+    "ConditionalTransport",
+    "FsspecTransport",
+    "OtherVersionError",
+    "Transport",
+    "UnconditionalError",
+    "class_names",
+    "turn_of",
+]
 
 
 class Transport(Protocol):
@@ -57,6 +67,31 @@ class Transport(Protocol):
 
 
 @runtime_checkable
+class ConditionalTransport(Protocol):
+    """A way that puts an object only where the store has a certain version of it."""
+
+    def put_if(self, path: str, data: bytes, expected: str | None) -> str | None:
+        """Put an object as `FsspecTransport.put` does, in place of a version, or of none.
+
+        Raises
+        ------
+        OtherVersionError
+            There is something else.
+        UnconditionalError
+            The server knows no conditions; nothing was put.
+        """
+        ...
+
+
+class OtherVersionError(Exception):
+    """The store has another version of an object than was expected."""
+
+
+class UnconditionalError(Exception):
+    """The server knows no conditions for what is put."""
+
+
+@runtime_checkable
 class AsyncTransport(Protocol):
     """A way that can also be gone without a thread that waits, on `asynchronous.event_loop`."""
 
@@ -76,6 +111,14 @@ class AsyncTransport(Protocol):
         `limit_nbytes` as of `Transport.fetch`.  `arrived` may be told of parts of a range.
         """
         ...
+
+
+# What file systems call what changes with an object, in what they say of it: a generation
+# (gcsfs), a tag, a digest, times.
+_VERSION_NAMES = (
+    *("generation", "ETag", "etag", "md5Hash", "content_md5", "size"),
+    *("created", "mtime", "modified", "last_modified", "LastModified", "updated"),
+)
 
 
 class FsspecTransport:
@@ -146,6 +189,21 @@ class FsspecTransport:
             found = f"the store does not say how large the object is, it says {size!r}"
             raise UnusableAnswerError(found)
         return size
+
+    def version(self, path: str) -> str:
+        """Return what the store tells of an object that differs when its bytes do."""
+        with self._turn:
+            self.fs.invalidate_cache(path)
+            info = self.fs.info(path, **self._limit)
+        if info.get("type") == "directory":
+            raise UnusableAnswerError("it is a directory", Fault.DIRECTORY)
+        return repr([str(info[name]) for name in _VERSION_NAMES if info.get(name) is not None])
+
+    def put(self, path: str, data: bytes) -> str | None:
+        """Put a whole object; return its version where that comes without asking."""
+        with self._turn:
+            self.fs.pipe_file(path, data)
+        return None
 
     def list_paths(self, path: str) -> list[str]:
         """Return the paths directly below a path, as the store knows them now."""

@@ -159,8 +159,8 @@ class HttpTransport:
     ) -> Answer:
         async with await self._get(path, f"bytes={start}-{stop - 1}") as response:
             if response.status == 200:
-                data = await read_part(_pieces(response), start, stop)
-                return Answer(data, content_length(response.headers))
+                data, came_nbytes = await read_part(_pieces(response), start, stop)
+                return Answer(data, content_length(response.headers), None, came_nbytes)
             if response.status == 416 and "Content-Range" in response.headers:
                 total = parse_content_range(response.headers["Content-Range"]).total_nbytes
                 return Answer(b"", total)

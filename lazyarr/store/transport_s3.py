@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from lazyarr.store.base import UNCHANGED, Answer
 from lazyarr.store.bodies import read_end, read_part, read_range, read_whole
-from lazyarr.store.failure import Fault, decode_failure, status_of, too_long
+from lazyarr.store.failure import (
+    Fault,
+    UnusableAnswerError,
+    decode_failure,
+    status_of,
+    too_long,
+)
 from lazyarr.store.http_headers import check_given, parse_content_range
-from lazyarr.store.transport import FsspecTransport
+from lazyarr.store.transport import FsspecTransport, OtherVersionError, UnconditionalError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
@@ -18,6 +24,10 @@ if TYPE_CHECKING:
 __all__ = ["S3Transport"]
 
 _PIECE_NBYTES = 1 << 18
+_MAX_PUT_NBYTES = 5 << 30
+_CONFLICT, _PRECONDITION_FAILED, _NOT_IMPLEMENTED = 409, 412, 501
+
+_Result = TypeVar("_Result")
 
 
 class S3Transport(FsspecTransport):
@@ -77,11 +87,53 @@ class S3Transport(FsspecTransport):
                 return Answer(b"", 0)
             raise
 
-    def _run(self, make: Callable[[], Coroutine[Any, Any, Answer]]) -> Answer:
+    def version(self, path: str) -> str:
+        """Return the tag that the server has given the object, as `read` returns it."""
+        with self._turn:
+            self.fs.invalidate_cache(path)
+            info = self.fs.info(path, **self._limit)
+        if info.get("type") == "directory":
+            raise UnusableAnswerError("it is a directory", Fault.DIRECTORY)
+        return str(info["ETag"])
+
+    def put(self, path: str, data: bytes) -> str | None:
+        """Put a whole object; return its tag where the server gave it in one answer."""
+        with self._turn:
+            answer = self.fs.pipe_file(path, data, **self._limit)
+        return answer.get("ETag") if isinstance(answer, dict) else None
+
+    def put_if(self, path: str, data: bytes, expected: str | None) -> str | None:
+        """Put an object in place of a version, or where there is none; return its tag."""
+        if len(data) > _MAX_PUT_NBYTES:  # in parts alone, to which s3fs gives no condition
+            raise UnconditionalError
+        condition = {"IfNoneMatch": "*"} if expected is None else {"IfMatch": expected}
+        try:
+            answer = self._run(lambda: self._put_object(path, data, condition))
+        except Exception as error:
+            status = status_of(error)
+            is_gone = expected is not None and decode_failure(error).fault is Fault.MISSING
+            if status == _PRECONDITION_FAILED or is_gone:
+                raise OtherVersionError from error
+            if status == _NOT_IMPLEMENTED:
+                raise UnconditionalError from error
+            if status == _CONFLICT:  # somebody else was putting it at the same time
+                found = "the server asks to try again, since two put the object at once"
+                raise UnusableAnswerError(found, Fault.TRANSIENT) from error
+            raise
+        finally:
+            self.fs.invalidate_cache(path)
+        return cast("str | None", answer.get("ETag"))
+
+    async def _put_object(self, path: str, data: bytes, condition: dict[str, str]) -> Any:
+        bucket, key, _ = self.fs.split_path(path)
+        put_object = self.fs._call_s3  # noqa: SLF001 - as in `_get_object`
+        return await put_object("put_object", Bucket=bucket, Key=key, Body=data, **condition)
+
+    def _run(self, make: Callable[[], Coroutine[Any, Any, _Result]]) -> _Result:
         from fsspec.asyn import sync
 
-        answer: Answer = sync(self.fs.loop, make, timeout=self._timeout_seconds)
-        return answer
+        result: _Result = sync(self.fs.loop, make, timeout=self._timeout_seconds)
+        return result
 
     async def _get_object(
         self,
@@ -109,7 +161,8 @@ class S3Transport(FsspecTransport):
                 return Answer(part, given.total_nbytes, tag)
             # The whole object: asked for, or from a server that ignores Range.
             if stop is not None:
-                return Answer(await read_part(_pieces(body), start, stop), total, tag)
+                cut, came_nbytes = await read_part(_pieces(body), start, stop)
+                return Answer(cut, total, tag, came_nbytes)
             if start < 0:
                 return Answer(*await read_end(_pieces(body), -start), tag)
             if limit_nbytes is not None and total is not None and total > limit_nbytes:

@@ -8,11 +8,13 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from lazyarr.errors import StoreError
+from lazyarr.store.base import ANYTHING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from lazyarr.store import Buffer, WritableStore
+    from lazyarr.store.base import Expected
 
 __all__ = ["Call", "FaultyStore", "Misbehaviour", "random_plan"]
 
@@ -183,10 +185,20 @@ class FaultyStore:
     def borrow(self, key: str) -> None:
         """Return None: an object is no open file here."""
 
-    def write(self, key: str, data: Buffer) -> None:
+    def write(self, key: str, data: Buffer, *, expected: Expected = ANYTHING) -> str | None:
         """Put an object, unless that goes wrong."""
         self._begin("write", key)
-        self.inner.write(key, data)
+        return self.inner.write(key, data, expected=expected)
+
+    def version(self, key: str) -> str | None:
+        """Return the version of an object."""
+        self._begin("version", key)
+        return self.inner.version(key)
+
+    def read_version(self, key: str) -> tuple[bytes, str] | None:
+        """Return an object and its version."""
+        self._begin("read_version", key)
+        return self.inner.read_version(key)
 
     def delete(self, key: str) -> None:
         """Take an object away, unless that goes wrong."""
@@ -197,6 +209,10 @@ class FaultyStore:
         """Take objects away, unless that goes wrong."""
         self._begin("delete_prefix", prefix)
         self.inner.delete_prefix(prefix)
+
+    def sync(self) -> None:
+        """Let what was written outlast a power failure."""
+        self.inner.sync()
 
     def exists_any(self, prefix: str) -> bool:
         """Return whether there is an object, or what goes wrong."""

@@ -60,6 +60,9 @@ class _Server(ThreadingHTTPServer):
     """What the threads of the server share."""
 
     daemon_threads = True
+    # Five by default.  Of more connections at once the kernel drops some, and their clients try
+    # again after a second.
+    request_queue_size = 128
 
     def __init__(self, directory: str) -> None:
         self.directory = directory

@@ -5,10 +5,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from lazyarr.store.base import ANYTHING
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lazyarr.store import Buffer, WritableStore
+    from lazyarr.store.base import Expected
 
 __all__ = ["LatencyStore"]
 
@@ -90,10 +93,20 @@ class LatencyStore:
     def borrow(self, key: str) -> None:
         """Return None: an object is no open file here."""
 
-    def write(self, key: str, data: Buffer) -> None:
+    def write(self, key: str, data: Buffer, *, expected: Expected = ANYTHING) -> str | None:
         """Put an object, later."""
         self._sleep(self.seconds)
-        self.inner.write(key, data)
+        return self.inner.write(key, data, expected=expected)
+
+    def version(self, key: str) -> str | None:
+        """Return the version of an object."""
+        self._sleep(self.seconds)
+        return self.inner.version(key)
+
+    def read_version(self, key: str) -> tuple[bytes, str] | None:
+        """Return an object and its version."""
+        self._sleep(self.seconds)
+        return self.inner.read_version(key)
 
     def delete(self, key: str) -> None:
         """Take an object away, later."""
@@ -104,6 +117,10 @@ class LatencyStore:
         """Take objects away, later."""
         self._sleep(self.seconds)
         self.inner.delete_prefix(prefix)
+
+    def sync(self) -> None:
+        """Let what was written outlast a power failure."""
+        self.inner.sync()
 
     def exists_any(self, prefix: str) -> bool:
         """Return whether there is an object, later."""

@@ -7,10 +7,13 @@ Not here: reading and decoding a chunk (`lazyarr.reading`).  No pager is needed.
 from __future__ import annotations
 
 import math
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
 from lazyarr import settings
+from lazyarr.errors import FormatError, NodeNotFoundError
 from lazyarr.opening.nodes import open_nodes
+from lazyarr.store.repositories import place_of_session
 from lazyarr.verification.checking import Tally, check_all
 from lazyarr.verification.report import Report, Skipped
 from lazyarr.verification.survey import survey_store
@@ -34,6 +37,7 @@ def verify(
     url: str | os.PathLike[str],
     *,
     storage_options: Mapping[str, Any] | None = None,
+    format: str | None = None,  # noqa: A002 - as in `lazyarr.open`
     progress: bool = True,
 ) -> Report:
     """Return a report on every stored chunk: each is read, checked and decoded.
@@ -50,6 +54,8 @@ def verify(
         A store, or a group or array in it, as for `lazyarr.open`.
     storage_options : mapping, optional
         What fsspec needs for this URL.
+    format : str, optional
+        What the URL means, as for `lazyarr.open`.
     progress : bool
         Whether to show a progress bar on stderr.
 
@@ -71,18 +77,22 @@ def verify(
     >>> report.ok, report.chunks_checked
     (True, 1)
     """
-    hierarchy = open_nodes(url, storage_options, compares=False)
-    documents = open_nodes(url, storage_options, use_consolidated=False)
-    try:
+    url, storage_options = place_of_session(url, storage_options)
+    hierarchy = open_nodes(url, storage_options, file_format=format, compares=False)
+    with ExitStack() as opened:
+        opened.callback(lambda: hierarchy.store.close())
+        with suppress(NodeNotFoundError, FormatError):
+            hierarchy.node("")  # so that it is known what the URL means
+        # Of the same version of the store.
+        options = hierarchy.store.pinned or storage_options
+        documents = open_nodes(url, options, file_format=format, use_consolidated=False)
+        opened.callback(lambda: documents.store.close())
         survey = survey_store(hierarchy, documents)
         layouts = [checker.layout for checker in survey.checkers]
         n_chunks = sum(math.prod(layout.grid_shape) for layout in layouts)
         tally = Tally(n_chunks, survey.damaged, progress=progress)
-        check_all(survey.checkers, tally, _n_threads(hierarchy.store.url, layouts))
-    finally:
-        hierarchy.store.close()
-        documents.store.close()
-    return tally.report(hierarchy.store.url, survey)
+        check_all(survey.checkers, tally, _n_threads(hierarchy.url, layouts))
+    return tally.report(hierarchy.url, survey)
 
 
 def _n_threads(url: str, layouts: Sequence[Layout]) -> int:

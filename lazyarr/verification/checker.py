@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import copy
+import zlib
 from typing import TYPE_CHECKING, Any
 
-from lazyarr.errors import FormatError, StoreError
+from lazyarr.codecs.errors import DamagedChunkError
+from lazyarr.codecs.zip_member import ZipMember
+from lazyarr.errors import ChunkError, FormatError, StoreError
+from lazyarr.layout.placement import KeyPerChunk, inner_nbytes
 from lazyarr.reading.chunk_reader import ChunkReader
 from lazyarr.reading.locator import Locator
 from lazyarr.reading.workspace import Workspace
@@ -13,8 +17,8 @@ from lazyarr.reading.workspace import Workspace
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lazyarr.formats.base import ArrayDescription
-    from lazyarr.layout import ShardIndex
+    from lazyarr.formats.base import ArrayDescription, Crc32Range
+    from lazyarr.layout import Layout, ShardIndex
     from lazyarr.reading.locator import IndexRead
     from lazyarr.store import Store
 
@@ -28,6 +32,9 @@ _CHECKSUMS = frozenset(
 # A bad transfer heals the second time; what fails twice is damaged.
 _MAX_INDEX_READS = 2
 
+# Of bytes that have one checksum together, read at once.
+_STEP_NBYTES = 1 << 20
+
 
 class Checker(ChunkReader):
     """The stored chunks of one array, one at a time.
@@ -40,15 +47,23 @@ class Checker(ChunkReader):
         The store; it stays the caller's.
     metadata : ArrayDescription
         What the array says of itself.
+    url : str, optional
+        What errors name; by default the store.
     """
 
-    def __init__(self, store: Store, metadata: ArrayDescription) -> None:
+    def __init__(self, store: Store, metadata: ArrayDescription, *, url: str | None = None) -> None:
         layout = metadata.layout()
         finder = Locator(layout, metadata.path)
-        super().__init__(layout, finder, lambda: store, url=store.url, path=metadata.path)
+        super().__init__(layout, finder, lambda: store, url=url or store.url, path=metadata.path)
         self.layout = layout
         self.path = metadata.path
-        self.is_guarded = _has_checksum(metadata.document)
+        self._checked_whole = metadata.checked_whole
+        self.is_guarded = (
+            metadata.checked_whole is not None
+            or _has_checksum(metadata.document)
+            or any(isinstance(codec, ZipMember) for codec in layout.pipeline.codecs)
+            or _is_zip_member(store, layout)
+        )
         self._failures: dict[tuple[object, ...], tuple[FormatError | StoreError, ...]] = {}
 
     def check(self, chunk: tuple[int, ...], workspace: Workspace) -> int | None:
@@ -69,6 +84,52 @@ class Checker(ChunkReader):
             return len(data)
 
         return self.heal(chunk, step)
+
+    def decoded_nbytes(self, chunk: tuple[int, ...]) -> int:
+        """Return the size in memory of what a chunk has of the array, in bytes."""
+        layout = self.layout
+        return inner_nbytes(chunk, layout.chunk_shape, layout.shape, layout.itemsize)
+
+    def check_whole(self) -> None:
+        """Check the bytes that all chunks are part of, where these have one checksum together.
+
+        Raises
+        ------
+        ChunkError
+            When they are not those that their checksum is of, or cannot be had; its `chunk`
+            is ``()``.
+        """
+        whole = self._checked_whole
+        if whole is None:
+            return
+        try:
+            found = self._crc32(whole)
+            if found != whole.crc:
+                found = self._crc32(whole)  # a bad transfer heals the second time
+            if found == whole.crc:
+                return
+            raise DamagedChunkError(f"CRC-32 expected {whole.crc:08x}, found {found:08x}")
+        except (FormatError, StoreError) as error:
+            place = f"bytes [{whole.start}, {whole.stop}) of {whole.key}"
+            raise ChunkError(
+                f"{self.path or '/'!r} in {self._url}, {place}: {error}",
+                url=self._url,
+                array=self.path,
+                chunk=(),
+                key=whole.key,
+                byte_range=(whole.start, whole.stop),
+                reason=str(error),
+            ) from error
+
+    def _crc32(self, whole: Crc32Range) -> int:
+        crc = 0
+        for start in range(whole.start, whole.stop, _STEP_NBYTES):
+            stop = min(start + _STEP_NBYTES, whole.stop)
+            data = self._store().read_range(whole.key, start, stop)
+            if data is None:
+                raise self.gone()
+            crc = zlib.crc32(data, crc)
+        return crc
 
     def chunks(self) -> Iterator[tuple[int, ...]]:
         """Yield all chunks, object after object, so that each index is needed once."""
@@ -93,6 +154,15 @@ class Checker(ChunkReader):
             raise
         self._failures.pop(place, None)
         return index
+
+
+def _is_zip_member(store: Store, layout: Layout) -> bool:
+    """Return whether each chunk is a member of a zip archive, whose CRC-32 the library checks.
+
+    It does not where a part of a member is read.
+    """
+    is_whole = isinstance(layout.placement, KeyPerChunk) and not layout.levels
+    return is_whole and store.url.startswith("zip:")
 
 
 def _has_checksum(document: dict[str, Any]) -> bool:

@@ -11,10 +11,14 @@ from lazyarr.reading.workspace import Workspace
 from lazyarr.verification.report import Report
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+    from typing import TypeAlias
 
     from lazyarr.verification.checker import Checker
     from lazyarr.verification.survey import Survey
+
+    _Job: TypeAlias = tuple[Checker, tuple[int, ...] | None]
+    """An array, and a chunk of it, or None for the checksum that all chunks have together."""
 
 __all__ = ["Tally", "check_all"]
 
@@ -39,34 +43,44 @@ def _work(jobs: _Jobs, tally: Tally) -> None:
         while (job := jobs.take()) is not None:
             checker, chunk = job
             try:
+                if chunk is None:
+                    checker.check_whole()
+                    continue
                 stored_nbytes = checker.check(chunk, workspace)
             except ChunkError as error:
                 cause = error.__cause__
                 if isinstance(cause, StoreError) and cause.transient:
                     raise cause from None
-                tally.add_damaged(error)
+                tally.add_damaged(error, is_chunk=chunk is not None)
             else:
-                tally.add(stored_nbytes, checker.layout.chunk_nbytes)
+                tally.add(stored_nbytes, checker.decoded_nbytes(chunk))
     finally:
         workspace.close()
 
 
 class _Jobs:
-    """The chunks that nobody has taken yet."""
+    """The chunks that nobody has taken yet, and the arrays that have one checksum for all."""
 
     def __init__(self, checkers: Sequence[Checker]) -> None:
         self._lock = threading.Lock()
-        self._chunks = ((checker, chunk) for checker in checkers for chunk in checker.chunks())
+        self._jobs = _jobs(checkers)
         self._is_stopped = False
 
-    def take(self) -> tuple[Checker, tuple[int, ...]] | None:
+    def take(self) -> _Job | None:
         """Return the checker of an array and a chunk of it; None when there are no more."""
         with self._lock:
-            return None if self._is_stopped else next(self._chunks, None)
+            return None if self._is_stopped else next(self._jobs, None)
 
     def stop(self) -> None:
         """Have no more taken."""
         self._is_stopped = True
+
+
+def _jobs(checkers: Sequence[Checker]) -> Iterator[_Job]:
+    for checker in checkers:
+        yield checker, None
+        for chunk in checker.chunks():
+            yield checker, chunk
 
 
 class Tally:
@@ -97,14 +111,15 @@ class Tally:
                 self._decoded_nbytes += decoded_nbytes
             self._bar.update()
 
-    def add_damaged(self, error: ChunkError) -> None:
-        """Count a chunk that is damaged."""
+    def add_damaged(self, error: ChunkError, *, is_chunk: bool) -> None:
+        """Count a chunk that is damaged, or an array as a whole, whose chunks are counted too."""
         # Without what led to it: the frames would keep the chunk's bytes in memory.
         error.__cause__ = error.__context__ = None
         with self._lock:
-            self._n_checked += 1
             self._damaged.append(error.with_traceback(None))
-            self._bar.update()
+            if is_chunk:
+                self._n_checked += 1
+                self._bar.update()
 
     def report(self, url: str, survey: Survey) -> Report:
         """Return the report on what was checked."""

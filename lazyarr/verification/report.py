@@ -67,10 +67,12 @@ class Report:
         How many chunks the store does not have: they hold the fill value, as Zarr
         says.
     stored_nbytes, decoded_nbytes : int
-        Bytes of the intact chunks, as they are stored and in memory.
+        Bytes of the intact chunks, as they are stored, and what they have of their arrays in
+        memory: without what a chunk at the edge has beyond it.
     damaged : tuple of ChunkError
-        One for each chunk that cannot be had, in the order of arrays and chunks, and
-        one, of chunk ``()``, for each document of metadata that is no JSON.
+        One for each chunk that cannot be had, in the order of arrays and chunks.  One, of chunk
+        ``()``, for each document of metadata that is no JSON, and for each array of which all
+        chunks have one checksum together, and that is not right.
     skipped : tuple of Skipped
         The arrays that lazyarr cannot map, and so did not check.
     unguarded : tuple of str
@@ -149,8 +151,10 @@ class Report:
 
 def _count_damaged(damaged: Sequence[ChunkError]) -> str:
     n_documents = sum(map(_is_document, damaged))
-    chunks = count(len(damaged) - n_documents, "chunk")
-    return f"{chunks}, {count(n_documents, 'document')}" if n_documents else chunks
+    n_arrays = sum(not error.chunk for error in damaged) - n_documents
+    counts = {"array": n_arrays, "document": n_documents}
+    chunks = count(len(damaged) - n_arrays - n_documents, "chunk")
+    return ", ".join([chunks, *(count(n, what) for what, n in counts.items() if n)])
 
 
 def _is_document(error: ChunkError) -> bool:
@@ -163,10 +167,12 @@ def _list_damaged(damaged: Sequence[ChunkError]) -> Iterator[str]:
     for _, run in itertools.groupby(damaged, lambda e: (e.array, e.key, e.reason, e.byte_range)):
         errors = list(run)
         first, last = errors[0], errors[-1]
-        what = "metadata" if _is_document(first) else f"chunk {first.chunk}"
+        what = f"chunk {first.chunk}" if first.chunk else "all"
+        if _is_document(first):
+            what = "metadata"
         if len(errors) > 1:
             what = f"{len(errors):,} chunks, {first.chunk} to {last.chunk},"
         place = first.key
         if first.byte_range is not None:
             place = f"bytes [{first.byte_range[0]}, {first.byte_range[1]}) of {place}"
-        yield f"{what} of {first.array or '/'!r}: {first.reason} in {place}"
+        yield f"{what} of {first.array or '/'!r}, {place}: {first.reason}"

@@ -14,6 +14,7 @@ from lazyarr.formats.base import ArrayDescription, GroupDescription, Node
 from lazyarr.formats.paths import join_path
 from lazyarr.layout.placement import KeyPerChunk
 from lazyarr.opening.consolidated_copies import is_same_node
+from lazyarr.opening.nodes import FileNodes
 from lazyarr.opening.survey import walk
 from lazyarr.store.base import METADATA_LIMIT_NBYTES, METADATA_NAMES, NoObjectError
 from lazyarr.verification.checker import Checker
@@ -66,17 +67,18 @@ def survey_store(hierarchy: Nodes, documents: Nodes) -> Survey:
         When the root itself cannot be used.
     """
     survey = Survey([], [], [], [], [])
-    root = hierarchy.node("")
-    nodes: dict[str, Node | FormatError] = {"": root}
+    root = hierarchy.node(hierarchy.start)
+    nodes: dict[str, Node | FormatError] = {hierarchy.start: root}
     if isinstance(root, GroupDescription):
-        nodes.update(walk(hierarchy))
+        nodes.update(walk(hierarchy, hierarchy.start))
         if root.consolidated:
             nodes = _compare(survey, nodes, documents)
     for path, found in nodes.items():
         if isinstance(found, ArrayDescription):
-            _add_array(survey, hierarchy.store, found)
+            _add_array(survey, hierarchy, found)
         elif isinstance(found, FormatError):
-            broken = _broken_document(hierarchy.store, path)
+            is_file = isinstance(hierarchy, FileNodes)
+            broken = None if is_file else _broken_document(hierarchy.store, path)
             if broken is None:
                 survey.skipped.append(Skipped(path, reason(path, found)))
             else:
@@ -91,9 +93,9 @@ def _compare(
 
     Nodes of which the two differ are added to the survey's `stale`.
     """
-    own: dict[str, Node | FormatError] = {"": documents.node("")}
+    own: dict[str, Node | FormatError] = {documents.start: documents.node(documents.start)}
     try:
-        own.update(walk(documents))
+        own.update(walk(documents, documents.start))
     except StoreError as error:
         if error.transient:
             raise
@@ -120,7 +122,7 @@ def _own(documents: Nodes, path: str) -> Node | FormatError:
         return error
 
 
-def _add_array(survey: Survey, store: Store, metadata: ArrayDescription) -> None:
+def _add_array(survey: Survey, hierarchy: Nodes, metadata: ArrayDescription) -> None:
     """Have an array checked, if one of its chunks fits into memory."""
     chunk_nbytes, limit_nbytes = metadata.layout().chunk_nbytes, settings.current().memory_limit
     if chunk_nbytes > limit_nbytes:
@@ -130,11 +132,11 @@ def _add_array(survey: Survey, store: Store, metadata: ArrayDescription) -> None
         )
         survey.skipped.append(Skipped(metadata.path, why))
     else:
-        survey.checkers.append(Checker(store, metadata))
+        survey.checkers.append(Checker(hierarchy.store, metadata, url=hierarchy.url))
     if not isinstance(metadata.layout().placement, KeyPerChunk):
         return  # chunks are no objects
     try:
-        strays = find_objects(store, metadata).strays
+        strays = find_objects(hierarchy.store, metadata).strays
     except StoreError as error:
         if error.transient:
             raise

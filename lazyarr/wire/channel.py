@@ -34,8 +34,9 @@ MAX_PACKET_NBYTES = 192 << 10
 _SPILLED = b"spilled"
 
 # The longest messages have a table of references to chunks (kerchunk) in their storage_options:
-# some tens of megabytes.  An array's layout takes kilobytes, the failures of the longest request
-# 2 MB, the statistics of ten thousand arrays 5 MB.
+# some tens of megabytes.  An array's layout takes kilobytes, or about two bytes for each chunk that
+# a table lists; the failures of the longest request take 2 MB, the statistics of ten thousand
+# arrays 5 MB.
 _MAX_SPILLED_NBYTES = 64 << 20
 # A client's message must fit into a record too, by which the worker passes it on.
 _RECORD_NBYTES = 64 << 10
@@ -155,7 +156,8 @@ class Channel:
         if len(packet) > _MAX_SPILLED_NBYTES - spare_nbytes:
             raise FormatError(
                 f"cannot tell the pager what takes {len(packet)} bytes: up to "
-                f"{_MAX_SPILLED_NBYTES - spare_nbytes} may be; give large storage_options as a file"
+                f"{_MAX_SPILLED_NBYTES - spare_nbytes} may be; give large storage_options as a "
+                "file, and store arrays of many millions of chunks in larger ones"
             )
         if len(packet) > MAX_PACKET_NBYTES:
             with _spilled(packet) as spill:

@@ -6,12 +6,14 @@ import os
 from typing import Any
 
 from lazyarr.errors import PagerError
+from lazyarr.memory_kind import MemoryKind
 from lazyarr.values import Struct
 from lazyarr.wire.channel import Received, close_all
 from lazyarr.wire.messages import (
     AttachRegion,
     CloseRegion,
     Configure,
+    Forgotten,
     Hello,
     Join,
     Listen,
@@ -19,6 +21,7 @@ from lazyarr.wire.messages import (
     OpenRegion,
     Record,
     Reserve,
+    Retire,
 )
 from lazyarr.wire.packets import document_of, message_of
 
@@ -74,15 +77,19 @@ class RegionRecord(Struct):
     objects : Objects
         The memory objects in which the region lies: the first client's.
     descriptors : tuple of int
-        The descriptors of its store.
+        The descriptors of its store; behind them the claim on it, of a region that is written
+        back.
     addresses : dict of int to (int or None)
         Where each client has mapped it; None for a client that has not mapped it yet.
+    is_retired : bool
+        Whether nobody may write to it any more.
     """
 
     message: OpenRegion
     objects: Objects
     descriptors: tuple[int, ...]
     addresses: dict[int, int | None]
+    is_retired: bool = False
 
 
 class Ledger:
@@ -162,6 +169,8 @@ class Ledger:
                 known = self.clients.get(client)
                 if known is not None and known.hello is not None:
                     known.hello = known.hello._replace(settings=message.settings)
+            case Forgotten():
+                self._take_out(message.region)
             case _ if client not in self.clients:
                 # The client has ended.  Another thread of the worker has entered that before this
                 # message.  Regions that were entered now would never be let go.
@@ -182,6 +191,10 @@ class Ledger:
                 self.regions[message.region].addresses.setdefault(client, None)
             case CloseRegion():
                 self._detach(message.region, client)
+            case Retire() if message.region in self.regions:
+                self.regions[message.region].is_retired = True
+            case Retire():
+                return False  # all who had it have ended meanwhile
             case Hello() | OpenRegion():
                 return False
             case _:
@@ -196,7 +209,7 @@ class Ledger:
         # may be open.  Copies, because regions may outlive the client.
         record = self.clients[client]
         if record.objects is None or not record.objects.n_regions:
-            _, memfd, map_memfd, _ = record.descriptors
+            memfd, map_memfd = record.descriptors[1:3]
             record.objects = Objects(os.dup(memfd), os.dup(map_memfd))
         record.objects.n_regions += 1
         return RegionRecord(message, record.objects, descriptors, {client: message.address})
@@ -210,17 +223,33 @@ class Ledger:
             self._detach(region, client)
 
     def _detach(self, region: int, client: int) -> None:
-        """Take a client off a region; the last one takes the region out."""
+        """Take a client off a region; the last one takes the region out.
+
+        A region that is written back stays, for what its clients have written may not be in the
+        store yet.  The worker says when it may go (`Forgotten`).
+        """
         record = self.regions.get(region)
         if record is not None:
             record.addresses.pop(client, None)
-            if not record.addresses:
-                del self.regions[region]
-                close_all(record.descriptors)
-                objects = record.objects
-                objects.n_regions -= 1
-                if not objects.n_regions:
-                    close_all((objects.memfd, objects.map_memfd))
+            if not record.addresses and not _is_written_back(record.message):
+                self._take_out(region)
+
+    def _take_out(self, region: int) -> None:
+        """Take out a region that nobody needs, and close its descriptors."""
+        record = self.regions.pop(region, None)
+        if record is not None:
+            close_all(record.descriptors)
+            objects = record.objects
+            objects.n_regions -= 1
+            if not objects.n_regions:
+                close_all((objects.memfd, objects.map_memfd))
+
+
+def _is_written_back(message: OpenRegion) -> bool:
+    """Return whether the memory of a region is written back to its store."""
+    # The message is a client's, and may say anything.
+    kind = MemoryKind.__members__.get(message.kind)
+    return kind is not None and kind.writes_back
 
 
 def record_of(client: int, message: Message | None) -> Record:

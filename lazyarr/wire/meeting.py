@@ -19,9 +19,17 @@ from typing import NamedTuple
 
 from lazyarr.errors import PagerError
 from lazyarr.wire.channel import Channel
-from lazyarr.wire.messages import Refused
+from lazyarr.wire.messages import VERSION, Refused
 
-__all__ = ["Invitation", "accept", "connect", "listen", "new_invitation", "pid_namespace"]
+__all__ = [
+    "Invitation",
+    "accept",
+    "connect",
+    "invitation_away",
+    "listen",
+    "new_invitation",
+    "pid_namespace",
+]
 
 # asm-generic/socket.h, Linux 6.5: a descriptor of the process itself, not its number alone.
 _SO_PEERPIDFD = 77
@@ -47,6 +55,24 @@ class Invitation(NamedTuple):
 def new_invitation() -> Invitation:
     """Return a name for a pager and a secret, neither of which can be guessed."""
     return Invitation(os.urandom(16).hex(), os.urandom(16).hex())
+
+
+def invitation_away(invitation: Invitation) -> Invitation:
+    """Return how processes come together that were invited and cannot reach the pager.
+
+    It is the same for all of one user in one container, and has nothing that tells of the secret
+    that it is made of.  Only who has been invited can know it.
+    """
+    import hashlib  # few processes come here
+
+    # Who differs in one of these is turned away by a pager (`accept`, `Knock`), and so would be in
+    # the way of those who are not.
+    place = f"{VERSION} {os.geteuid()} {pid_namespace()} {':'.join(invitation)}"
+
+    def word(what: str) -> str:
+        return hashlib.sha256(f"lazyarr {what} {place}".encode()).hexdigest()[:32]
+
+    return Invitation(word("name"), word("secret"))
 
 
 def listen(name: str) -> socket.socket | None:

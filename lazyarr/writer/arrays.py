@@ -101,22 +101,23 @@ class ArrayWriter:
         TypeError
             Their elements do not fit the array's.
         """
-        source = self._source(rows)
         with self._session.lock:
-            if (
-                not self.shape
-                or len(source.shape) != self.ndim
-                or (source.shape[1:] != self.shape[1:])
-            ):
-                raise ValueError(
-                    f"cannot append rows of shape {source.shape} to {self._name} of shape "
-                    f"{self.shape}; all lengths but the first must be the same"
-                )
-            self._require_dtype(source)
+            source = self.require_rows(rows)
             with self._session.writing():
                 if source.shape[0]:
                     self._sink.append(_settled(source))
                 self._settle(source)
+
+    def require_rows(self, rows: Any) -> Source:
+        """Return rows that can be appended; see `append` for what is raised."""
+        source = self._source(rows)
+        if not self.shape or len(source.shape) != self.ndim or source.shape[1:] != self.shape[1:]:
+            raise ValueError(
+                f"cannot append rows of shape {source.shape} to {self._name} of shape "
+                f"{self.shape}; all lengths but the first must be the same"
+            )
+        self._require_dtype(source)
+        return source
 
     def __setitem__(self, index: Any, rows: Any) -> None:
         """Give a contiguous range of elements new values.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lazyarr.writer.boxes import Box
     from lazyarr.writer.source import Source
 
-__all__ = ["choose_compressor", "plan_samples"]
+__all__ = ["candidate_codecs", "choose_compressor", "plan_samples"]
 
 _MAX_SAMPLES = 8
 _SAMPLE_NBYTES = 1 << 20
@@ -61,7 +61,7 @@ def choose_compressor(
     FormatError
         One of the compressors has no such level.
     """
-    codecs = _candidates(level, dtype.itemsize)
+    codecs = candidate_codecs(level, dtype.itemsize)
     if sample is None:
         return "zstd"
     raw_nbytes = 0
@@ -80,7 +80,8 @@ def choose_compressor(
     return "blosc" if nbytes["blosc"] <= may_be * nbytes["zstd"] else "zstd"
 
 
-def _candidates(level: int | None, itemsize: int) -> dict[Compressor, BytesCodec]:
+def candidate_codecs(level: int | None, itemsize: int) -> dict[Compressor, BytesCodec]:
+    """Return the compressors among which is chosen, for elements of so many bytes."""
     names: tuple[Compressor, ...] = ("zstd", "blosc")
     return {
         name: parse_bytes_codec(codec["name"], codec["configuration"], typesize=itemsize)

@@ -10,7 +10,15 @@ from lazyarr.errors import FormatError
 from lazyarr.formats.zarr import group_document
 from lazyarr.store.base import METADATA_NAMES
 
-__all__ = ["Hierarchy", "ancestors", "check_name", "document_key", "node_type"]
+__all__ = [
+    "Hierarchy",
+    "ancestors",
+    "check_name",
+    "document_key",
+    "holds_copies",
+    "node_type",
+    "without_copies",
+]
 
 _HIDDEN_PREFIX = ".lazyarr-"
 """Names of objects that are in the way of a writer, and no nodes."""
@@ -68,6 +76,16 @@ def node_type(document: bytes) -> str | None:
     return found if found in ("array", "group") else None
 
 
+def holds_copies(document: bytes) -> bool:
+    """Return whether a group's document holds copies of those below it."""
+    return _consolidated_member(document) is not None
+
+
+def without_copies(document: bytes) -> bytes:
+    """Return a group's document without copies of those below it."""
+    return _dump(_without_copies(document))
+
+
 class Hierarchy:
     """The documents of a store's nodes, and which of them have to be written.
 
@@ -105,7 +123,7 @@ class Hierarchy:
         if path in self.documents:
             raise FileExistsError(
                 f"cannot create {path!r}: there is a node of this name; choose another, or "
-                f"write to the array as writer[{path!r}]"
+                "write to the one that is there"
             )
         for parent in ancestors(path):
             if parent in self.documents and node_type(self.documents[parent]) != "group":

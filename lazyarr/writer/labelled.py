@@ -104,7 +104,7 @@ def _encode_dataset(dataset: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _encode(variable: Any, name: str) -> Labelled:
     """Return a variable as `xarray.Dataset.to_zarr` stores it, and `xarray.open_zarr` expects."""
-    from xarray.backends.zarr import FillValueCoder, encode_zarr_variable
+    from xarray.backends.zarr import encode_zarr_variable
 
     try:
         encoded = encode_zarr_variable(variable, name=name)
@@ -112,17 +112,7 @@ def _encode(variable: Any, name: str) -> Labelled:
         raise TypeError(
             f"cannot store array {name or '/'!r}: xarray cannot encode it: {error}"
         ) from error
-    attributes = dict(encoded.attrs)
-    if _is_nan(attributes.get("missing_value")) and _is_nan(attributes.get("_FillValue")):
-        # Both say the same, and only for _FillValue has xarray an encoding of NaN in JSON.
-        del attributes["missing_value"]
-    if "_FillValue" in attributes:
-        attributes["_FillValue"] = FillValueCoder.encode(attributes["_FillValue"], encoded.dtype)
-    return Labelled(_Encoded(encoded), attributes, tuple(map(str, encoded.dims)))
-
-
-def _is_nan(value: Any) -> bool:
-    return isinstance(value, float | numpy.floating) and bool(numpy.isnan(value))
+    return Labelled(_Encoded(encoded), dict(encoded.attrs), tuple(map(str, encoded.dims)))
 
 
 class _Encoded:
@@ -179,19 +169,42 @@ def _attributes(data: Any) -> dict[str, Any]:
     """Return the attributes of a node of zarr, h5py or lazyarr; none for any other array-like."""
     if _library(data) not in ("zarr", "h5py", "lazyarr") or not hasattr(data, "attrs"):
         return {}
-    return dict(_readable(data.attrs)) if _library(data) == "h5py" else dict(data.attrs)
+    if _library(data) == "h5py":
+        return dict(_readable(data.attrs))
+    found = dict(data.attrs)
+    fill = found.get("_FillValue")
+    if isinstance(fill, str) and getattr(data, "encoding", {}).get("format", "zarr") != "zarr":
+        found["_FillValue"] = fill.encode()  # a text is one that is encoded already
+    if fill is None and "_ARRAY_DIMENSIONS" in found and _has_fill_value_of_v2(data):
+        # In Zarr v2 xarray has no other place for what means "missing".
+        found["_FillValue"] = data.fill_value
+    return found
+
+
+def _has_fill_value_of_v2(data: Any) -> bool:
+    """Return whether an array of zarr or lazyarr is of Zarr v2, and says its fill value."""
+    if _library(data) == "zarr":
+        version, value = data.metadata.zarr_format, getattr(data.metadata, "fill_value", None)
+    else:
+        stored = getattr(data, "encoding", {})
+        is_v2 = (stored.get("format"), stored.get("version")) == ("zarr", "2")
+        version, value = 2 if is_v2 else None, stored.get("fill_value")
+    return version == 2 and value is not None and data.dtype.kind in "biufc"
 
 
 def _readable(attributes: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for name, value in attributes.items():
         if name not in _HDF5_OWN:
-            yield name, value.decode() if isinstance(value, bytes) else value
+            is_text = isinstance(value, bytes) and name != "_FillValue"
+            yield name, value.decode() if is_text else value
 
 
 def _dimension_names(data: Any) -> tuple[str | None, ...] | None:
     if _library(data) not in ("zarr", "lazyarr"):
         return None
     names = getattr(getattr(data, "metadata", data), "dimension_names", None)
+    if names is None and _library(data) == "zarr":  # of Zarr v2, where xarray keeps them there
+        names = data.attrs.get("_ARRAY_DIMENSIONS")
     # A view of a lazy array has the metadata of the whole array.  Its names hold for the view
     # only if the view has the same axes in the same order.
     flags = getattr(data, "flags", None)

@@ -13,9 +13,11 @@ from lazyarr.store.local import LocalStore
 from lazyarr.writer.place import ExistingStore, NewPrefix, Place
 from lazyarr.writer.session import Session
 from lazyarr.writer.staging import StagedDirectory
+from lazyarr.writer.zipped import ZipPlace
 
 if TYPE_CHECKING:
     from lazyarr.store import WritableStore
+    from lazyarr.writer.resuming import Plan
 
 __all__ = ["resume_session", "start_session"]
 
@@ -28,6 +30,9 @@ def start_session(
     options: Mapping[str, Any] | None,
     consolidated: bool | None = None,
     durable: bool = True,
+    plan: Plan | None = None,
+    restart: bool = False,
+    in_archive: bool = False,
 ) -> Session:
     """Return the session of a new store.
 
@@ -45,13 +50,19 @@ def start_session(
         Whether the root holds copies of all documents; None for stores that are not local.
     durable : bool
         Whether a local store is forced to the disk before it is seen.
+    plan : Plan, optional
+        What is going to be written, for a writer that goes on where a stopped one was.
+    restart : bool
+        Whether what a stopped writer left is taken away, whatever its plan was.
+    in_archive : bool
+        Whether a local store is to be in a zip archive.
 
     Raises
     ------
     FileExistsError
         There is something already.
     StoreError
-        The place cannot be reached or written to.
+        The place cannot be reached or written to, or a stopped writer had another plan.
     """
     store = _open_store(url, options)
     with _closing_on_error(store):
@@ -60,10 +71,14 @@ def start_session(
             # A request per node is what copies save.  Files are quick without, and other
             # writers leave copies as they are: zarr-python appends rows that nobody sees then.
             consolidated = not isinstance(store, LocalStore)
-        if isinstance(store, LocalStore):
-            place = StagedDirectory(store.path, overwrite=overwrite, durable=durable)
+        if isinstance(store, LocalStore) and in_archive:
+            place = ZipPlace(store.path, overwrite=overwrite, plan=plan, restart=restart)
+        elif isinstance(store, LocalStore):
+            place = StagedDirectory(
+                store.path, overwrite=overwrite, durable=durable, plan=plan, restart=restart
+            )
         else:
-            place = NewPrefix(store, overwrite=overwrite)
+            place = NewPrefix(store, overwrite=overwrite, plan=plan, restart=restart)
         return Session(place, root, is_new=True, consolidated=consolidated)
 
 

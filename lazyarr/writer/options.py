@@ -16,6 +16,7 @@ from lazyarr.formats.zarr import (
     default_shards,
 )
 from lazyarr.writer.choosing import choose_compressor
+from lazyarr.writer.inherited import inherited_attributes
 
 if TYPE_CHECKING:
     import numpy
@@ -48,13 +49,15 @@ def plan_array(
     level: int | None = None,
     fill_value: Any = 0,
     attributes: Mapping[str, Any] | None = None,
+    inherited: Mapping[str, Any] | None = None,
     dimension_names: Sequence[str | None] | None = None,
     sample: Source | None = None,
 ) -> bytes:
     """Return the document of a new array, everything checked.
 
-    Parameters are those of `save` and `Writer.create_array`, and `sample`: what
-    ``compressor="auto"`` looks at.  It stands for zstd where there is none.
+    Parameters are those of `save` and `Writer.create_array`, and two more.  `sample` is what
+    ``compressor="auto"`` looks at, which stands for zstd where there is none.  `inherited` are
+    attributes of the array that is copied; `attributes` replace those of the same name.
 
     Raises
     ------
@@ -80,6 +83,7 @@ def plan_array(
             level=level,
             fill_value=fill_value,
             attributes=attributes,
+            inherited=inherited_attributes(inherited or {}, dtype, dimension_names),
             dimension_names=dimension_names,
         )
     except FormatError as error:

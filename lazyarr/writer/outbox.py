@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from lazyarr.writer.objects import assemble
+from lazyarr.committing.objects import assemble
 
 if TYPE_CHECKING:
     from lazyarr.codecs import Buffer

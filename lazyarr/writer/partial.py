@@ -1,10 +1,12 @@
-"""The hidden directory in which a local store is written, and its removal after a writer's death.
+"""The hidden directory in which a local store or file is written; its removal after a death.
 
 It holds
 
 - ``lock``: a file that the writer keeps locked while it lives, so that other writers can tell
   a living writer's directory from a dead one's;
-- ``store``: the store that is being written;
+- ``store``: the store that is being written, or a directory with the file;
+- ``plan``: what is being written, where a writer that comes later can go on with it; it names the
+  directory ``store`` by its inode, for the store that was replaced may lie there in its place;
 - ``old``: the store that is being replaced, where the file system cannot exchange two
   directories.  If the writer dies in between, the next writer puts it back.
 
@@ -18,12 +20,17 @@ import contextlib
 import errno
 import os
 import stat
+from typing import TYPE_CHECKING
 
 from lazyarr.store import files
 
-__all__ = ["OLD", "STORE", "PartialDirectory", "clear_up"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-STORE, OLD, _LOCK = "store", "old", "lock"
+__all__ = ["OLD", "STORE", "PartialDirectory", "start"]
+
+STORE, OLD, _LOCK, _PLAN = "store", "old", "lock", "plan"
+_MAX_PLAN_NBYTES = 1 << 16
 _RANDOM_NBYTES = 12
 
 # Record locks belong to the process (fcntl(2), "Advisory record locking"): it can lock a file
@@ -33,7 +40,7 @@ _own: set[str] = set()
 
 
 class PartialDirectory:
-    """A new hidden directory beside the place of a store, with its lock held.
+    """A hidden directory beside the place of a store, with its lock held.
 
     Parameters
     ----------
@@ -41,6 +48,9 @@ class PartialDirectory:
         Descriptor of the directory in which both lie; it must stay open.
     target : str
         The store's name in that directory.
+    left : tuple of (str, int, int), optional
+        Name of a directory that a dead writer left, and descriptors of it and of its lock, which
+        is held; a new one is made without.
 
     Attributes
     ----------
@@ -56,11 +66,13 @@ class PartialDirectory:
         maps users, as network file systems map root.
     """
 
-    def __init__(self, parent: int, target: str) -> None:
+    def __init__(self, parent: int, target: str, left: tuple[str, int, int] | None = None) -> None:
         self._parent = parent
         self._target = target
         self.store = -1
         made = None
+        if left is not None:
+            self.name, made = left[0], left[1:]
         while made is None:
             self.name = f"{_prefix(target)}{os.urandom(_RANDOM_NBYTES).hex()}"
             made = _make(self.name, parent)
@@ -79,15 +91,28 @@ class PartialDirectory:
         """Make the directory that becomes the store; return its device and inode."""
         # With the default mode, for this directory becomes the store that others see.
         os.mkdir(STORE, dir_fd=self.fd)
+        return self.open_store()
+
+    def open_store(self) -> tuple[int, int]:
+        """Open the directory that becomes the store; return its device and inode."""
         self.store = os.open(STORE, files.LINKLESS_FLAGS, dir_fd=self.fd)
         status = os.fstat(self.store)
         return status.st_dev, status.st_ino
+
+    def keep_plan(self, plan: bytes) -> None:
+        """Let a writer that comes after this one's death go on, if it has the same plan."""
+        data = b"%d\n%b" % (os.fstat(self.store).st_ino, plan)
+        files.write_and_rename(f"{_PLAN}.new", _PLAN, data, dir_fd=self.fd, sync=True)
 
     def remove(self) -> None:
         """Remove the directory and all in it; put back an old store that is still there."""
         if self.fd == -1:
             return
         _remove(self.name, self.fd, self._parent, self._target)
+        self.leave()
+
+    def leave(self) -> None:
+        """Let go of the directory as a writer does that dies."""
         self._close()
 
     def _close(self) -> None:
@@ -98,7 +123,37 @@ class PartialDirectory:
         _own.discard(self.name)
 
 
-def clear_up(parent: int, target: str, *, owner: int) -> None:
+def start(
+    parent: int, target: str, *, is_wanted: Callable[[bytes], bool] | None
+) -> tuple[PartialDirectory, bool]:
+    """Return the directory to write in, and whether a dead writer has left it with its work.
+
+    All other directories of this user's dead writers are removed.
+
+    Parameters
+    ----------
+    parent : int
+        Descriptor of the directory in which the store is to be.
+    target : str
+        The store's name in that directory.
+    is_wanted : callable, optional
+        Says of the plan that a dead writer kept whether its work is gone on with; what it raises
+        is raised.  None where nothing is gone on with.
+    """
+    made = PartialDirectory(parent, target)
+    with contextlib.ExitStack() as undo:
+        undo.callback(made.remove)
+        left = is_wanted and _take_over(parent, target, owner=made.owner, is_wanted=is_wanted)
+        if left:
+            undo.pop_all()
+            undo.callback(left.leave)
+            made.remove()
+        _clear_up(parent, target, owner=made.owner)
+        undo.pop_all()
+    return left or made, bool(left)
+
+
+def _clear_up(parent: int, target: str, *, owner: int) -> None:
     """Remove the directories of a user's dead writers; put back a store that one was replacing.
 
     Parameters
@@ -115,6 +170,60 @@ def clear_up(parent: int, target: str, *, owner: int) -> None:
             # Another writer may be removing the same directory.
             with contextlib.suppress(OSError):
                 _clear_up_one(name, parent, target, owner)
+
+
+def _take_over(
+    parent: int, target: str, *, owner: int, is_wanted: Callable[[bytes], bool]
+) -> PartialDirectory | None:
+    """Return the directory of a dead writer whose work can be gone on with; None without one.
+
+    Parameters
+    ----------
+    parent : int
+        Descriptor of the directory in which the store lies.
+    target : str
+        The store's name in that directory.
+    owner : int
+        The user whose directories may be taken.
+    is_wanted : callable
+        Says so of the plan that a dead writer kept; what it raises is raised.
+    """
+    for name in sorted(os.listdir(parent)):
+        if name.startswith(_prefix(target)) and name not in _own:
+            with contextlib.ExitStack() as undo:
+                try:
+                    fd = os.open(name, files.LINKLESS_FLAGS, dir_fd=parent)
+                    undo.callback(os.close, fd)
+                    lock = os.open(_LOCK, files.LOCK_FLAGS, dir_fd=fd)
+                    undo.callback(os.close, lock)
+                    plan = _read_plan(fd, lock, owner)
+                except OSError:  # it is a living writer's, or another one is removing it
+                    continue
+                if plan is None or not is_wanted(plan):
+                    continue
+                with contextlib.suppress(OSError):
+                    os.rename(OLD, target, src_dir_fd=fd, dst_dir_fd=parent)
+                undo.pop_all()
+                _own.add(name)
+                return PartialDirectory(parent, target, (name, fd, lock))
+    return None
+
+
+def _read_plan(fd: int, lock: int, owner: int) -> bytes | None:
+    """Return the plan of a dead writer; None where it kept none, or its store is not there."""
+    if {os.fstat(fd).st_uid, os.fstat(lock).st_uid} != {owner}:
+        return None
+    if not stat.S_ISREG(os.fstat(lock).st_mode):
+        return None
+    _take(lock, without_locks=False)
+    status = os.stat(STORE, dir_fd=fd, follow_symlinks=False)
+    kept = os.open(_PLAN, files.READ_FLAGS | os.O_NOFOLLOW, dir_fd=fd)
+    try:
+        inode, _, plan = os.read(kept, _MAX_PLAN_NBYTES).partition(b"\n")
+    finally:
+        os.close(kept)
+    is_its_store = stat.S_ISDIR(status.st_mode) and inode == b"%d" % status.st_ino
+    return plan if is_its_store else None
 
 
 def _prefix(target: str) -> str:

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Protocol
 from lazyarr.errors import FormatError, NodeNotFoundError, StoreError
 from lazyarr.store.base import METADATA_NAMES
 from lazyarr.store.local import LocalStore
+from lazyarr.writer.resuming import is_continued
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lazyarr.store import Buffer, WritableStore
+    from lazyarr.writer.resuming import Plan
 
 __all__ = ["ExistingStore", "NewPrefix", "Place", "refuse_existing"]
 
@@ -52,8 +54,29 @@ class Place(Protocol):
         """Let what was put outlast a power failure, before a document says that it is there."""
         ...
 
+    @property
+    def is_resumable(self) -> bool:
+        """Whether another writer may go on with what was put: every object is complete then."""
+        ...
+
+    @property
+    def is_resumed(self) -> bool:
+        """Whether there are objects of a writer that was stopped and had the same plan."""
+        ...
+
+    def has(self, key: str) -> bool:
+        """Return whether there is such an object, which is whole then."""
+        ...
+
     def publish(self) -> None:
         """Make the store visible; everything was put, the root's document last."""
+        ...
+
+    def suspend(self) -> bool:
+        """Leave what was put to a writer with the same plan.
+
+        Return whether there is anything for it to go on with.
+        """
         ...
 
     def abort(self) -> None:
@@ -77,9 +100,19 @@ def refuse_existing(url: str, *, is_store: bool) -> FileExistsError:
 class StorePlace:
     """What all places share: objects are in a store, and are put there whole."""
 
+    is_resumable = is_resumed = False
+
     def __init__(self, store: WritableStore) -> None:
         self._store = store
         self.url = store.url
+
+    def has(self, key: str) -> bool:
+        """Return whether there is such an object."""
+        return self._store.size(key) is not None
+
+    def suspend(self) -> bool:
+        """Return that nobody can go on."""
+        return False
 
     def read(self, key: str, *, limit_nbytes: int | None = None) -> bytes | None:
         """Return a whole object; None when it does not exist."""
@@ -172,23 +205,43 @@ class NewPrefix(StorePlace):
         Whether a store that is there may be replaced.  It is gone from the
         first moment: its documents are deleted first, so that no reader mixes old
         documents with new data.
+    plan : Plan, optional
+        What is going to be written: where a stopped writer had the same plan, its objects are
+        kept.  Nothing tells whether it lives; if it does, it does not publish the store any more.
+    restart : bool
+        Whether what a stopped writer left is taken away, whatever its plan was.
 
     Raises
     ------
     FileExistsError
         There is something, and it is no store or must not be replaced.
+    StoreError
+        A stopped writer had another plan.
     """
 
-    def __init__(self, store: WritableStore, *, overwrite: bool) -> None:
+    def __init__(
+        self,
+        store: WritableStore,
+        *,
+        overwrite: bool,
+        plan: Plan | None = None,
+        restart: bool = False,
+    ) -> None:
         super().__init__(store)
         names = store.list_names("")
         is_store = any(name in METADATA_NAMES for name in names)
         is_partial = not is_store and _MARKER in names
         if names and not is_partial and not (is_store and overwrite):
             raise refuse_existing(self.url, is_store=is_store)
-        self._token = os.urandom(16).hex().encode()
-        store.write(_MARKER, self._token)
-        self._delete_all(names)
+        if is_partial and plan is not None:
+            found = (store.read(_MARKER) or b"").partition(b"\n")[2]
+            self.is_resumed = is_continued(found, plan, self.url, restart=restart)
+        self.is_resumable = plan is not None
+        token = os.urandom(16).hex().encode()
+        self._marker = token if plan is None else token + b"\n" + plan.encode()
+        store.write(_MARKER, self._marker)
+        if not self.is_resumed:
+            self._delete_all(names)
 
     def sync(self) -> None:
         """Raise if another writer has begun at this place."""
@@ -205,6 +258,10 @@ class NewPrefix(StorePlace):
         """Take the marker away."""
         self._store.delete(_MARKER)
 
+    def suspend(self) -> bool:
+        """Leave what was put, and the marker that says what it is."""
+        return self.is_resumable and len(self._store.list_names("")) > 1
+
     def abort(self) -> None:
         """Delete what was put, the marker last; nothing where another writer has begun."""
         if not self._is_mine():
@@ -213,7 +270,7 @@ class NewPrefix(StorePlace):
         self._store.delete(_MARKER)
 
     def _is_mine(self) -> bool:
-        return self._store.read(_MARKER) == self._token
+        return self._store.read(_MARKER) == self._marker
 
     def _delete_all(self, names: Sequence[str]) -> None:
         for name in METADATA_NAMES:

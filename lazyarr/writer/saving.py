@@ -176,9 +176,9 @@ def _plan_all(
     planned = [_plan(path, give, named, options) for path, give in arrays.items()]
     for message in named.warnings():
         warnings.warn(message, UserWarning, stacklevel=3)
-    documents = {path: group_document(members) for path, members in groups.items()}
+    documents = {path: group_document(inherited=members) for path, members in groups.items()}
     if groups:
-        documents[""] = group_document(_merged(groups[""], named.root_attributes))
+        documents[""] = group_document(named.root_attributes, inherited=groups[""])
     return documents, planned
 
 
@@ -208,11 +208,16 @@ def _plan(
     data = label(give(), name=path)
     source = as_source(data.data, name=path)
     own = named.of(path, source.shape, source.dtype.itemsize)
-    own["attributes"] = _merged(data.attributes, own["attributes"])
     if own["dimension_names"] is None:
         own["dimension_names"] = data.dimension_names
     document = plan_array(
-        path, shape=source.shape, dtype=source.dtype, sample=source, **own, **options
+        path,
+        shape=source.shape,
+        dtype=source.dtype,
+        inherited=data.attributes,
+        sample=source,
+        **own,
+        **options,
     )
     url = getattr(data.data, "url", None)
 
@@ -220,11 +225,6 @@ def _plan(
         return as_source(label(give(), name=path).data, name=path)
 
     return _Planned(path, document, source.nbytes, url, reopen)
-
-
-def _merged(found: dict[str, Any], given: Any) -> Any:
-    """Return attributes with those that were asked for; what is no mapping is for others to say."""
-    return {**found, **given} if isinstance(given, Mapping) else given or found
 
 
 def _refuse_conflicts(groups: Mapping[str, bytes], planned: Sequence[_Planned]) -> None:

@@ -150,6 +150,27 @@ class Session:
                 )
             return self._add_sink(path, document)
 
+    def change_document(self, path: str, change: Callable[[bytes], bytes]) -> None:
+        """Have another document of a node that the store has.
+
+        Raises
+        ------
+        NodeNotFoundError
+            It has none.
+        """
+        with self.lock:
+            self._require_usable()
+            self._load(path)
+            document = self._hierarchy.documents.get(path)
+            if document is None:
+                raise NodeNotFoundError(
+                    f"cannot change {path or '/'!r} in {self.place.url}: there is no such node",
+                    url=self.place.url,
+                    key=document_key(path),
+                    path=path,
+                )
+            self._hierarchy.put(path, change(document))
+
     def commit(self) -> None:
         """Put everything that is left, documents last, and publish the store.
 
@@ -171,6 +192,28 @@ class Session:
             for key, document in self._hierarchy.plan_commit():
                 self.place.put(key, [document])
             self.place.publish()
+
+    def suspend(self) -> bool:
+        """Stop, and leave what was put to a session that has the same plan.
+
+        Returns
+        -------
+        bool
+            Whether there is anything for it to go on with; otherwise `abort` is what happened.
+        """
+        with self.lock:
+            if self._is_closed or self._pid != os.getpid():
+                return False
+            self._is_broken = True
+            self._stop_threads()
+            is_left = False
+            with contextlib.suppress(StoreError):
+                is_left = self.place.suspend()
+            if is_left:
+                self.close()
+            else:
+                self.abort()
+            return is_left
 
     def abort(self) -> None:
         """Take away what can be, and stop."""

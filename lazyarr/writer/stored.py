@@ -7,54 +7,18 @@ from typing import TYPE_CHECKING, Any
 import numpy
 
 from lazyarr.codecs import DamagedChunkError
+from lazyarr.committing.objects import StoredObject
 from lazyarr.errors import ChunkError
 from lazyarr.writer.boxes import Box, box_shape, meet, slices_in
 
 if TYPE_CHECKING:
     from lazyarr.codecs import Buffer
+    from lazyarr.committing.coder import ChunkCoder
     from lazyarr.layout import ShardLevel
-    from lazyarr.writer.coder import ChunkCoder
     from lazyarr.writer.grid import Piece
     from lazyarr.writer.place import Place
 
-__all__ = ["StoredArray", "StoredObject"]
-
-
-class StoredObject:
-    """An object as the store has it, from which single chunks can be taken.
-
-    Parameters
-    ----------
-    data : bytes
-        All of it.
-    level : ShardLevel or None
-        How its chunks are found; None where it is a chunk.
-
-    Raises
-    ------
-    DamagedChunkError
-        Its index is not what Zarr allows.
-    """
-
-    def __init__(self, data: bytes, level: ShardLevel | None) -> None:
-        self._data = memoryview(data)
-        self._index = None
-        if level is not None:
-            start, stop = level.index_range(len(data))
-            index = self._data[start:stop]
-            self._index = level.parse_index(index, object_nbytes=len(data))
-
-    @property
-    def nbytes(self) -> int:
-        """Its size, in bytes."""
-        return len(self._data)
-
-    def chunk(self, entry: int) -> memoryview | None:
-        """Return a chunk as it is stored; None when it is not there."""
-        if self._index is None:
-            return self._data
-        place = self._index.entry(entry)
-        return None if place is None else self._data[place[0] : place[0] + place[1]]
+__all__ = ["StoredArray"]
 
 
 class StoredArray:

@@ -6,7 +6,7 @@ import functools
 import operator
 import os
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +23,16 @@ if TYPE_CHECKING:
     from typing import Self
 
     from lazyarr.writer.session import Session
+    from lazyarr.writer.source import Source
 
-__all__ = ["Writer", "create", "open_writer", "start_session"]
+__all__ = [
+    "Writer",
+    "array_planner",
+    "create",
+    "lengths_of",
+    "open_writer",
+    "start_session",
+]
 
 
 class Writer:
@@ -132,12 +140,10 @@ class Writer:
         ValueError
             The name is not one that Zarr allows, or the writer is closed.
         """
-        example = as_source(numpy.empty(0, dtype), name=name)
-        plan = functools.partial(
-            plan_array,
+        document, choose = array_planner(
             name,
-            shape=_lengths(shape),
-            dtype=example.dtype,
+            shape=shape,
+            dtype=dtype,
             chunks=chunks,
             shards=shards,
             compressor=compressor,
@@ -146,8 +152,7 @@ class Writer:
             attributes=attributes,
             dimension_names=dimension_names,
         )
-        choose = (lambda sample: plan(sample=sample)) if compressor == "auto" else None
-        sink = self._session.add_array(check_name(name), plan(), choose)
+        sink = self._session.add_array(check_name(name), document, choose)
         return ArrayWriter(self._session, sink)
 
     def create_group(self, name: str, *, attributes: Mapping[str, Any] | None = None) -> None:
@@ -189,7 +194,33 @@ class Writer:
         self._session.abort()
 
 
-def _lengths(shape: int | Sequence[int]) -> tuple[int, ...]:
+def array_planner(
+    name: str,
+    *,
+    shape: int | Sequence[int],
+    dtype: Any,
+    compressor: CompressorOption = "zstd",
+    **wanted: Any,
+) -> tuple[bytes, Callable[[Source], bytes] | None]:
+    """Return a new array's document, and what gives one that suits the first elements.
+
+    The parameters are those of `Writer.create_array`.  The second is None unless the document
+    depends on elements.
+    """
+    example = as_source(numpy.empty(0, dtype), name=name)
+    plan = functools.partial(
+        plan_array,
+        name,
+        shape=lengths_of(shape),
+        dtype=example.dtype,
+        compressor=compressor,
+        **wanted,
+    )
+    choose = (lambda sample: plan(sample=sample)) if compressor == "auto" else None
+    return plan(), choose
+
+
+def lengths_of(shape: int | Sequence[int]) -> tuple[int, ...]:
     """Return a shape that may be a number alone."""
     try:
         given = shape if isinstance(shape, Iterable) else (shape,)
@@ -246,8 +277,14 @@ def create(
     StoreError
         The place cannot be reached or written to.
 
+    See Also
+    --------
+    lazyarr.open : with mode ``"r+"``, changes a store that exists.
+
     Notes
     -----
+    Stands to ``lazyarr.open(url, "r+")`` as ``"w+"`` to ``"r+"`` with `numpy.memmap`.
+
     Compresses on as many threads as `lazyarr.configure(threads=...)` says.  Up to 128 MiB
     of elements are in work at a time, up to 128 MiB of compressed shards are on their
     way to the store, and up to 128 MiB wait for the rest of their shards; more only

@@ -207,26 +207,29 @@ def test_files_with_groups_are_converted(tmp_path, dst):
     assert (part.fill_value, part[:4].tolist()) == (2.5, [[2.5] * 4] * 3 + [[1] * 4])
 
 
-def test_hdf5_by_another_name_says_what_to_call_it(tmp_path, dst):
-    """What is in the file is told by its name."""
+def test_files_by_other_names_are_known_by_their_first_bytes(tmp_path, dst):
+    """Or by what is said of them."""
     with h5py.File(tmp_path / "x.dat", "w") as file:
         file["x"] = [1]
-    result = run("convert", tmp_path / "x.dat", dst)
+    assert run("convert", tmp_path / "x.dat", dst).exit_code == 0
+    assert read(dst, "x")[...].tolist() == [1]
+    result = run("convert", "--format", "npy", tmp_path / "x.dat", tmp_path / "y.zarr")
     assert result.exit_code == 1
-    assert "names that end with .h5 or .nc" in result.stderr
+    assert "expected b'\\x93NUMPY'" in result.stderr
+    assert run("convert", "--format", "excel", tmp_path / "x.dat", dst).exit_code == 2
 
 
 @pytest.mark.parametrize(
-    ("name", "way"),
+    ("content", "way"),
     [
-        ("x.cdf", "xarray.open_dataset"),
-        ("x.csv", "whatever gives NumPy arrays"),
+        (b"CDF\1something", "xarray"),
+        (b"time,value", "whatever gives NumPy arrays"),
     ],
 )
-def test_files_of_other_kinds_say_what_reads_them(tmp_path, dst, name, way):
-    """By their suffix; what is read says where it goes."""
-    (tmp_path / name).write_bytes(b"something")
-    result = run("convert", tmp_path / name, dst)
+def test_files_of_other_kinds_say_what_reads_them(tmp_path, dst, content, way):
+    """By their first bytes; what is read says where it goes."""
+    (tmp_path / "x").write_bytes(content)
+    result = run("convert", tmp_path / "x", dst)
     assert result.exit_code == 1
     assert way in result.stderr
     assert "lazyarr.save" in result.stderr
@@ -324,14 +327,14 @@ def objects_npz():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"hello", "a file of another kind than .npy, .npz, .h5 and .nc"),
-        (b"", "a file of another kind than .npy, .npz, .h5 and .nc"),
-        (b"PK\3\4 and no more", "cannot read"),
-        (b"\x93NUMPY\1\0", "cannot read"),
-        (b"\x93NUMPY\1\0\4\0{}  ", "cannot read"),
+        (b"hello", "it is a file, not a directory"),
+        (b"", "it is a file, not a directory"),
+        (b"PK\3\4 and no more", "no zip archive"),
+        (b"\x93NUMPY\1\0", "its header has 0 bytes"),
+        (b"\x93NUMPY\1\0\4\0{}  ", "its header cannot be read"),
         (objects_npy(), "Python objects"),
-        (objects_npz(), "cannot read 'x'"),
-        (damaged_npz(), "cannot read 'x'"),
+        (objects_npz(), "Python objects"),
+        (damaged_npz(), "'x'"),
     ],
     ids=["junk", "empty", "no-zip", "no-header", "no-shape", "objects", "objects-zip", "damaged"],
 )
@@ -341,7 +344,7 @@ def test_files_that_can_not_be_read_are_errors(tmp_path, dst, content, message):
     result = run("convert", "-q", tmp_path / "x", dst)
     assert result.exit_code == 1
     (line,) = result.stderr.splitlines()
-    assert line.startswith("Error: cannot ")
+    assert line.startswith("Error: ")
     assert message in line
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
 
@@ -350,17 +353,7 @@ def test_a_source_that_is_not_there_is_named(tmp_path, dst):
     """It is no store without a document."""
     result = run("convert", tmp_path / "x.npy", dst)
     assert result.exit_code == 1
-    assert f"{tmp_path / 'x.npy'}: there is no such file or directory" in result.stderr
-
-
-@pytest.mark.parametrize("name", ["out.npy", "out.NPZ", "out.h5"])
-def test_a_store_is_not_given_the_name_of_a_file(tmp_path, name):
-    """Who asks for that expects a file."""
-    np.save(tmp_path / "x.npy", DATA)
-    result = run("convert", tmp_path / "x.npy", tmp_path / name)
-    assert result.exit_code == 2
-    assert "becomes a Zarr store" in result.stderr
-    assert not (tmp_path / name).exists()
+    assert f"{tmp_path / 'x.npy'}: there is no such file" in result.stderr
 
 
 def test_an_archive_of_other_things_is_refused(tmp_path, dst):
@@ -372,7 +365,8 @@ def test_an_archive_of_other_things_is_refused(tmp_path, dst):
         archive.writestr("notes.txt", "hello")
     result = run("convert", tmp_path / "x.npz", dst)
     assert result.exit_code == 1
-    assert "something else than arrays" in result.stderr
+    assert "'notes.txt'" in result.stderr
+    assert "it is no .npy file" in result.stderr
 
 
 @pytest.mark.parametrize("name", ["../evil", "a/../../evil", "/evil", "zarr.json"])

@@ -12,6 +12,7 @@ import zarr
 
 import lazyarr
 from tests.cli.running import run
+from tests.repositories import commit, make_repository
 from tests.stores import write_zarr
 
 
@@ -155,3 +156,25 @@ def test_a_file_of_numpys_is_looked_at_like_a_store(tmp_path):
     found = strict_json(run("info", url, "--json").stdout)
     assert (found["format"], found["format_version"], found["shape"]) == ("npy", "1.0", [10, 4])
     assert run("info", str(tmp_path / "y.npy")).exit_code == 1
+
+
+def test_what_is_no_plain_store_is_named(tmp_path):
+    """References, and repositories with the snapshot that is read; nothing is said of others."""
+    repository = make_repository(tmp_path / "repo")
+    snapshot = commit(
+        repository, lambda store: zarr.create_array(store, name="x", shape=3, dtype="i2")
+    )
+    refs = {".zgroup": '{"zarr_format": 2}'}
+    (tmp_path / "refs.json").write_text(json.dumps({"version": 1, "refs": refs}))
+    lazyarr.save(tmp_path / "s", {"x": np.arange(3)})
+    said = {
+        "repo": f"an icechunk repository, snapshot {snapshot}",
+        "refs.json": "references to other files (kerchunk)",
+        "s": None,
+    }
+    for name, kind in said.items():
+        lines = run("info", tmp_path / name).stdout.splitlines()
+        found = [line.split(maxsplit=2)[2] for line in lines if line.startswith("  which is")]
+        assert found == ([] if kind is None else [kind])
+        assert json.loads(run("info", "--json", tmp_path / name).stdout).get("store") == kind
+    assert "which is" in run("info", tmp_path / "repo" / "x").stdout

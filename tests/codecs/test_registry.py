@@ -9,12 +9,17 @@ import pytest
 
 from lazyarr.codecs import registry
 from lazyarr.codecs.blosc import Blosc
+from lazyarr.codecs.blosc2 import Blosc2
+from lazyarr.codecs.by_imagecodecs import Lzf, Szip
 from lazyarr.codecs.checksum import Crc32c
 from lazyarr.codecs.numcodec import Numcodec
+from lazyarr.codecs.packed import NarrowIntegers, Nbit, ScaleOffset
 from lazyarr.codecs.registry import codec_document, parse_codec
 from lazyarr.codecs.shuffle import Bitshuffle, Lz4Blocks, Shuffle
 from lazyarr.codecs.standard_library import Bz2, Deflate, Lzma
 from lazyarr.codecs.strings import Strings
+from lazyarr.codecs.tiff import BitOrder, Lzw, PackBits, PackedBits, Predictor
+from lazyarr.codecs.zfp import Zfp
 from lazyarr.codecs.zip_member import ZipMember
 from lazyarr.codecs.zstd import Zstd
 from lazyarr.errors import FormatError
@@ -33,8 +38,24 @@ CODECS = [
     Bitshuffle(4, 64, "zstd"),
     Lz4Blocks(),
     Strings(256, ((1, 30, False), (40, 9, True))),
+    ScaleOffset(">i4", 256, 0, "00000080"),
+    ScaleOffset("<f8", 128, -3, None),
+    Nbit(">u2", 512, 16, 0),
+    NarrowIntegers(">i4", 32, 0),
+    Blosc2(),
+    Zfp("7a667005f20f000000000088"),
+    Lzf(1000),
+    Szip(169, 32, 8, 56),
+    Szip(16, 16, 2, 9),
     Numcodec.from_config({"id": "delta", "dtype": "<u4"}, dtype="<u4"),
     Numcodec.from_config({"id": "shuffle", "elementsize": 4}),
+    BitOrder(),
+    Lzw(),
+    PackBits(),
+    Predictor("<u2", 16, 2, False, "delta"),
+    Predictor(">i4", 8, 1, True, "delta"),
+    Predictor("<f4", 8, 2, False, "floating_point"),
+    PackedBits("|u1", 64, 1, False, 8),
     ZipMember(0, zlib.crc32(DATA)),
     ZipMember(100, zlib.crc32(bytes(100) + DATA)),
 ]
@@ -50,7 +71,8 @@ def test_a_codec_comes_back_from_its_document(codec):
 
 def test_every_codec_is_tried():
     """The registry has no codec that the tests above leave out."""
-    assert {codec.name for codec in CODECS} == set(registry.CODECS)
+    # JPEG changes what it encodes: see test_tiff.
+    assert {codec.name for codec in CODECS} == set(registry.CODECS) - {"jpeg"}
 
 
 @pytest.mark.parametrize(
@@ -83,6 +105,18 @@ def test_every_codec_is_tried():
         },
         {"name": "blosc", "cname": "x", "clevel": 5, "shuffle": 1, "blocksize": 0, "typesize": 4},
         {"name": "blosc", "cname": "lz4", "clevel": 5, "shuffle": 3, "blocksize": 0, "typesize": 4},
+        {"name": "jpeg", "row": 1, "samples": 1, "tables": "0", "colours": None, "out_colours": 1},
+        {"name": "jpeg", "row": 1, "samples": 1, "tables": "", "colours": None, "out_colours": 3},
+        {"name": "packed_bits", "dtype": "<u2", "row": 4, "samples": 1, "cuts": False, "bits": 0},
+        {"name": "packed_bits", "dtype": "|O8", "row": 4, "samples": 1, "cuts": False, "bits": 4},
+        {
+            "name": "predictor",
+            "dtype": "<u2",
+            "row": 0,
+            "samples": 1,
+            "kind": "delta",
+        },
+        {"name": "predictor", "dtype": "<u2", "row": 4, "samples": 1, "cuts": 1, "kind": "x"},
         {"name": "numcodec", "config": '{"id": "pickle"}', "dtype": None},
         {"name": "numcodec", "config": "[]", "dtype": None},
         {"name": "numcodec", "config": "{", "dtype": None},

@@ -118,3 +118,60 @@ def test_the_cache_keeps_no_array_alive(cache):
     del shelf
     gc.collect()
     assert (cache.resident_nbytes, cache.n_shelves) == (0, 0)
+
+
+def test_a_dirty_unit_stays_and_counts(cache):
+    """Until it is written back; then it is kept like any other."""
+    shelf = cache.add_shelf(4)
+    changed = cache.begin_change(shelf, 0, lambda: unit(1))
+    changed.data[:] = 2
+    cache.end_change(changed)
+    assert cache.replace(shelf, 1, unit(3))
+    assert not cache.replace(shelf, 1, unit(9))
+    for number in (2, 3):
+        cache.get(shelf, number, lambda: unit(5))
+    assert bytes(shelf.residency) == b"\3\3\0\1"
+    assert (cache.resident_nbytes, cache.dirty_nbytes, cache.n_dirty) == (300, 200, 2)
+    cache.evict(shelf, Span(0, 4))
+    assert bytes(shelf.residency) == b"\3\3\0\0"
+    assert [cache.copy_dirty(shelf, number)[0] for number in (0, 1)] == [2, 3]
+    cache.end_writing_back(shelf, [0, 1])
+    assert (bytes(shelf.residency), cache.dirty_nbytes) == (b"\1\1\0\0", 0)
+    assert not cache.get(shelf, 0, pytest.fail).flags.writeable
+    cache.trim(0)
+    assert cache.resident_nbytes == 0
+
+
+def test_a_unit_that_is_changed_after_it_was_copied_stays_dirty(cache):
+    """Also one that somebody is still changing."""
+    shelf = cache.add_shelf(2)
+    for number in (0, 1):
+        changed = cache.begin_change(shelf, number, lambda: unit(1))
+        cache.copy_dirty(shelf, number)
+        if number:
+            cache.end_change(changed)
+    cache.end_writing_back(shelf, [0, 1])
+    assert sorted(shelf.dirty) == [0, 1]
+    cache.copy_dirty(shelf, 1)
+    cache.end_writing_back(shelf, [0, 1])
+    assert sorted(shelf.dirty) == [0]
+
+
+def test_what_was_loaded_before_a_unit_was_replaced_is_not_changed(cache):
+    """Nor kept: what replaced it may have been written back and gone in the meantime."""
+    shelf, gate, loads = cache.add_shelf(1), Gate(1), []
+
+    def load():
+        loads.append(len(loads))
+        return gate() if len(loads) == 1 else unit(7)
+
+    with ThreadPoolExecutor(1) as threads:
+        late = threads.submit(cache.begin_change, shelf, 0, load)
+        assert gate.begun.wait(20)
+        assert cache.replace(shelf, 0, unit(7))
+        cache.copy_dirty(shelf, 0)
+        cache.end_writing_back(shelf, [0])
+        cache.evict(shelf, Span(0, 1))
+        gate.opened.set()
+        assert late.result(20).data[0] == 7
+    assert loads == [0, 1]

@@ -243,7 +243,7 @@ def test_changed_headers_are_headers_or_refused(change, at):
     data = bytearray(npy(np.zeros((4, 3), ">i2"))[:128])
     data[at : at + len(change)] = change[: 128 - at]
     try:
-        found = parse_header(bytes(data), path="x.npy")
+        found = parse_header(bytes(data), path="", file="x.npy")
     except lazyarr.FormatError:
         return
     assert found.dtype.to_numpy().itemsize == found.dtype.itemsize

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lazyarr
+from tests.cli.running import run
 from tests.engines import ARRAYS, engine  # noqa: F401 - a fixture
 from tests.servers import http_server  # noqa: F401 - a fixture
 
@@ -46,6 +48,34 @@ def test_an_archive_is_what_numpy_loads(tmp_path, engine, how):  # noqa: F811
         assert (pickle.loads(pickle.dumps(ds["large"][5:7])) == LARGE[5:7]).all()
         assert "npz format" in ds["large"].info
     assert lazyarr.verify(path, progress=False).ok
+
+
+@pytest.mark.parametrize("how", SAVERS)
+@pytest.mark.parametrize("name", ["large", "no axes"])
+def test_what_is_damaged_is_found(tmp_path, how, name):
+    """By the CRC-32 of the member; and it is not converted."""
+    path = tmp_path / "x.npz"
+    SAVERS[how](path, **ARRAYS_IN)
+    report = lazyarr.verify(path, progress=False)
+    assert report.ok
+    assert report.unguarded == ()
+    assert report.decoded_nbytes == sum(array.nbytes for array in ARRAYS_IN.values())
+    data = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        member = archive.getinfo(f"{name}.npy")
+    start = member.header_offset + 30 + len(member.filename) + data[member.header_offset + 28]
+    data[start + member.compress_size - 3] ^= 1
+    path.write_bytes(data)
+    with np.load(path) as archive, pytest.raises((zipfile.BadZipFile, ValueError, zlib.error)):
+        archive[name]
+    report = lazyarr.verify(path, progress=False)
+    assert [error.array for error in report.damaged] == [name]
+    assert "CRC-32" in str(report) or "deflated" in str(report)
+    result = run("verify", "-q", path)
+    assert (result.exit_code, "DAMAGED" in result.stdout) == (1, True)
+    result = run("convert", "-q", path, tmp_path / "out.zarr")
+    assert result.exit_code == 1
+    assert not (tmp_path / "out.zarr").exists()
 
 
 @pytest.mark.parametrize("how", SAVERS)

@@ -17,6 +17,7 @@ from zarr import codecs
 
 import lazyarr
 from lazyarr.layout.document import layout_text, parse_layout
+from lazyarr.layout.entries import Entries
 from lazyarr.wire import messages as w
 from lazyarr.wire.ledger import record_of
 from lazyarr.wire.packets import encode
@@ -112,10 +113,13 @@ def _layouts() -> list[bytes]:
         b'{"shape":[5,4],"axes":[1,0],"chunk_shape":[2,4],"itemsize":4,"fill":"","codecs":[],'
         b'"swap":">f4","placement":{"kind":"run","key":"","start":128},"witnesses":[""],"place":"x.npy"}'
     )
+    entries = json.dumps(Entries.of([(0, 10, 90), None]).document()).encode()
     table = parse_layout(
         b'{"shape":[3],"axes":[0],"chunk_shape":[2],"itemsize":8,"fill":"00ff",'
         b'"codecs":[{"name":"zstd","level":3,"checksum":false}],"swap":[["a",">i2",[]],["b","|V6",[1]]],'
-        b'"placement":{"kind":"table","objects":["a","b/c"],"entries":[[0,10,90],null]},'
+        b'"placement":{"kind":"table","objects":["a","b/c"],"entries":'
+        + entries
+        + b',"is_padded":true},'
         b'"witnesses":["a","b/c"],"place":null}'
     )
     found = [*PIPELINES, *SHARDED, run, table]
@@ -188,11 +192,19 @@ def _messages() -> list[w.Message]:
         w.CloseRegion(3, 7),
         w.Request(4, 7, [[0, 3], [5, 6]], []),
         w.Request(5, 7, [[0, 1]], [2, 4]),
+        w.Request(12, 7, [[0, 3]], [], True),
         w.Evict(5, 7, 0, 3),
+        w.Flush(13, 7, 0, 3),
+        w.Retire(14, 7),
+        w.BeginRecording(8),
+        w.WantTrace(9, 8, 0, 0),
+        w.Schedule(10, 10, 0, [7], [0, 0], [[0, 3], [5, 6]], True),
+        w.EndRecording(11, 8),
         w.Configure(6, {"timeout": 1.5}),
         w.WantStatistics(7),
         w.Ping(),
         w.Done(4, [{"message": "m", "chunk": [1, 0]}]),
+        w.Done(13, [], [], 3, 70_000),
         w.Statistics(7, {"faults": 3}),
     ]
 
@@ -213,7 +225,8 @@ def _conversations() -> list[bytes]:
 def _records() -> list[bytes]:
     hello, join, _, region, attach, close, *_ = _messages()
     told = [(1, join, 0), (4, hello, 0), (1, region, 0), (1, join, 1), (4, hello, 1)]
-    told += [(0, attach, 1), (0, close, 0), (0, None, 0), (0, None, 1)]
+    told += [(0, attach, 1), (0, w.Retire(14, 7), 1), (0, close, 0), (0, None, 0), (0, None, 1)]
+    told += [(1, region, 0), (0, w.Forgotten(7), 0)]
     lines = [bytes([count]) + encode(record_of(client, what)) for count, what, client in told]
     return [b"\n".join(lines[:stop]) for stop in range(1, len(lines) + 1)]
 

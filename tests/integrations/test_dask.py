@@ -95,6 +95,32 @@ def test_names_change_with_the_store(url, tmp_path):
     assert len(set(names)) == len(names)
 
 
+def test_names_of_groups(url, tmp_path):
+    """They change with what is below, and nothing is read for them."""
+    ds = lazyarr.open(url)
+    names = [tokenize(ds)]
+    assert names[0] == tokenize(lazyarr.open(url), ensure_deterministic=True)
+    assert n_resident(ds["x"]) == 0
+    lazyarr.save(tmp_path / "other.zarr", {"x": DATA, "y": DATA + 1})
+    names.append(tokenize(lazyarr.open(tmp_path / "other.zarr")))
+    mine = lazyarr.open(url, "c")
+    mine["x"][0] = 7
+    names.append(tokenize(mine))
+    changes = [
+        lambda: zarr.open_array(f"{url}/y").__setitem__(0, 7),
+        lambda: zarr.open_group(url).attrs.update(a=1),
+        lambda: zarr.create_group(f"{url}/z"),
+        lambda: zarr.create_array(f"{url}/text", shape=(2,), dtype=str),
+    ]
+    for change in changes:
+        settle(*(tmp_path / "d.zarr").rglob("*"))
+        change()
+        names.append(tokenize(lazyarr.open(url)))
+    assert len(set(names)) == len(names)
+    # What cannot be mapped may be anything.
+    assert tokenize(lazyarr.open(url)) != tokenize(lazyarr.open(url))
+
+
 def test_names_of_files(tmp_path):
     """A file has one for what it holds now."""
     names = []

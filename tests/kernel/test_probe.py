@@ -7,8 +7,21 @@ import os
 
 import pytest
 
-from lazyarr.errors import KernelUnsupportedError
-from lazyarr.kernel import Attempt, Features, Ioctls, Userfaultfd, probe
+from lazyarr.errors import KernelError, KernelUnsupportedError
+from lazyarr.kernel import (
+    PAGE_NBYTES,
+    WRITE_BACK,
+    Attempt,
+    Features,
+    Ioctls,
+    RegisterMode,
+    Stop,
+    Userfaultfd,
+    create_memfd,
+    map_shared,
+    probe,
+    unmap,
+)
 from lazyarr.kernel.descriptor import WAYS
 from lazyarr.kernel.opening import open_shaken
 from tests.programs import kernel as programs
@@ -58,8 +71,52 @@ def test_named_flags_follow_the_feature_bits():
 def test_old_kernel_is_missing_features_and_wants_a_newer_one():
     """Usable, with the features named that it lacks."""
     support = probe()._replace(features=Features.MISSING_SHMEM | Features.THREAD_ID)
-    assert set(support.missing) == {"PAGEFAULT_FLAG_WP", "MINOR_SHMEM", "WP_ASYNC", "POISON"}
+    assert set(support.missing) == {
+        "PAGEFAULT_FLAG_WP",
+        "MINOR_SHMEM",
+        "WP_HUGETLBFS_SHMEM",
+        "WP_ASYNC",
+        "POISON",
+    }
     assert support.remedy.endswith("use a newer Linux kernel")
+
+
+@pytest.mark.parametrize("lacking", [*WRITE_BACK, "CONTINUE_MODE_WP"])
+def test_what_writing_needs_is_named_where_it_is_missing(lacking):
+    """One of the features, or the mode of CONTINUE, of which no feature tells."""
+    support = probe()._replace(features=WRITE_BACK, continue_wp=True)
+    assert support.write_back
+    support.require_write_back()
+    if isinstance(lacking, Features):
+        support = support._replace(features=WRITE_BACK & ~lacking)
+    else:
+        support = support._replace(continue_wp=False)
+    assert not support.write_back
+    with pytest.raises(KernelUnsupportedError, match="cannot write to arrays in memory") as caught:
+        support.require_write_back()
+    assert caught.value.missing == (getattr(lacking, "name", lacking),)
+    assert caught.value.remedy == "use Linux 6.4 or newer, or pass engine='copy'"
+
+
+def test_a_page_is_tried_where_the_features_allow_it():
+    """What the probe says of this kernel is what a page that is mapped so shows."""
+    support = probe()
+    if WRITE_BACK not in support.features:
+        assert not support.continue_wp
+        return
+    memfd = create_memfd("test", nbytes=PAGE_NBYTES)
+    os.pwrite(memfd, b"p", 0)
+    address = map_shared(memfd, 0, PAGE_NBYTES, writable=True)
+    with Userfaultfd.open(WRITE_BACK) as uffd:
+        mode = RegisterMode.MISSING | RegisterMode.MINOR | RegisterMode.WP
+        uffd.register(address, PAGE_NBYTES, mode)
+        try:
+            is_mapped = uffd.continue_(address, PAGE_NBYTES, mode=2).stop is Stop.DONE
+        except KernelError:
+            is_mapped = False
+    unmap(address, PAGE_NBYTES)
+    os.close(memfd)
+    assert support.continue_wp == is_mapped
 
 
 def test_kernel_that_opens_nothing_is_missing_userfaultfd():
@@ -69,6 +126,10 @@ def test_kernel_that_opens_nothing_is_missing_userfaultfd():
     assert not support.usable
     assert support.missing == ("userfaultfd",)
     assert support.remedy
+    with pytest.raises(KernelUnsupportedError, match="lacks userfaultfd") as caught:
+        support.require_write_back()
+    assert caught.value.missing == ("userfaultfd",)
+    assert caught.value.remedy == f"{support.remedy}, or pass engine='copy'"
 
 
 def test_a_lack_of_descriptors_is_not_taken_for_a_kernel_without_userfaultfd(run_python):

@@ -15,6 +15,7 @@ from lazyarr.formats.zarr.layouts import build_layout
 from lazyarr.layout import DataType, KeyEncoding
 from lazyarr.layout.datatype import parse_data_type_document
 from lazyarr.layout.document import layout_text, parse_layout, parse_pipeline, pipeline_text
+from lazyarr.layout.entries import Entries
 from lazyarr.layout.placement import ChunkTable
 from lazyarr.layout.swap import find_swap
 from tests.layout.test_layout import chains, layout_of
@@ -148,12 +149,15 @@ def _changed(name, path, value):
         ("swapped", ["placement", "chunks_per_object"], [2]),
         ("table", ["placement", "objects"], ["a"]),
         ("table", ["placement", "entries"], []),
-        ("table", ["placement", "entries", 0], [0, 15, 14]),
-        ("table", ["placement", "entries", 0], [0, 1]),
-        ("table", ["placement", "entries", 0], [0, 1, 2, 0]),
-        ("table", ["placement", "entries", 0], [0, 1, 2, 1]),
-        ("table", ["placement", "entries", 0], [-1, 0, 1]),
-        ("table", ["placement", "entries", 0], [0, 0, 2**64]),
+        ("table", ["placement", "is_padded"], 1),
+        ("table", ["placement", "entries"], Entries.of([(0, 1, 2)] * 2).document()),
+        ("table", ["placement", "entries"], Entries.of([(0, 15, 14)] * 3).document()),
+        ("table", ["placement", "entries"], Entries.of([(0, 1, 2, 1)] * 3).document()),
+        ("table", ["placement", "entries"], Entries.of([(0, -1, 1)] * 3).document()),
+        ("table", ["placement", "entries"], Entries.of([(2, 0, 1)] * 3).document()),
+        ("table", ["placement", "entries", "bounds"], None),
+        ("table", ["placement", "entries", "bounds"], "é"),
+        ("table", ["placement", "entries", "numbers"], 5),
     ],
 )
 def test_a_layout_that_does_not_hold_together_is_refused(name, path, value):

@@ -54,7 +54,7 @@ def test_the_chunks_of_a_run_are_its_bytes(drawn, start, itemsize):
         address = layout.locate(chunk)
         assert address.stop is not None
         assert list(range(address.start, address.stop)) == expected
-        assert layout.placement.unpadded_nbytes(chunk) == len(expected)
+        assert layout.unpadded_nbytes(chunk) == len(expected)
         seen += expected
     assert sorted(seen) == places.ravel().tolist()
 

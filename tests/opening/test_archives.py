@@ -12,6 +12,7 @@ import pytest
 import zarr
 
 import lazyarr
+from lazyarr.testing import Behaviour
 from tests.cli.running import run
 from tests.engines import engine  # noqa: F401 - a fixture
 from tests.servers import http_server  # noqa: F401 - a fixture
@@ -38,6 +39,27 @@ def test_an_archive_is_a_store(tmp_path, engine):  # noqa: F811
     np.testing.assert_array_equal(np.asarray(lazyarr.open(tmp_path / "out.zarr")["g/a"]), DATA)
 
 
+@pytest.mark.parametrize("shards", [None, (16, 100)])
+def test_members_are_guarded_as_a_whole(tmp_path, shards):
+    """What zip's CRC-32 is checked of has a checksum; parts of a member have none."""
+    root = zarr.create_group(tmp_path / "s.zarr")
+    root.create_array("a", data=DATA, chunks=(8, 100), shards=shards, compressors=None)
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in (tmp_path / "s.zarr").rglob("*"):
+            archive.write(file, file.relative_to(tmp_path / "s.zarr"))
+    report = lazyarr.verify(path, progress=False)
+    assert (report.ok, report.unguarded) == (True, ("a",) if shards else ())
+    if shards:
+        return
+    data = bytearray(path.read_bytes())
+    data[data.index(DATA[8:16].tobytes())] ^= 1
+    path.write_bytes(data)
+    (error,) = lazyarr.verify(path, progress=False).damaged
+    assert error.chunk == (1, 0)
+    assert "the archive is damaged" in error.reason
+
+
 def test_what_zarr_python_has_packed(tmp_path):
     """Its own zip store."""
     with zarr.storage.ZipStore(tmp_path / "x.zip", mode="w") as store:
@@ -51,14 +73,30 @@ def test_an_archive_elsewhere(http_server, engine):  # noqa: F811
     archive(Path(http_server.directory))
     with lazyarr.open(f"{http_server.url}/x.zarr.zip") as ds:
         np.testing.assert_array_equal(np.asarray(ds["g/a"]), DATA)
+    x = lazyarr.open(f"{http_server.url}/x.zarr.zip/g/a")
+    np.testing.assert_array_equal(np.asarray(x), DATA)
+
+
+def test_a_server_without_ranges(http_server):  # noqa: F811
+    """Archives cannot be read from it, which the error says."""
+    archive(Path(http_server.directory))
+    http_server.behave(Behaviour(ignore_range=True))
+    with pytest.raises(lazyarr.StoreError, match=r"no parts of objects.*; download it") as caught:
+        lazyarr.open(f"{http_server.url}/x.zarr.zip")
+    assert "block_size" not in str(caught.value)
 
 
 def test_a_store_in_a_directory_of_the_archive(tmp_path):
     """By its path there, as the command zip packs a directory."""
     lazyarr.save(tmp_path / "in/s.zarr", {"a": DATA})
     made = shutil.make_archive(str(tmp_path / "x"), "zip", tmp_path / "in")
-    x = lazyarr.open(made, path="s.zarr/a")
-    np.testing.assert_array_equal(np.asarray(x), DATA)
+    for x in (lazyarr.open(made, path="s.zarr/a"), lazyarr.open(f"{made}/s.zarr/a")):
+        np.testing.assert_array_equal(np.asarray(x), DATA)
+        assert (pickle.loads(pickle.dumps(x[3:5])) == DATA[3:5]).all()
+    assert sorted(lazyarr.open(f"{made}/s.zarr")) == ["a"]
+    assert "(60, 100)" in run("info", f"{made}/s.zarr/a").stdout
+    with pytest.raises(lazyarr.NodeNotFoundError):
+        lazyarr.open(f"{made}/s.zarr/b")
 
 
 def test_a_directory_is_a_store_whatever_it_is_called(tmp_path):

@@ -38,3 +38,17 @@ def test_a_walk_begins_where_it_is_asked(tmp_path):
     for name in ("b/x", "a", "bb/z"):
         root.create_array(name, shape=(2,), dtype="i1")
     assert [path for path, _ in walk(open_nodes(tmp_path), "b")] == ["b/x"]
+
+
+def test_what_goes_meanwhile_is_left_out(tmp_path):
+    """Another thread, or another program, edits the store."""
+    root = zarr.open_group(str(tmp_path), mode="w", zarr_format=3)
+    for name in ("a/x", "b/y", "c"):
+        root.create_array(name, shape=(2,), dtype="i1")
+    nodes = open_nodes(tmp_path)
+    found = walk(nodes)
+    assert next(found)[0] == "a"
+    for name in ("a", "b"):
+        shutil.rmtree(tmp_path / name)
+    nodes.forget()
+    assert [path for path, _ in found] == ["c"]

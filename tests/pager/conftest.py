@@ -13,6 +13,7 @@ import zarr
 
 from lazyarr.kernel import (
     PAGE_NBYTES,
+    WRITE_BACK,
     Features,
     RegisterMode,
     Userfaultfd,
@@ -37,7 +38,7 @@ FEATURES = Features.MISSING_SHMEM | Features.MINOR_SHMEM | Features.POISON
 class ClientMemory:
     """Some registered pages, private or in a memory object, and threads that touch them."""
 
-    def __init__(self, uffd: Userfaultfd, *, shared: bool) -> None:
+    def __init__(self, uffd: Userfaultfd, *, shared: bool, is_written_back: bool = False) -> None:
         self.uffd = uffd
         self.nbytes = N_PAGES * PAGE_NBYTES
         self.memfd = create_memfd("test", nbytes=2 * self.nbytes) if shared else -1
@@ -48,6 +49,8 @@ class ClientMemory:
         else:
             self.address = map_private(self.nbytes, writable=True)
         mode = RegisterMode.MISSING | RegisterMode.MINOR if shared else RegisterMode.MISSING
+        if is_written_back:
+            mode |= RegisterMode.WP
         uffd.register(self.address, self.nbytes, mode)
         self.threads: list[threading.Thread] = []
 
@@ -83,12 +86,14 @@ class ClientMemory:
         assert backing is not None
         punch_hole(backing.memfd, backing.offset, PAGE_NBYTES)
 
-    def touch(self, page: int) -> list[bytes]:
-        """Start a thread that reads a byte of a page, and wait for its fault."""
+    def touch(self, page: int, write: bytes = b"") -> list[bytes]:
+        """Start a thread that reads a byte of a page, or writes one, and wait for its fault."""
         found: list[bytes] = []
 
         def run() -> None:
             byte = ctypes.create_string_buffer(1)
+            if write:
+                ctypes.memmove(self.at(page), write, 1)
             ctypes.memmove(byte, self.at(page), 1)
             found.append(byte.raw)
 
@@ -142,6 +147,17 @@ def shared_memory(uffd: Userfaultfd) -> Iterator[ClientMemory]:
     made = ClientMemory(uffd, shared=True)
     yield made
     made.close()
+
+
+@pytest.fixture
+def written_memory() -> Iterator[ClientMemory]:
+    """Some pages in a memory object that are written back, all of them holes."""
+    if not probe().write_back:
+        pytest.skip("this kernel lacks what memory that is written back needs")
+    with Userfaultfd.open(WRITE_BACK | Features.POISON, user_mode_only=True) as uffd:
+        made = ClientMemory(uffd, shared=True, is_written_back=True)
+        yield made
+        made.close()
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import SimpleNamespace
 
 import pytest
@@ -44,6 +44,11 @@ class FakeUserfaultfd:
         self.installed: list[tuple[Span, bytes]] = []
         self.woken: list[Span] = []
         self.poisoned: list[int] = []
+        self.protected: list[Span] = []
+        self.unprotected: list[Span] = []
+        self.mapped: list[Span] = []
+        # The memory object that pages are installed in.
+        self.memfd = -1
 
     def copy_at_once(self, dst: int, src: int, nbytes: int, mode: int = 0) -> bool:
         return self.copy(dst, src, nbytes, mode=mode).stop is Stop.DONE
@@ -51,9 +56,20 @@ class FakeUserfaultfd:
     def copy(self, dst: int, src: int, nbytes: int, *, mode: int = 0) -> Outcome:
         place = Span((dst - ADDRESS) // PAGE_NBYTES, (dst - ADDRESS + nbytes) // PAGE_NBYTES)
         self.installed.append((place, ctypes.string_at(src, nbytes)))
+        if self.memfd >= 0:
+            os.pwrite(self.memfd, self.installed[-1][1], dst - ADDRESS)
         return Outcome(Stop.DONE, nbytes)
 
-    def continue_(self, address: int, nbytes: int) -> Outcome:
+    def continue_(self, address: int, nbytes: int, *, mode: int = 0) -> Outcome:
+        start = (address - ADDRESS) // PAGE_NBYTES
+        self.mapped.append(Span(start, start + nbytes // PAGE_NBYTES))
+        return Outcome(Stop.DONE, nbytes)
+
+    def writeprotect(self, address: int, nbytes: int, *, mode: int = 1) -> Outcome:
+        place = Span(
+            (address - ADDRESS) // PAGE_NBYTES, (address - ADDRESS + nbytes) // PAGE_NBYTES
+        )
+        (self.protected if mode & 1 else self.unprotected).append(place)
         return Outcome(Stop.DONE, nbytes)
 
     def poison(self, address: int, nbytes: int) -> Outcome:
@@ -88,6 +104,11 @@ class FakeSource:
         workspace.unit.view[: span.size] = letter(unit) * span.size
         return True
 
+    def shards_of(self, unit: int) -> tuple[str, ...]:
+        return ()
+
+    def forget(self, units: Iterable[int]) -> None: ...
+
     def unit_error(self, unit: int, reason: str) -> ChunkError:
         return ChunkError(
             f"unit {unit}: {reason}",
@@ -114,6 +135,9 @@ class Jobs(list):
         if job in self:
             self.remove(job)
             self.insert(0, job)
+
+    def drop_workspaces(self) -> int:
+        return 0  # each job has a workspace of its own
 
     def run(self) -> None:
         """Do every job, and those that come of them."""
@@ -151,6 +175,8 @@ class Served:
             number=CLIENT,
             pid=1,
             uffd=self.uffd,
+            uffd_of=lambda _: self.uffd,
+            wake=self.uffd.wake,
             main=MainThread(),
             notices=[],
             close=lambda: setattr(self, "is_closed", True),
@@ -159,6 +185,7 @@ class Served:
         for memfd in memfds:
             resize_memfd(memfd, self.geometry.n_pages * PAGE_NBYTES)
         self.arena = Arena(*memfds)
+        self.uffd.memfd = memfds[0] if kind.writes_back else -1
         region = Region(
             message=w.OpenRegion(
                 REGION, ADDRESS, 0, 0, "u", "a", "layout", {"kind": "local"}, is_remote, kind.name
@@ -199,6 +226,7 @@ class Served:
         return [0] * self.geometry.n_units if published is None else list(published)
 
     def close(self) -> None:
+        self.executor.write_backs.close()
         self.ours.close()
         self.theirs.close()
         region = self.executor.regions.pop(REGION, None)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import math
 import os
 
 import pytest
 
 from lazyarr import settings
-from lazyarr.errors import PagerError
+from lazyarr.errors import KernelError, PagerError
 from lazyarr.formats.zarr import array_document, parse_data_type, parse_node
 from lazyarr.kernel import PAGE_NBYTES, Features, Userfaultfd, create_memfd
 from lazyarr.layout.document import layout_text
@@ -63,6 +64,32 @@ def test_hello_with_other_descriptors_is_refused():
                 check_hello(Received(other, right))
     os.close(memfd)
     os.close(null)
+
+
+@pytest.mark.parametrize("place", [1, 2])
+def test_memory_that_could_be_cut_off_or_closed_to_writing_is_refused(place):
+    """The worker maps it, and would die of SIGBUS, or could not take pages out."""
+    hello = w.Hello(w.VERSION, os.getpid(), 0, GOOD)
+    null = os.open("/dev/null", os.O_RDWR)
+    memfds = [create_memfd("test", nbytes=PAGE_NBYTES) for _ in range(2)]
+    sealed, closed = create_memfd("sealed"), create_memfd("closed")
+    fcntl.fcntl(sealed, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK)
+    fcntl.fcntl(closed, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE)
+    read_only = os.open(f"/proc/self/fd/{sealed}", os.O_RDONLY)
+    bad = [os.memfd_create("never sealed"), closed, read_only]
+    with Userfaultfd.open(Features(0)) as uffd:
+        right = [uffd.fileno(), *memfds, null]
+        check_hello(Received(hello, tuple(right)))
+        for memfd in memfds:
+            os.truncate(memfd, 2 * PAGE_NBYTES)
+            with pytest.raises(PermissionError):
+                os.truncate(memfd, PAGE_NBYTES)
+        for wrong in bad:
+            right[place] = wrong
+            with pytest.raises(KernelError, match="cannot seal"):
+                check_hello(Received(hello, tuple(right)))
+    for descriptor in (null, sealed, *memfds, *bad):
+        os.close(descriptor)
 
 
 def opened(**changes) -> w.OpenRegion:

@@ -84,10 +84,10 @@ def test_what_is_removed_while_it_rests_is_not_heard(watch, ready):
 def test_things_are_done_when_their_time_has_come(watch):
     """In that order, whatever order they were asked for in; also what they ask for in turn."""
     done = []
+    begin = time.monotonic()
     for seconds in (0.06, 0.02, 0.04):
         watch.after(seconds, lambda seconds=seconds: done.append(seconds))
     watch.after(0.03, lambda: watch.after(0.0, lambda: done.append("then")))
-    begin = time.monotonic()
     while len(done) < 4:
         watch.listen()
     assert done == [0.02, "then", 0.04, 0.06]

@@ -17,6 +17,7 @@ from lazyarr.memory_kind import MemoryKind
 from lazyarr.plan import messages as m
 from lazyarr.plan.machine import FastLoad, Machine
 from lazyarr.plan.readahead import Advice
+from lazyarr.plan.recorder import Recorder
 from lazyarr.plan.regions import RegionState
 from lazyarr.units import Span
 from tests.plan.transitions import allows, state_of
@@ -110,6 +111,8 @@ class World:
         self.answers: dict[tuple[int, int], tuple[m.Failure, ...]] = {}
         self.served: list[tuple[Thread, str]] = []
         self.log: list[m.Command] = []
+        # By recording, the units that were there, or on their way, when it began.
+        self.known_before: dict[tuple[int, int], set[tuple[int, int]]] = {}
         self._n = 0
         self._found: list[m.HoleFound] = []
         self._do: dict[type, Callable[[Any], None]] = {
@@ -216,6 +219,48 @@ class World:
         self.do(m.Advised(client, region, key[1], units, advice))
         return key
 
+    def record(self, client: int) -> int:
+        """Have a client ask for the order of first touches; return its ticket for that."""
+        key = self._ask(client, 0, "record")
+        self.known_before[key] = {
+            (region, unit)
+            for region in self.memories
+            for unit in self.state(region).resident | self.state(region).loading.keys()
+        }
+        self.do(m.RecordingBegan(*key))
+        return key[1]
+
+    def _check_records(self, thread: Thread) -> None:
+        """Look whether the touch of a page, or one before it, has been noted."""
+        units = self.memories[thread.region].geometry.units_of_page(thread.page)
+        # Of a page that is several units' one may have been told of by the touch of another.
+        if units.size > 1:
+            return
+        for (client, ticket), known in self.known_before.items():
+            recorder = self.machine.find_recorder(client, ticket)
+            if recorder is not None and (thread.region, units.start) not in known:
+                assert (thread.region, units.start) in noted(recorder), f"{thread} was not noted"
+
+    def end_recording(self, client: int, recording: int) -> None:
+        """Have a client need that no more."""
+        key = self._ask(client, 0, "record")
+        self.do(m.RecordingEnded(*key, recording))
+
+    def schedule(
+        self,
+        client: int,
+        runs: list[tuple[int, Span]],
+        *,
+        schedule: int | None = None,
+        start: int = 0,
+        is_last: bool = True,
+    ) -> int:
+        """Have a client tell what will be come to; return its name for that."""
+        key = self._ask(client, 0, "schedule")
+        name = key[1] if schedule is None else schedule
+        self.do(m.Scheduled(*key, name, start, tuple(runs), is_last))
+        return name
+
     def _ask(self, client: int, region: int, what: str) -> tuple[int, int]:
         key = (client, self.number())
         self.tickets[key] = (region, what)
@@ -242,6 +287,7 @@ class World:
             self.served.append((thread, "SIGBUS"))
         else:
             assert found == memory.page(thread.page), f"{thread} read other bytes"
+            self._check_records(thread)
             self.served.append((thread, "read"))
 
     def run(self) -> None:
@@ -538,3 +584,12 @@ class World:
         assert not any(region == command.region for region, _ in self.loads)
         assert not any(region == command.region for _, region in self.attached | self.reserved)
         del self.memories[command.region]
+
+
+def noted(recorder: Recorder) -> list[tuple[int, int]]:
+    """Return the units that a recorder has noted, in order, each with its region."""
+    found = []
+    for place, span in recorder.runs(0, len(recorder)):
+        region, geometry = recorder.regions[place]
+        found += [(region, unit) for unit in range(*geometry.units_of_bytes(span))]
+    return found

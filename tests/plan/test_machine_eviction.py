@@ -179,3 +179,26 @@ def test_touching_what_has_gone_again_and_again_is_told_of_once():
             settle(world)
         n_told += len(world.machine.take_thrashing())
     assert n_told == 1
+
+
+def test_picking_here_and_there_again_and_again_is_told_of_once():
+    """A shuffle that has no room loads a unit for each row; scans do not, however many."""
+    world, (client,), region = world_with(
+        Geometry((16 * PAGE_NBYTES,), (PAGE_NBYTES,), 1, PAGE_NBYTES), limit=5 * PAGE_NBYTES
+    )
+    halves = [[Span(k, k + 1) for k in range(start, 16, 2)] for start in (0, 1)]
+    while world.state(region).n_reloaded < 1100:
+        for unit in range(16):
+            world.request(client, region, Span(unit, unit + 1))
+            settle(world)
+    assert not world.machine.take_thrashing()
+    for _ in range(20):
+        for half in halves:
+            world.request(client, region, *half)
+            settle(world)
+    assert [number for number, _ in world.machine.take_thrashing()] == [region]
+    assert world.state(region).is_shuffled
+    for half in halves:
+        world.request(client, region, *half)
+        settle(world)
+    assert not world.machine.take_thrashing()

@@ -207,6 +207,62 @@ class MemoryMachine(RuleBasedStateMachine):
             start %= self.memory(chosen[1]).geometry.n_units + 1
             self.world.advise(*chosen, Span(start, start + size), advice)
 
+    @rule(pick=PICK, is_end=st.booleans())
+    def record(self, pick: int, is_end: bool) -> None:
+        """Begin to record, or end what was begun."""
+        world = self.world
+        begun = sorted(key for key in world.machine._units.recorders if key[0] in world.alive)
+        if is_end and begun:
+            world.end_recording(*begun[pick % len(begun)])
+        elif world.alive:
+            world.record(sorted(world.alive)[pick % len(world.alive)])
+
+    @rule(pick=PICK, page=PICK, step=st.sampled_from((-1, 1)), n_loads=st.integers(0, 9))
+    def record_a_walk(self, pick: int, page: int, step: int, n_loads: int) -> None:
+        """Begin to record, and read pages in order, and one that is served quickly."""
+        self.record(pick, False)
+        self.walk(pick, page, step, n_loads)
+        self.touch_and_serve_quickly(pick, page * 7)
+        self.world.run()
+
+    @rule(
+        pick=PICK,
+        places=st.lists(st.tuples(PICK, PICK, st.integers(0, 4)), max_size=8),
+        start=st.sampled_from((0, 0, 0, 3)),
+        is_last=st.booleans(),
+    )
+    def schedule(
+        self, pick: int, places: list[tuple[int, int, int]], start: int, is_last: bool
+    ) -> None:
+        """Tell what will be come to, of any region, also of units that there are not."""
+        world = self.world
+        if not world.alive:
+            return
+        regions = [*sorted(world.memories), 0]
+        runs = []
+        for which, first, size in places:
+            region = regions[which % len(regions)]
+            n_units = world.memories[region].geometry.n_units if region else 9
+            runs.append((region, Span(first % (n_units + 2), first % (n_units + 2) + size)))
+        world.schedule(
+            sorted(world.alive)[pick % len(world.alive)], runs, start=start, is_last=is_last
+        )
+
+    @rule(pick=PICK, places=st.lists(PICK, min_size=3, max_size=12), n_loads=st.integers(0, 9))
+    def follow_a_schedule(self, pick: int, places: list[int], n_loads: int) -> None:
+        """Tell what will be come to, and come there; loads end meanwhile."""
+        chosen = self.mapped(pick)
+        if not chosen:
+            return
+        geometry = self.memory(chosen[1]).geometry
+        units = [place % geometry.n_units for place in places]
+        self.world.schedule(chosen[0], [(chosen[1], Span(unit, unit + 1)) for unit in units])
+        for unit in units:
+            page = geometry.pages_of_bytes(geometry.unit_bytes(unit)).start
+            self.touch_and_begin_quickly(pick, page)
+            self.finish(pick, n_loads)
+            self.world.run()
+
     @rule()
     def run(self) -> None:
         self.world.run()
@@ -419,7 +475,7 @@ class MemoryMachine(RuleBasedStateMachine):
             if self.world.machine.has_more:
                 continue
             clients = {load.command.client for key, load in self.world.loads.items()}
-            assert what not in ("evict", "advise")
+            assert what not in ("evict", "advise", "record", "schedule")
             assert any(key[0] == region for key in self.world.loads)
             assert what != "detach" or client in clients
 
@@ -449,6 +505,7 @@ class MemoryMachine(RuleBasedStateMachine):
         assert left == Room(0)._asdict(), "memory is counted that nobody has"
         assert world.machine._requests.asked_nbytes == 0
         assert world.machine._units.lookahead.unread_nbytes == 0
+        assert not world.machine._units.is_watched, "somebody is told who is gone"
 
 
 TestMemory = MemoryMachine.TestCase

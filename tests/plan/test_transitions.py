@@ -21,7 +21,10 @@ _OF_NO_UNIT = {
     "LinkMeasured",
     "Opened",
     "ReadaheadChanged",
+    "RecordingBegan",
+    "RecordingEnded",
     "Reserved",
+    "Scheduled",
     "ScratchGrew",
 }
 

@@ -10,11 +10,13 @@ from lazyarr.plan.regions import RegionState
 
 __all__ = ["STATES", "TABLE", "Row", "allows", "events_in", "state_of"]
 
-STATES = ("ABSENT", "LOADING", "AWAITED", "DROPPED", "RESIDENT", "LEFT")
+_DIRTY = ("DIRTY", "COPYING", "WRITING", "REDIRTIED")
+STATES = ("ABSENT", "LOADING", "AWAITED", "DROPPED", "RESIDENT", "LEFT", *_DIRTY)
 _LOADS = ("LOADING", "AWAITED", "DROPPED")
-_GROUPS = {"any load": _LOADS, "any": STATES}
+_GROUPS = {"any load": _LOADS, "any dirty": _DIRTY, "any": STATES}
 # What happens to units that an event does not speak of: they are read ahead, or there is no room.
-_BESIDE = {"readahead", "no room"}
+_AT_THE_END = ("readahead", "no room")
+_BESIDE = (*_AT_THE_END, "its turn")
 
 
 class Row(NamedTuple):
@@ -56,6 +58,11 @@ def state_of(state: RegionState, unit: int) -> str:
         if loading.is_dropped:
             return "DROPPED"
         return "LOADING" if loading.is_for_nobody else "AWAITED"
+    if unit in state.dirty:
+        dirty = state.dirty[unit]
+        if dirty.is_again:
+            return "REDIRTIED"
+        return {"copying": "COPYING", "writing": "WRITING"}.get(dirty.stage.value, "DIRTY")
     if unit in state.resident:
         return "RESIDENT"
     return "LEFT" if unit in state.left else "ABSENT"
@@ -71,17 +78,21 @@ def allows(before: str, event: str, after: str) -> bool:
 
     The first row is of the event, or of what happens beside it.  A second one is of what
     happens beside it: a unit that has come may have to go at once, for want of room, and one
-    whose load has failed may be loaded again for whoever has come since.
+    whose load has failed may be loaded again for whoever has come since.  Turns are taken before
+    room is made: what went for want of room is not loaded for a writer in the same step.
     """
-    first = _reached(before, event)
-    return after in first or any(after in _reached(state, "") for state in first)
+    by_event = _reached(before, event)
+    first = by_event | _reached(before, "", *_BESIDE)
+    second = {after for state in by_event for after in _reached(state, "", *_BESIDE)}
+    third = {after for state in first | second for after in _reached(state, "", *_AT_THE_END)}
+    return after in first | second | third
 
 
-def _reached(before: str, event: str) -> set[str]:
-    """Return the states that a row of an event, or of what happens beside it, leads to."""
+def _reached(before: str, event: str, *beside: str) -> set[str]:
+    """Return the states that rows of an event, or of what happens beside it, lead to."""
     found = {before}
     for row in TABLE:
-        is_meant = event in events_in(row.events) or any(each in row.events for each in _BESIDE)
+        is_meant = event in events_in(row.events) or any(each in row.events for each in beside)
         if before in row.states and is_meant:
             found.update(row.next_states)
     return found

@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import threading
+import warnings
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -71,8 +72,36 @@ class Actions:
     def compute(self, number: int, rows: slice, name: str) -> np.ndarray[Any, Any]:
         return np.array(compute(self.arrays[number][rows], name))
 
-    def write(self, number: int, rows: slice, value: int) -> None:
+    def assign(self, number: int, rows: slice, value: int) -> None:
         self.arrays[number][rows] = value
+
+    def write_raw(self, number: int, rows: slice, value: int) -> None:
+        """Write past lazyarr."""
+        np.asarray(self.arrays[number])[rows] = value
+
+    def add(self, number: int, rows: slice, value: int) -> None:
+        self.arrays[number][rows] += value
+
+    def flush(self, number: int, rows: slice) -> int:
+        """Return how much of the rows is not written back after that."""
+        array = self.arrays[number][rows]
+        array.flush()
+        return array.residency().dirty_units
+
+    def lose_pager(self) -> None:
+        """Have it killed, write back what was written, and let go of everything."""
+        from tests.programs.writable import (  # with zarr-python, which takes a while
+            kill_pager,
+            wait_for_the_end,
+        )
+
+        self.quiesce()
+        kill_pager()
+        for array in self.arrays.values():
+            if array.mode == "r+":
+                lazyarr.rescue(array)
+        wait_for_the_end()
+        self.arrays.clear()
 
     def prefetch(self, number: int, rows: slice, wait: bool) -> None:
         self.arrays[number].prefetch(rows, wait=wait)
@@ -212,6 +241,8 @@ class Actor:
 
 def main(descriptor: int) -> None:
     """Be the actor, until the other end is closed."""
+    # Random operations may well read an array again and again for which there is no room.
+    warnings.simplefilter("ignore", lazyarr.PerformanceWarning)
     actions = Actions()
     with Connection(descriptor) as connection, contextlib.suppress(EOFError):
         while True:

@@ -26,7 +26,10 @@ from tests.stores import images
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["COUNTED", "Shared", "Slot"]
+__all__ = ["COUNTED", "NO_PAGER", "Shared", "Slot", "in_child"]
+
+NO_PAGER = 3
+"""How a process ends that has lost its pager."""
 
 
 class Slot(enum.IntEnum):
@@ -44,9 +47,18 @@ class Slot(enum.IntEnum):
     WORKER = 9  # the pager's worker, as last seen
     EVICTIONS = 10
     WORKERS_LOST = 11
+    ROWS_WRITTEN = 12
+    FLUSHES = 13
+    STORE_ERRORS = 14
+    PAGERS_LOST = 15
+    LOST = 16
+    CAREFUL = 17  # of a writer's first thread: the store may take nothing now
 
 
-COUNTED = (Slot.TOUCHES, Slot.REQUESTS, Slot.CHILDREN, Slot.OPENS, Slot.WRITES)
+COUNTED = (
+    *(Slot.TOUCHES, Slot.REQUESTS, Slot.CHILDREN, Slot.OPENS, Slot.WRITES),
+    *(Slot.ROWS_WRITTEN, Slot.FLUSHES),
+)
 
 
 class Shared:
@@ -102,7 +114,12 @@ class Reader(threading.Thread):
     """
 
     def __init__(
-        self, shared: Shared, row: Any, urls: list[str], arrays: dict[str, Any], seed: int
+        self,
+        shared: Shared,
+        row: Any,
+        urls: list[str],
+        arrays: dict[str, Any],
+        seed: int,
     ) -> None:
         super().__init__(daemon=True)
         self.shared = shared
@@ -254,7 +271,7 @@ class Reader(threading.Thread):
                 for name, a, b in picks
             )
 
-        if _in_child(read) != 0:
+        if in_child(read) != 0:
             self.row[Slot.WRONG] += 1
             print(f"WRONG in a child: {picks}", file=sys.stderr, flush=True)
         self.row[Slot.CHILDREN] += 1
@@ -267,7 +284,7 @@ class Reader(threading.Thread):
             array = np.asarray(lazyarr.open(self.bad[0], path=name))
             return np.array_equal(array[start:stop], self.expected[name][start:stop])
 
-        code = _in_child(read)
+        code = in_child(read)
         if code == -signal.SIGBUS:
             self.row[Slot.SIGBUS] += 1
         elif code != 0:
@@ -276,16 +293,16 @@ class Reader(threading.Thread):
         self.row[Slot.CHILDREN] += 1
 
 
-def _in_child(read: Callable[[], bool]) -> int:
+def in_child(read: Callable[[], bool]) -> int:
     """Return how a child ended: 0 when what it read is right."""
     pid = os.fork()
     if pid == 0:
         faulthandler.disable()
         try:
             os._exit(0 if read() else 1)
-        except BaseException:
+        except BaseException as error:
             traceback.print_exc()
-            os._exit(2)
+            os._exit(NO_PAGER if isinstance(error, lazyarr.PagerError) else 2)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 

@@ -20,6 +20,7 @@ __all__ = [
     "ended_by",
     "family",
     "pagers",
+    "parent_of",
     "run_program",
     "start_program",
     "stop",
@@ -95,12 +96,13 @@ def pagers(mark: str) -> list[int]:
 def family(mark: str, worker: int) -> tuple[int, int]:
     """Return supervisor and sentinel of the pager that a worker belongs to."""
     assert wait_until(lambda: len(pagers(mark)) == 3)
-    supervisor = _parent_of(worker)
+    supervisor = parent_of(worker)
     (sentinel,) = set(pagers(mark)) - {supervisor, worker}
     return supervisor, sentinel
 
 
-def _parent_of(pid: int) -> int:
+def parent_of(pid: int) -> int:
+    """Return the process that has started another one."""
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
@@ -112,7 +114,7 @@ def children(supervisor: int) -> set[int]:
 
 def decoders(worker: int) -> set[int]:
     """Return the processes that decode for a worker: they alone have its parent, and threads."""
-    supervisor = _parent_of(worker)
+    supervisor = parent_of(worker)
     others = children(supervisor) - {worker}
     return {pid for pid in others if len(list(Path(f"/proc/{pid}/task").iterdir())) > 1}
 

@@ -67,3 +67,13 @@ def test_forking(url, tmp_path):
     """A hundred children that read, some that write, some that are killed."""
     np.save(tmp_path / "x.npy", DATA)
     run(programs.forking, url, tmp_path / "x.npy")
+
+
+def test_pagers_that_are_killed(tmp_path):
+    """Each is replaced; nothing of it is mapped any more, and so no descriptor of it is kept."""
+    url = write_zarr(tmp_path / "x.zarr", DATA, chunks=(4, 32, 128))
+    ended = run_program(programs.pagers_that_are_killed, url)
+    assert ended.returncode == 0, ended.stderr
+    assert {line.partition(";")[0] for line in ended.stderr.splitlines()} == {
+        "lazyarr: the pager was killed"
+    }

@@ -176,3 +176,13 @@ def test_pagers_that_were_told_no_limit_share_one(large):
         end_program(other)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert all(40 <= int(re.fullmatch(r"lazyarr (\d+)M\n", name)[1]) < 80 for name in names)
+
+
+def test_what_large_chunks_were_decoded_in_is_given_back(tmp_path):
+    """When their array is closed: what comes next has all of the limit, and is loaded once."""
+    numbers = np.random.default_rng(0).integers(0, 1 << 32, (160, 1 << 14), dtype=np.uint32)
+    large = numbers[:128].reshape(2, 1 << 20)
+    lazyarr.save(tmp_path / "large.zarr", {"x": large}, chunks={"x": 1}, shards=None, level=1)
+    lazyarr.save(tmp_path / "small.zarr", {"x": numbers}, chunks={"x": 1}, shards=None, level=1)
+    ended = run_program(programs.small_chunks_after_large_ones, tmp_path)
+    assert (ended.returncode, ended.stderr) == (0, "")

@@ -52,6 +52,13 @@ def test_system_calls_find_what_others_have_brought(url, copy, brought):
 
 
 @needs_root
+def test_system_calls_write_to_memory():
+    """In user-mode-only, to chunks that were written to, and to all others by way of a copy."""
+    ended = run_program(programs.system_calls_write_to_memory, wrapper=AS_NOBODY)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+@needs_root
 def test_a_user_without_rights_reads_everything(url, copy):
     """In user-mode-only picks, raw touches, children and writing to files work."""
     ended = run_program(

@@ -2,7 +2,8 @@
 
 The arrays live in an actor process, where real faults are served by a real pager.  Bytes
 that are not right fail, and so does an operation that does not end, a death, or a line
-of the pager's that nothing accounts for.
+of the pager's that nothing accounts for.  What was written to arrays of mode "r+" is what
+zarr-python reads after a flush, and after the end of the actor, or of its pager.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import zarr
 from hypothesis import HealthCheck, Phase, note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -28,13 +30,16 @@ from hypothesis.stateful import (
 )
 
 import lazyarr
+from lazyarr.kernel import exchange_paths
 from tests.process.actor import Actor, Ended, compute
-from tests.process.running import stop, wait_until
+from tests.process.running import pagers, stop, wait_until
 from tests.process.stored import LAYOUTS, Damage, StoredArray, write_arrays
 
 KILLED = "lazyarr: the pager's worker died of SIGKILL; another takes over"
+LOST = "lazyarr: the pager was killed; touching what is not loaded gives SIGBUS from now on"
 POISONED = "a thread that waits for it gets SIGBUS"
 LIMITS = [256 << 10, 1 << 20, 64 << 20]
+MOST_ANEW = 2  # times that everything is opened again, which takes longer than all else
 PLACES = st.integers(0, 1 << 22)
 PAIRS = st.tuples(PLACES, PLACES)
 
@@ -49,17 +54,22 @@ class Opened:
     stored : StoredArray
         The one in the store.
     expected : ndarray
-        What it must read as.
+        What it must read as; in mode "r+" that is what is to be in the store.
     """
 
-    def __init__(self, number: int, stored: StoredArray, *, is_private: bool) -> None:
+    def __init__(self, number: int, stored: StoredArray, mode: str) -> None:
         self.number = number
         self.stored = stored
-        self.is_private = is_private
-        self.expected = stored.data.copy() if is_private else stored.data
+        self.mode = mode
+        self.is_private = mode == "c"
+        self.forget()
 
     def __repr__(self) -> str:
-        return f"<{self.number}: {self.stored!r}>"
+        return f"<{self.number}: {self.stored!r} {self.mode}>"
+
+    def forget(self) -> None:
+        """Be as an array that was opened now."""
+        self.expected = self.stored.data.copy() if self.is_private else self.stored.data
 
     def rows(self, pair: tuple[int, int]) -> slice:
         """Return some rows, at least one."""
@@ -83,39 +93,52 @@ class Machine(RuleBasedStateMachine):
         self.directory = tempfile.TemporaryDirectory()
         self.url = f"{self.directory.name}/s.zarr"
         self.stored = write_arrays(Path(self.url))
-        self.actor = Actor(Path(self.directory.name) / "log")
+        self.written_url = f"{self.directory.name}/w.zarr"
+        self.written = write_arrays(Path(self.written_url))
         self.memory_limit = LIMITS[-1]
-        self.n_opened = self.n_killed = self.n_poisoned = 0
+        self.n_opened = self.n_anew = 0
         self.open_ones: dict[int, Opened] = {}
+        self.start()
+
+    def start(self) -> None:
+        self.actor = Actor(Path(self.directory.name) / "log")
+        self.n_killed = self.n_poisoned = self.n_lost = 0
         self.actor.do("configure", self.memory_limit)
 
     # --- arrays come and go ---------------------------------------------------------------
 
     @initialize(target=opened, names=st.sets(st.sampled_from(sorted(LAYOUTS)), min_size=2))
     def begin(self, names: set[str]) -> Any:
-        return multiple(*(self.open(name, "r", "open") for name in sorted(names)))
+        first, *others = sorted(names)
+        return multiple(
+            self.open(first, "r+", "open"), *(self.open(name, "r", "open") for name in others)
+        )
 
     @rule(
         target=opened,
         name=st.sampled_from(sorted(LAYOUTS)),
-        mode=st.sampled_from("rc"),
+        mode=st.sampled_from(["r", "c", "r+"]),
         way=st.sampled_from(["open", "open_dataset"]),
     )
     def open(self, name: str, mode: str, way: str) -> Opened:
-        array = self.enter(self.stored[name], is_private=mode == "c")
-        self.actor.do(way, array.number, self.url, name, mode)
+        array = self.enter((self.written if mode == "r+" else self.stored)[name], mode)
+        self.have_opened(array, way)
         return array
 
-    def enter(self, stored: StoredArray, *, is_private: bool) -> Opened:
+    def have_opened(self, array: Opened, way: str = "open") -> None:
+        url = self.written_url if array.mode == "r+" else self.url
+        self.actor.do(way, array.number, url, array.stored.name, array.mode)
+
+    def enter(self, stored: StoredArray, mode: str) -> Opened:
         self.n_opened += 1
-        array = Opened(self.n_opened, stored, is_private=is_private)
+        array = Opened(self.n_opened, stored, mode)
         self.open_ones[array.number] = array
         return array
 
     @rule(target=opened, array=opened)
     def pickle(self, array: Opened) -> Opened:
         """In mode "c" what was written goes along; else a pickle is a reference to the pages."""
-        copy = self.enter(array.stored, is_private=array.is_private)
+        copy = self.enter(array.stored, array.mode)
         if array.is_private:
             copy.expected = array.expected.copy()
         self.actor.do("pickle", array.number, copy.number)
@@ -230,13 +253,41 @@ class Machine(RuleBasedStateMachine):
         self.memory_limit = memory_limit
         self.actor.do("configure", memory_limit)
 
-    @rule(array=opened, places=PAIRS, value=st.integers(0, 100))
-    def write(self, array: Opened, places: tuple[int, int], value: int) -> None:
-        """Into memory of mode "c", where what is not overwritten can be had."""
+    @rule(
+        array=opened,
+        places=PAIRS,
+        value=st.integers(0, 100),
+        how=st.sampled_from(["assign", "write_raw", "add"]),
+        is_child=st.booleans(),
+    )
+    def write(
+        self, array: Opened, places: tuple[int, int], value: int, how: str, is_child: bool
+    ) -> None:
+        """Where what is not overwritten can be had; also in a child, in mode "r+"."""
         rows = array.rows(places)
-        if array.is_private and array.is_sound(rows):
+        if array.mode == "r" or not array.is_sound(rows):
+            return
+        if how == "add":
+            array.expected[rows] += value
+        else:
             array.expected[rows] = value
-            self.actor.do("write", array.number, rows, value)
+        levels = ["in_child"] * (is_child and array.mode == "r+")
+        self.actor.do(*levels, how, array.number, rows, value)
+
+    @rule(array=opened, places=PAIRS, is_whole=st.booleans())
+    def flush(self, array: Opened, places: tuple[int, int], is_whole: bool) -> None:
+        if array.mode == "r+":
+            rows = slice(None) if is_whole else array.rows(places)
+            assert self.actor.do("flush", array.number, rows) == 0
+            assert_equal(self.read_store(array.stored)[rows], array.expected[rows])
+
+    def read_store(self, stored: StoredArray) -> Any:
+        return zarr.open_group(self.written_url, mode="r")[stored.name][...]  # type: ignore[index]
+
+    def check_store(self) -> None:
+        """Whatever was written is in the store."""
+        for stored in self.written.values():
+            assert_equal(self.read_store(stored), stored.data)
 
     # --- things go wrong -------------------------------------------------------------------------
 
@@ -244,6 +295,58 @@ class Machine(RuleBasedStateMachine):
     def kill_worker(self) -> None:
         self.n_killed += 1
         os.kill(self.actor.do("statistics")["pid"], signal.SIGKILL)
+
+    @precondition(lambda self: self.n_anew < MOST_ANEW)
+    @rule()
+    def kill_actor(self) -> None:
+        """What it had written is in the store when its pager ends; another one goes on."""
+        self.actor.do("statistics")  # a worker that was killed before has been replaced
+        self.actor.process.kill()
+        assert wait_until(lambda: not pagers(self.actor.mark))
+        self.actor.kill()
+        self.check_log()
+        self.check_store()
+        self.start()
+        self.open_anew()
+
+    @precondition(lambda self: self.n_anew < MOST_ANEW)
+    @rule()
+    def kill_pager(self) -> None:
+        """The actor writes back without it, and has another one for what it opens then."""
+        self.n_lost += 1
+        self.actor.do("lose_pager")
+        self.check_store()
+        self.open_anew()
+
+    def open_anew(self) -> None:
+        self.n_anew += 1
+        for array in self.open_ones.values():
+            array.forget()
+            self.have_opened(array)
+
+    @rule(array=opened, places=PAIRS, is_killed=st.booleans())
+    def fail_to_store(self, array: Opened, places: tuple[int, int], is_killed: bool) -> None:
+        """A store takes nothing for a while, in which a worker may die: nothing is forgotten."""
+        if array.mode != "r+":
+            return
+        rows = array.rows(places)
+        array.expected[rows] += 1
+        self.actor.do("add", array.number, rows, 1)
+        chunks, aside = (Path(self.written_url) / array.stored.name / name for name in ("c", "d"))
+        aside.symlink_to("d")
+        exchange_paths(aside, chunks)  # a writer follows no link
+        try:
+            n_dirty = self.actor.do("flush", array.number, slice(None))
+        except lazyarr.StoreError as error:
+            assert "symbolic link" in str(error)  # noqa: PT017 - it may have been stored before
+        else:
+            assert n_dirty == 0
+        if is_killed:
+            self.kill_worker()
+            assert_equal(self.actor.do("slice", array.number, rows), array.expected[rows])
+        exchange_paths(aside, chunks)
+        aside.unlink()
+        self.flush(array, places, True)
 
     @rule(array=opened, places=PAIRS, is_raw=st.booleans(), is_killed=st.booleans())
     def stop_worker(
@@ -275,6 +378,8 @@ class Machine(RuleBasedStateMachine):
     )
     def spoil(self, array: Opened, number: int, damage: Damage, place: int, in_place: bool) -> None:
         """An object is damaged; once its rows are out of memory they are an error."""
+        if array.mode == "r+":
+            return
         self.actor.do("quiesce")
         stored = array.stored
         stored.spoil(number, damage, place, in_place=in_place)
@@ -313,6 +418,7 @@ class Machine(RuleBasedStateMachine):
                 self.read_all(array)
             self.actor.close()
             self.check_log()
+            self.check_store()
         finally:
             self.actor.kill()
             self.directory.cleanup()
@@ -320,7 +426,8 @@ class Machine(RuleBasedStateMachine):
     def check_log(self) -> None:
         lines = self.actor.log().splitlines()
         assert lines.count(KILLED) == self.n_killed, lines
-        others = [line for line in lines if line != KILLED]
+        assert lines.count(LOST) == self.n_lost, lines
+        others = [line for line in lines if line not in (KILLED, LOST)]
         assert all(line.endswith(POISONED) for line in others), others
         assert len(others) <= self.n_poisoned
 

@@ -197,6 +197,20 @@ def test_all_is_killed_while_nobody_waits(url):
     assert "Fatal Python error: Bus error" in stderr
 
 
+def test_settings_hold_for_the_next_pager(url):
+    """They can be changed though the pager was killed, and nobody knows that yet."""
+    process, mark = start_program(programs.settings_hold_for_the_next_pager, url)
+    try:
+        worker = int(process.stdout.readline())
+        supervisor, _ = family(mark, worker)
+        for pid in (supervisor, worker):
+            os.kill(pid, signal.SIGKILL)
+        stdout, stderr = process.communicate("go\n", timeout=60)
+    finally:
+        end_program(process)
+    assert (process.returncode, stdout) == (0, "True\n"), stderr
+
+
 def test_a_pager_that_cannot_start_is_an_error(url, tmp_path):
     """Where the pager's processes die as soon as they are up, asking is an error and not a hang."""
     python = tmp_path / "python"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 import pickle
+import socket
 
 import numpy as np
 import pytest
@@ -70,8 +72,9 @@ def test_elsewhere_it_is_an_error_at_once(tmp_path):
     group = lazyarr.open(tmp_path / "x.zarr", mode="c")
     pickled = [pickle.dumps(each) for each in (group, group["a"])]
     (tmp_path / "x.zarr").rename(tmp_path / "y.zarr")
+    here = f"in process {os.getpid()} on host {socket.gethostname()}"
     for each in pickled:
-        with pytest.raises(lazyarr.NodeNotFoundError):
+        with pytest.raises(lazyarr.NodeNotFoundError, match=here):
             pickle.loads(each)
 
 

@@ -6,10 +6,14 @@ faulthandler.enable()
 faulthandler.dump_traceback_later(150, exit=True)
 
 import importlib  # noqa: E402 - whatever hangs from here on is said
+import io  # noqa: E402
 import signal  # noqa: E402
 import sys  # noqa: E402
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, where a shell's job says so
+# Some programs end by os._exit or a signal, and what they have said must have been written then.
+if isinstance(sys.stdout, io.TextIOWrapper):
+    sys.stdout.reconfigure(line_buffering=True)
 
 
 def main(place: str, *arguments: str) -> None:

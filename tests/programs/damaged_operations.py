@@ -32,7 +32,7 @@ def every_operation_raises(url, engine, mode):
         "x += 1": lambda a: a.__iadd__(1),
         "fill": lambda a: a.fill(3),
         "sort": lambda a: a.sort(),
-        "put": lambda a: a.put([0], 3),
+        "put": lambda a: a.put(np.arange(a.size), 3),
         "np.copyto": lambda a: np.copyto(a, 3),
         "np.putmask": lambda a: np.putmask(a, True, 0),
         "np.add.at": lambda a: np.add.at(a, slice(None), 1),

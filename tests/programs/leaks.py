@@ -10,11 +10,13 @@ import time
 import numpy as np
 
 import lazyarr
+from lazyarr.client.session import finalizers
 from tests.programs.support import (
     in_child,
     read_all,
     run_threads,
 )
+from tests.programs.writable import kill_pager
 
 
 def count_process(pid):
@@ -163,3 +165,20 @@ def forking(url, copy):
         assert in_child(child) in (0, -signal.SIGKILL)
 
     repeat(cycle, 100)
+
+
+def pagers_that_are_killed(url):
+    kept, n_open = lazyarr.open(url, "r"), []
+    first = kept[0].copy()
+    for number in range(4):
+        x = lazyarr.open(url, "r+")
+        x[3] = number
+        n_open.append(len(os.listdir("/proc/self/fd")))
+        kill_pager()
+        del x
+        finalizers.settle()
+    # What is mapped keeps its descriptors: those of the first pager, and those of the last.
+    assert n_open[1] > n_open[0]
+    assert n_open[1:] == [n_open[1]] * 3, n_open
+    assert np.array_equal(kept[0], first)
+    assert np.asarray(lazyarr.open(url, "r+"))[3, 0, 0] == 3

@@ -120,3 +120,16 @@ def a_pager_without_a_limit_looks_around(url, held_mib):
             assert lazyarr.stats()["memory_limit"] == 1 << 30
     while lazyarr.stats()["memory_limit"] > half - held:
         time.sleep(0.05)
+
+
+def small_chunks_after_large_ones(folder):
+    # Room for the 10 MiB that are kept, and not for 8 MiB of decode buffers besides.
+    lazyarr.configure(memory_limit="12 MiB", readahead=0, threads=1)
+    with lazyarr.open(f"{folder}/large.zarr") as ds:
+        assert [int(ds["x"][i, 0]) >= 0 for i in range(2)] == [True, True]
+    x = lazyarr.open(f"{folder}/small.zarr/x")
+    for _ in range(2):
+        for i in range(len(x)):
+            assert x[i, 0] == x[i, 0]
+    stats = lazyarr.stats()
+    assert (stats["units_loaded"], stats["units_reloaded"]) == (2 + len(x), 0), stats

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import errno
+import itertools
 import os
 import pickle
 import socket
@@ -71,6 +73,60 @@ def system_calls_find_what_others_have_brought(url, copy, brought):
     assert write(write_prefetched) == data.tobytes()
     if sys.version_info >= (3, 12):
         assert write(lambda file: os.write(file.fileno(), x)) == data.tobytes()
+
+
+def system_calls_write_to_memory():
+    """What they cannot write to is an error, or they say how far they have come."""
+    data = np.arange(64 * 4096).reshape(64, 4096)
+    with tempfile.TemporaryDirectory() as place:
+        data.tofile(f"{place}/new")
+        lazyarr.save(f"{place}/x.zarr", np.zeros_like(data), chunks=(4, 4096), shards=None)
+        for n_ready, read in itertools.product((0, 5, 16), (_read_buffered, _read_raw, _read_at)):
+            for is_whole in (False, True):
+                _write_by(read, place, data, n_ready, is_whole=is_whole)
+        x = lazyarr.open(f"{place}/x.zarr", "r+")
+        with open(f"{place}/new", "rb") as file:
+            x[8:60] = np.fromfile(file, x.dtype, x[8:60].size).reshape(x[8:60].shape)
+        assert (x[8:60] == data[:52]).all()
+        x.flush()
+        del x
+        lazyarr.shutdown()
+
+
+def _read_buffered(path, memory):
+    with open(path, "rb") as file:
+        return file.readinto(memory)
+
+
+def _read_raw(path, memory):
+    with open(path, "rb", buffering=0) as file:
+        return file.readinto(memory)
+
+
+def _read_at(path, memory):
+    with open(path, "rb") as file:
+        return os.preadv(file.fileno(), [memory], 0)
+
+
+def _write_by(read, place, data, n_ready, *, is_whole):
+    """Have a system call write to an array of which some chunks can be written to."""
+    x = lazyarr.open(f"{place}/x.zarr", "r+")
+    assert not lazyarr.doctor().full_rights
+    x[...] = 0
+    x.flush()
+    x.prefetch()
+    x[: 4 * n_ready] = 1
+    n_written = 0
+    try:
+        n_written = read(f"{place}/new", x if is_whole else np.asarray(x))
+    except OSError as error:
+        assert error.errno == errno.EFAULT
+    n = n_written // x.itemsize
+    assert (np.asarray(x).reshape(-1)[:n] == data.reshape(-1)[:n]).all()
+    if n_ready == 16 or (is_whole and sys.version_info >= (3, 12)):
+        assert n_written == x.nbytes
+    else:
+        assert n_written <= n_ready * x.nbytes // 16
 
 
 def a_user_without_rights_reads_everything(url, copy):

@@ -185,6 +185,20 @@ def all_is_killed_while_nobody_waits(url):
     print(int(np.asarray(x)[40, 0, 1]), flush=True)
 
 
+def settings_hold_for_the_next_pager(url):
+    """The pager is killed when a line comes; nobody has asked it for anything since."""
+    x = lazyarr.open(url)
+    print(lazyarr.stats()["pid"], flush=True)
+    sys.stdin.readline()
+    with lazyarr.configure(memory_limit=1 << 20):
+        assert lazyarr.config.memory_limit == 1 << 20
+        del x
+        x = lazyarr.open(url)
+        assert x[40].any()
+        assert lazyarr.stats()["memory_limit"] == 1 << 20
+    print(lazyarr.stats()["memory_limit"] == lazyarr.config.memory_limit > 1 << 20)
+
+
 def a_pager_that_cannot_start_is_an_error(url, python):
     lazyarr.configure(python=python)
     try:

@@ -20,6 +20,7 @@ def holds_a_store(kind, url):
     make = {
         "append": lambda: open_writer(url),
         "overwrite": lambda: lazyarr.create(url, overwrite=True),
+        "new": lambda: lazyarr.create(url),
     }[kind]
     with make() as writer:
         print("ready", flush=True)

@@ -193,6 +193,35 @@ def test_bad_transfer_heals(sharded, workspace):
         source.close()
 
 
+class Replacing:
+    """A store whose writer puts something else just before each of the first ranges is read."""
+
+    def __init__(self, inner, n_times):
+        self.inner, self.n_times, self.n_reads = inner, n_times, 0
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
+    def read_range(self, key, start, stop, *, into=None):
+        self.n_reads += 1
+        good = self.inner.read(key) if self.n_reads == 1 else self.good
+        self.good = good
+        is_bad = self.n_reads <= self.n_times
+        self.inner.write(key, bytes(3 * self.n_reads) if is_bad else good)
+        return self.inner.read_range(key, start, stop, into=into)
+
+
+def test_chunk_heals_as_long_as_its_object_is_replaced(tmp_path, workspace):
+    """A writer that puts it all the time does not look like damage."""
+    stored = store_array(tmp_path, **KINDS["rows"])
+    store = Replacing(stored.open(), n_times=4)
+    source = stored.source(lambda: store)
+    assert load(source, stored, 0, workspace) == stored.unit(0)
+    # The first right one was read up to the size of the last wrong one.
+    assert store.n_reads == 6
+    source.close()
+
+
 def test_bad_transfer_of_what_was_fetched_heals(sharded, workspace):
     """The chunk is read again where it is decoded."""
     store = FaultyStore(sharded.open())
@@ -285,8 +314,8 @@ def test_error_names_array_chunk_key_range_and_cause(sharded, workspace):
     assert error.byte_range[0] == 0
     assert error.reason.startswith("crc32c expected ")
     assert error.message == (
-        f"chunk (4, 0) of 'group/x' in file:///test: {error.reason} "
-        f"in bytes [0, {error.byte_range[1]}) of group/x/c/1/0; "
+        "chunk (4, 0) of 'group/x' in file:///test, "
+        f"bytes [0, {error.byte_range[1]}) of group/x/c/1/0: {error.reason}; "
         "run 'lazyarr verify' to list every damaged chunk"
     )
     assert load(source, sharded, 5, workspace) == sharded.unit(5)
@@ -315,3 +344,19 @@ def test_error_of_an_array_at_the_root(tmp_path, workspace):
         source.load(1, workspace)
     assert caught.value.key == "c/1"
     source.close()
+
+
+def test_a_workspace_gives_back_what_large_units_have_needed():
+    """When only small ones came for a while; what is counted for it follows."""
+    made = Workspace()
+    first_nbytes = made.nbytes
+    made.unit.grow(4 << 20)
+    assert made.take_growth() == made.counted_nbytes == made.nbytes - first_nbytes > 0
+    changes = []
+    for _ in range(100):
+        made.unit.grow(100_000)
+        changes.append(made.take_growth())
+    assert sum(1 for change in changes if change) == 1
+    assert made.unit.nbytes == -(-100_000 // PAGE_NBYTES) * PAGE_NBYTES
+    assert made.counted_nbytes == made.nbytes - first_nbytes
+    made.close()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
+from lazyarr.opening.references import open_reference_store
 from lazyarr.store import RetryingStore, RetryPolicy, open_reference, open_store, store_reference
 from lazyarr.testing import FaultyStore, LatencyStore
 
@@ -26,6 +28,7 @@ OBJECTS = {
 KINDS = (
     *("local", "memory", "http", "s3", "simplecache-http", "simplecache-memory", "filecache-http"),
     *("packed", "reopened-local", "reopened-s3", "retrying", "latency", "faulty"),
+    "references",
 )
 WRITABLE_KINDS = ("local", "memory", "s3", "retrying", "latency", "faulty")
 
@@ -68,6 +71,24 @@ def fill(place: Place) -> WritableStore:
     return store
 
 
+def make_references(request: pytest.FixtureRequest) -> Store:
+    """Return references that lead to `OBJECTS`."""
+    directory = request.getfixturevalue("tmp_path") / "store"
+    directory.mkdir()
+    (directory / "all.bin").write_bytes(b"before" + b"".join(OBJECTS.values()) + b"behind")
+    (directory / "one.bin").write_bytes(b"x")
+    references: dict[str, str | list[str | int]] = {}
+    start = len("before")
+    for key, data in OBJECTS.items():
+        references[key] = ["all.bin", start, len(data)]
+        start += len(data)
+    references["zarr.json"] = "{}"
+    references["images/c/0/1"] = ["one.bin"]
+    path = directory / "refs.json"
+    path.write_text(json.dumps({"version": 1, "refs": references}))
+    return open_reference_store(path, None, RetryPolicy(), timeout_seconds=60)
+
+
 def make_store(kind: str, request: pytest.FixtureRequest) -> Store:
     """Return a store of a kind that holds `OBJECTS`."""
     if kind == "http":
@@ -84,6 +105,8 @@ def make_store(kind: str, request: pytest.FixtureRequest) -> Store:
         return open_store(f"simplecache::{place.url}", {"simplecache": {"cache_storage": cache}})
     if kind == "packed":
         return open_reference(*store_reference(fill(make_place("memory", request))))
+    if kind == "references":
+        return make_references(request)
     if kind.startswith("reopened-"):
         return open_reference(*store_reference(fill(make_place(kind[9:], request))))
     store = fill(make_place(kind, request))

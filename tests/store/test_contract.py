@@ -12,6 +12,7 @@ import pytest
 
 from lazyarr.errors import StoreError
 from lazyarr.store import open_reference, open_store, store_reference
+from lazyarr.store.base import ChangedError, NoObjectError
 from tests.process.running import command_of
 from tests.programs.local_stores import opens_a_reference
 from tests.store.forked import succeeds_in_child
@@ -195,6 +196,19 @@ def test_deleted_objects_are_gone(writable_store):
     assert writable_store.read("images/c/0/1") == b"x"
 
 
+def test_what_delete_leaves_is_an_error(writable_store):
+    """Where it returns, the object is missing to readers; what is there under other keys stays."""
+    for key in (f"{CHUNK}/below", "images/c", "images", "zarr.json/zarr.json", "absent"):
+        try:
+            writable_store.delete(key)
+        except NoObjectError:
+            with pytest.raises(NoObjectError):
+                writable_store.read(key)
+        else:
+            assert writable_store.read(key) is None
+    assert {key: writable_store.read(key) for key in OBJECTS} == OBJECTS
+
+
 def test_delete_prefix_takes_all_below_and_nothing_beside(writable_store):
     """What only begins with the same letters stays."""
     writable_store.write("images2/c/0", b"stays")
@@ -253,3 +267,39 @@ def make_reading(store):
         return open_store(store.url)
     description, _ = store_reference(store)
     return open_reference({**description, "writable": False})
+
+
+def test_a_version_is_another_once_the_object_is(writable_store):
+    """Also when it has the same bytes as before; and none where there is no object."""
+    assert writable_store.version("v/0") is None
+    assert writable_store.read_version("v/0") is None
+    seen = []
+    for data in (b"1", b"2", b"22"):
+        writable_store.write("v/0", data)
+        found = writable_store.read_version("v/0")
+        assert found == (data, writable_store.version("v/0"))
+        seen.append(found[1])
+    assert len(set(seen)) == 3
+
+
+def test_what_is_expected_is_written_over(writable_store):
+    """Version by version, from no object on."""
+    version = None
+    for data in (b"1", b"22", b"333"):
+        written = writable_store.write("v/0", data, expected=version)
+        version = writable_store.version("v/0")
+        assert written in (None, version)
+        assert writable_store.read("v/0") == data
+
+
+def test_what_is_not_expected_stays(writable_store):
+    """Another version, none, and one where none was expected."""
+    writable_store.write("v/0", b"1")
+    old = writable_store.version("v/0")
+    writable_store.write("v/0", b"another's")
+    for key, expected in (("v/0", old), ("v/0", None), ("v/1", old)):
+        with pytest.raises(ChangedError, match="another writer") as caught:
+            writable_store.write(key, b"mine", expected=expected)
+        assert (caught.value.transient, caught.value.key) == (False, key)
+    assert writable_store.read("v/0") == b"another's"
+    assert writable_store.read("v/1") is None

@@ -47,8 +47,13 @@ def dns_error(number):
     return aiohttp.ClientConnectorDNSError(key, OSError(number, "name resolution"))
 
 
+def endpoint_error():
+    return botocore.exceptions.EndpointConnectionError(endpoint_url="x")
+
+
 MISSING, CONTAINER, DENIED = Fault.MISSING, Fault.CONTAINER, Fault.DENIED
 RANGE, TRANSIENT, PERMANENT = Fault.RANGE, Fault.TRANSIENT, Fault.PERMANENT
+UNREACHABLE = Fault.UNREACHABLE
 
 TABLE = [
     # Python's own, as fsspec raises them.
@@ -58,6 +63,7 @@ TABLE = [
     (TimeoutError(), TRANSIENT),
     (FSTimeoutError(), TRANSIENT),
     (ConnectionResetError(104, "reset"), TRANSIENT),
+    (ConnectionRefusedError(111, "refused"), UNREACHABLE),
     (BrokenPipeError(), TRANSIENT),
     (EOFError(), TRANSIENT),
     (OSError(16, "busy"), TRANSIENT),
@@ -73,7 +79,7 @@ TABLE = [
     (aiohttp.ClientPayloadError("cut"), TRANSIENT),
     (aiohttp.ServerDisconnectedError(), TRANSIENT),
     (aiohttp.ServerTimeoutError(), TRANSIENT),
-    (aiohttp.ClientOSError(111, "refused"), TRANSIENT),
+    (aiohttp.ClientOSError(111, "refused"), UNREACHABLE),
     (aiohttp.InvalidURL("x"), PERMANENT),
     (dns_error(socket.EAI_AGAIN), TRANSIENT),
     (dns_error(socket.EAI_NONAME), PERMANENT),
@@ -88,7 +94,18 @@ TABLE = [
     (response_error(503), TRANSIENT),
     # botocore, bare and as s3fs translates it.
     (botocore.exceptions.NoCredentialsError(), DENIED),
-    (botocore.exceptions.EndpointConnectionError(endpoint_url="x"), TRANSIENT),
+    (endpoint_error(), TRANSIENT),
+    (raised_during(endpoint_error(), aiohttp.ClientOSError(111, "refused")), UNREACHABLE),
+    (raised_during(endpoint_error(), aiohttp.ClientOSError(113, "no route")), TRANSIENT),
+    (raised_during(endpoint_error(), dns_error(socket.EAI_AGAIN)), TRANSIENT),
+    (raised_during(endpoint_error(), dns_error(socket.EAI_NONAME)), PERMANENT),
+    (
+        raised_during(
+            botocore.exceptions.SSLError(endpoint_url="x", error="y"),
+            raised_from(aiohttp.ClientError(), ssl.SSLCertVerificationError(1, "certificate")),
+        ),
+        PERMANENT,
+    ),
     (botocore.exceptions.ReadTimeoutError(endpoint_url="x"), TRANSIENT),
     (botocore.exceptions.IncompleteReadError(actual_bytes=1, expected_bytes=2), TRANSIENT),
     (raised_from(FileNotFoundError("x"), client_error(404, "NoSuchKey")), MISSING),

@@ -13,6 +13,7 @@ import pytest
 
 from lazyarr.errors import StoreError
 from lazyarr.store import RetryingStore, RetryPolicy, event_loop, open_store, store_reference
+from lazyarr.store.base import NoObjectError
 from lazyarr.store.failure import UnusableAnswerError
 from lazyarr.store.http_headers import parse_content_range
 from lazyarr.testing import Behaviour
@@ -150,6 +151,18 @@ def test_a_server_that_ignores_ranges_gives_the_right_bytes(server, direct, star
     assert direct.read_range(CHUNK, start, stop) == DATA[start:stop]
 
 
+def test_what_a_server_sends_unasked_is_counted(server):
+    """Of one that ignores ranges, what comes before the part."""
+    store = open_store(server.url)
+    for ignores in (False, True):
+        server.behave(Behaviour(ignore_range=ignores))
+        fetch = store.fetch(CHUNK, 5000, 6000)
+        answer = asyncio.run_coroutine_threadsafe(fetch, event_loop()).result(60)
+        assert answer.data == DATA[5000:6000]
+        assert (answer.fetched_nbytes >= 6000) == ignores
+        assert ignores or answer.fetched_nbytes == 1000
+
+
 def test_a_server_that_ignores_ranges_does_not_make_a_range_longer(server, direct):
     """A range past the end raises, also when the whole object has as many bytes as the range."""
     server.behave(Behaviour(ignore_range=True))
@@ -204,11 +217,12 @@ def test_a_server_that_stalls_is_given_up(server):
     assert time.monotonic() - started < 10
 
 
-def test_a_server_that_is_gone_is_a_transient_failure(unused_url):
-    """A refused connection is no missing object."""
+def test_a_server_that_never_was_there_is_no_missing_object(unused_url):
+    """A refused connection is said at once."""
     with pytest.raises(StoreError, match=r"refused|Cannot connect") as caught:
         open_store(unused_url).read("zarr.json")
-    assert caught.value.transient
+    assert not isinstance(caught.value, NoObjectError)
+    assert not caught.value.transient
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import warnings
 
@@ -9,7 +10,7 @@ import fsspec
 import pytest
 
 from lazyarr.errors import StoreError
-from lazyarr.store import open_reference, open_store, store_reference
+from lazyarr.store import open_reference, open_store, open_writable, store_reference
 from lazyarr.store.urls import lives_in_this_process, local_path, without_credentials
 from lazyarr.testing import LatencyStore
 
@@ -101,3 +102,36 @@ def test_no_warning_is_left_by_an_unused_store(recwarn):
         for url in ("memory://x", "http://127.0.0.1:1", "/nowhere"):
             open_store(url).close()
     assert list(recwarn) == []
+
+
+@pytest.mark.parametrize(
+    ("description", "found"),
+    [
+        ({"kind": "packed", "url": "memory://x"}, "engine='copy'"),
+        ({"kind": "icechunk", "url": "s3://a/b"}, "icechunk and zarr"),
+        ({"kind": "references", "url": "refs.json"}, "lazyarr convert"),
+        ({"kind": "fsspec", "url": "zip://::s3://a/b.zip"}, "archive or a cache"),
+        ({"kind": "fsspec", "url": "http://a/b", "storage_options": {}}, "HTTP is for reading"),
+    ],
+    ids=lambda found: found["kind"] if isinstance(found, dict) else None,
+)
+def test_stores_that_take_nothing_are_refused_at_once(description, found):
+    """What to do instead is said; descriptors that came along are closed."""
+    fd = os.open(os.devnull, os.O_RDONLY)
+    with pytest.raises(StoreError, match=found) as caught:
+        open_writable(description, [fd])
+    assert not caught.value.transient
+    with pytest.raises(OSError, match="descriptor"):
+        os.fstat(fd)
+
+
+def test_store_that_was_opened_for_reading_is_opened_for_writing(tmp_path):
+    """By its reference; what is put is forced to the disk."""
+    store = open_store(tmp_path)
+    assert store.list_names("") == ()  # its directory is held from then on
+    writable = open_writable(*store_reference(store))
+    assert writable.durable
+    version = writable.write("a/b", b"1", expected=None)
+    writable.sync()
+    assert store.read("a/b") == b"1"
+    assert writable.version("a/b") == version

@@ -77,6 +77,42 @@ def test_a_region_stays_for_who_was_promised_it(ledger):
     enter(ledger, 1, None)
 
 
+def test_a_region_that_is_forgotten_goes_whoever_has_it(ledger):
+    """The worker says so when it has let go of the region, also after its clients' end."""
+    before = len(os.listdir("/proc/self/fd"))
+    enter(ledger, 0, opened(8), 1)
+    enter(ledger, 5, w.Forgotten(8))
+    enter(ledger, 5, w.Forgotten(8))
+    assert list(ledger.regions) == [7]
+    assert len(os.listdir("/proc/self/fd")) == before
+    enter(ledger, 0, None)
+
+
+def test_a_region_that_is_written_back_stays_until_it_is_forgotten(ledger):
+    """With its memory, its store and the claim on it, though all who had it are gone."""
+    before = len(os.listdir("/proc/self/fd"))
+    enter(ledger, 0, opened(8)._replace(kind="TRACKED"), 1)
+    enter(ledger, 0, w.CloseRegion(5, 8))
+    assert ledger.regions[8].addresses == {}
+    enter(ledger, 0, None)
+    assert list(ledger.regions) == [8]
+    found = ledger.regions[8]
+    for descriptor in (found.objects.memfd, found.objects.map_memfd, *found.descriptors):
+        os.fstat(descriptor)
+    enter(ledger, 0, w.Forgotten(8))
+    assert not ledger.regions
+    assert len(os.listdir("/proc/self/fd")) < before
+
+
+def test_a_region_stays_retired(ledger):
+    """A worker that takes over lets nobody write to it."""
+    enter(ledger, 0, w.Retire(3, 8))
+    assert not ledger.regions[7].is_retired
+    enter(ledger, 0, w.Retire(3, 7))
+    assert ledger.regions[7].is_retired
+    enter(ledger, 0, None)
+
+
 def test_what_was_set_last_holds(ledger):
     """Whoever has set it, and though others come who have not heard of it."""
     enter(ledger, 0, w.Configure(1, {"threads": 3}))

@@ -88,12 +88,13 @@ def test_all_of_a_new_store_is_on_the_disk_before_it_is_seen(tmp_path, disk):
 
 
 def test_directories_above_a_new_store_are_on_the_disk(tmp_path, disk):
-    """Those that were made for it."""
-    before_removal = []
-    disk.before_unlink.append(lambda *_, **__: before_removal.append(disk.has(tmp_path / "a/b/c")))
-    save(tmp_path / "a/b/c/s")
+    """Those that were made for it, before the directory beside the store is removed."""
+    above = tmp_path / "a/b/c"
+    before_removal = {}
+    disk.before_unlink.append(lambda name, **_: before_removal.update({name: disk.has(above)}))
+    save(above / "s")
     assert all(disk.has(tmp_path / name) for name in (".", "a", "a/b"))
-    assert before_removal[-1]
+    assert before_removal["lock"]
 
 
 def test_old_store_is_removed_after_the_new_one_has_its_name(tmp_path, disk):

@@ -130,20 +130,22 @@ def test_link_of_another_user_in_the_place_of_a_store_is_refused(shared, preciou
 
 def test_names_can_not_be_guessed_and_nobody_may_look_in(shared):
     """Twelve random bytes each, and a mode for this user alone; the store's is the usual one."""
-    places = [StagedDirectory(str(shared / "x"), overwrite=False) for _ in range(3)]
-    names = partials(shared)
-    assert len(set(names)) == 3
-    assert all(len(name.removeprefix(".x.partial-")) == 24 for name in names)
-    assert all(stat.S_IMODE((shared / name).stat().st_mode) == 0o700 for name in names)
-    for place in places:
+    names = set()
+    for _ in range(3):
+        place = StagedDirectory(str(shared / "x"), overwrite=False)
+        (directory,) = (path for path in shared.glob(".x.partial-*") if path.is_dir())
+        assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+        names.add(directory.name)
         place.close()
+    assert len(names) == 3
+    assert all(len(name.removeprefix(".x.partial-")) == 24 for name in names)
 
 
 def test_what_takes_the_place_of_a_staged_store_is_not_read(shared):
     """Somebody who may rename in the directory above cannot give a writer other objects."""
     place = StagedDirectory(str(shared / "x"), overwrite=False)
     place.put("a", [b"mine"])
-    (name,) = partials(shared)
+    (name,) = (path.name for path in shared.glob(".x.partial-*") if path.is_dir())
     (shared / name).rename(shared / "away")
     (shared / name / "store").mkdir(parents=True)
     (shared / name / "store/a").write_bytes(b"theirs")

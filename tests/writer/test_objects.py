@@ -4,9 +4,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lazyarr.committing.objects import StoredObject, assemble
 from lazyarr.layout import ShardLevel
-from lazyarr.writer.objects import OpenObject, assemble
-from lazyarr.writer.stored import StoredObject
+from lazyarr.writer.objects import OpenObject
 
 chunks_by_entry = st.dictionaries(st.integers(0, 6), st.binary(min_size=1, max_size=50), min_size=1)
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ import zarr
 import lazyarr
 from lazyarr.errors import StoreError
 from lazyarr.writer import open_writer
+from lazyarr.writer.new_file import NewFile
+from tests.cli.running import run
 from tests.process.running import command_of
 from tests.programs import writers
 from tests.writer.stores import download, new_url, partials, read_tree, same
@@ -68,6 +71,101 @@ def test_second_writer_is_told_who_is_first(store, first, second):
     with open_writer(store) as writer:
         writer["x"].append([5])
     assert read_tree(store)["x"].tolist() == [*expected, 5]
+
+
+NEW_WRITERS = {
+    "create": lambda url: lazyarr.create(url),
+    "overwrite": lambda url: lazyarr.create(url, overwrite=True),
+    "save": lambda url: lazyarr.save(url, {"x": ROWS}, overwrite=True),
+    "convert": lambda url: convert(url),
+}
+
+
+def convert(url):
+    """Have the command write a store; what it says is raised."""
+    np.save(url.parent / "rows.npy", ROWS)
+    result = run("convert", url.parent / "rows.npy", url, "--quiet")
+    if result.exit_code:
+        raise StoreError(result.stderr, url=str(url), key=None, transient=False)
+
+
+def test_second_writer_of_a_new_store_is_told_who_is_first(tmp_path):
+    """Whoever it is, in this process too, before anything is lost; nothing is left behind."""
+    url = tmp_path / "new"
+    with holder("new", url) as process:
+        for second in NEW_WRITERS.values():
+            with pytest.raises(StoreError, match=rf"process {process.pid} is writing") as caught:
+                second(url)
+            assert "goes on from here" not in str(caught.value)
+        process.stdin.write(b"g")
+        assert process.stdout.readline() == b"closed\n"
+    assert read_tree(url)["x"].tolist() == [7]
+    assert partials(tmp_path) == []
+    with lazyarr.create(tmp_path / "mine"):
+        with pytest.raises(StoreError, match="this process has a writer"):
+            lazyarr.create(tmp_path / "mine")
+        lazyarr.create(tmp_path / "other").close()
+    lazyarr.create(tmp_path / "mine", overwrite=True).close()
+    assert partials(tmp_path) == []
+
+
+@pytest.mark.parametrize("forks", [False, True])
+def test_killed_writer_of_a_new_store_is_in_nobodys_way(tmp_path, forks):
+    """Its lock ends with it, and the next writer takes away what it left."""
+    url = tmp_path / "new"
+    with holder("new", url, forks=forks) as process:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert len(partials(tmp_path)) == 2
+        lazyarr.save(url, {"x": ROWS})
+    assert read_tree(url)["x"].tolist() == ROWS.tolist()
+    assert partials(tmp_path) == []
+
+
+def test_of_many_threads_one_makes_a_new_store(tmp_path):
+    """Each either writes all of it, or is refused; none loses rows without an error."""
+
+    def write(number):
+        try:
+            with lazyarr.create(tmp_path / "new", overwrite=True, durable=False) as writer:
+                writer.create_array("x", shape=(1,), dtype="i8")[:] = number
+        except StoreError as error:
+            return str(error)
+        return None
+
+    with ThreadPoolExecutor(8) as threads:
+        refusals = list(threads.map(write, range(24)))
+    assert None in refusals
+    # The holder's process is not named where the holder has just ended.
+    known = re.compile("this process has a writer|another process is writing")
+    assert all(text is None or known.search(text) for text in refusals)
+    assert refusals[read_tree(tmp_path / "new")["x"][0]] is None
+    assert partials(tmp_path) == []
+
+
+def test_two_conversions_to_a_new_file(tmp_path):
+    """One file has one writer too, and what is locked is let go."""
+    np.save(tmp_path / "rows.npy", ROWS)
+    path = tmp_path / "rows.h5"
+    with NewFile(str(path), overwrite=False), pytest.raises(StoreError, match="this process has"):
+        NewFile(str(path), overwrite=True)
+    assert run("convert", tmp_path / "rows.npy", path, "--quiet").exit_code == 0
+    assert partials(tmp_path) == []
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_rows_are_kept_where_something_came_in_between(tmp_path, overwrite):
+    """Other libraries know of no lock; the error says where the rows are, which can be opened."""
+    writer = lazyarr.create(tmp_path / "s", overwrite=overwrite)
+    writer.create_array("x", shape=(12,), dtype="i8")[:] = ROWS
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s/mine").touch()
+    with pytest.raises(FileExistsError, match=r"complete, and kept as /") as caught:
+        writer.close()
+    kept = str(caught.value).rpartition(" ")[2]
+    assert lazyarr.open(kept)["x"].tolist() == ROWS.tolist()
+    assert partials(tmp_path) == []
+    assert (tmp_path / "s/mine").exists()
 
 
 @pytest.mark.parametrize("forks", [False, True])

@@ -153,7 +153,7 @@ def test_failure_between_the_steps_puts_the_old_store_back(tmp_path):
     """When the new one cannot be moved, aborting leaves the old one."""
     make_store(tmp_path / "x")
     place = StagedDirectory(str(tmp_path / "x"), overwrite=True)
-    (staged,) = (tmp_path / name / "store" for name in partials(tmp_path))
+    (staged,) = tmp_path.glob(".x.partial-*/store")
 
     def exchange(*_, **__):
         staged.rename(tmp_path / "elsewhere")
@@ -175,28 +175,31 @@ def test_leftovers_of_dead_writers_are_removed(tmp_path):
     assert sorted(os.listdir(tmp_path)) == [".xy.partial-12345678", "x", "x.partial-1"]
 
 
-def test_living_writers_of_the_same_place_are_left_alone(tmp_path):
-    """Two in one process can write at once; the last to publish needs permission."""
+def test_living_writer_of_the_same_place_is_left_alone(tmp_path):
+    """The second is refused before anything of the first is touched."""
     first = StagedDirectory(str(tmp_path / "x"), overwrite=False)
     first.put("zarr.json", [b"first"])
-    publish(tmp_path / "x", b"second")
+    for overwrite in (False, True):
+        with pytest.raises(StoreError, match="this process has a writer"):
+            publish(tmp_path / "x", b"second", overwrite=overwrite)
     assert first.read("zarr.json") == b"first"
-    with pytest.raises(FileExistsError):
-        first.publish()
-    first.abort()
+    first.publish()
     first.close()
-    assert content(tmp_path / "x") == b"second"
+    assert content(tmp_path / "x") == b"first"
+    assert partials(tmp_path) == []
 
 
-def test_writers_in_other_processes_are_left_alone_until_they_die(tmp_path):
+def test_writer_in_another_process_is_left_alone_until_it_dies(tmp_path):
     """A lock tells the living from the dead, whatever their process ids."""
     command = [sys.executable, *command_of(writers.holds_a_directory, tmp_path / "x")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout.readline() == b"ready\n"
-        publish(tmp_path / "x", b"first")
-        assert len(partials(tmp_path)) == 1
+        before = partials(tmp_path)
+        with pytest.raises(StoreError, match=f"process {other.pid} is writing"):
+            publish(tmp_path / "x", b"first")
+        assert partials(tmp_path) == before
         other.kill()
-    publish(tmp_path / "x", b"second", overwrite=True)
+    publish(tmp_path / "x", b"second")
     assert partials(tmp_path) == []
 
 

@@ -4,16 +4,17 @@ import numpy as np
 import pytest
 
 from lazyarr.codecs import DamagedChunkError
+from lazyarr.committing.coder import ChunkCoder
+from lazyarr.committing.objects import StoredObject
 from lazyarr.errors import ChunkError
 from lazyarr.formats.zarr import parse_node
 from lazyarr.layout import ShardLevel
 from lazyarr.store import open_store
 from lazyarr.units import Span
-from lazyarr.writer.coder import ChunkCoder
 from lazyarr.writer.grid import array_grid
 from lazyarr.writer.options import plan_array
 from lazyarr.writer.place import StorePlace
-from lazyarr.writer.stored import StoredArray, StoredObject
+from lazyarr.writer.stored import StoredArray
 from tests.writer.stores import new_url
 
 
@@ -29,7 +30,7 @@ def stored():
     document = plan_array("x", shape=(10, 3), dtype=np.dtype("i2"), chunks=(4, 3), fill_value=7)
     metadata = parse_node(document, path="x")
     place = StorePlace(open_store(new_url(), writable=True))
-    coder = ChunkCoder(metadata)
+    coder = ChunkCoder(metadata.layout(), metadata.dtype.to_numpy())
     level = metadata.layout().levels[0]
     pieces = list(array_grid(metadata, (10, 3)).pieces((Span(0, 10), Span(0, 3))))
     return place, coder, StoredArray("x", place, coder=coder, level=level), pieces

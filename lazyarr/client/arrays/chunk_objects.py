@@ -19,7 +19,7 @@ from lazyarr.formats.zarr import ArrayMetadata
 from lazyarr.formats.zarr.nodes import NODE_DOCUMENTS
 from lazyarr.layout.placement import KeyPerChunk
 from lazyarr.store.base import METADATA_NAMES, NoObjectError
-from lazyarr.store.urls import local_path
+from lazyarr.store.urls import local_path, means_references
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,13 +90,21 @@ def look_at_local(url: str, metadata: ArrayDescription) -> Objects | None:
 
     if local_path(url) is None or not isinstance(metadata.layout().placement, KeyPerChunk):
         return None
+    if means_references(url):
+        return None  # the files there are no chunks
     store = open_store(url)
     try:
-        return find_objects(store, metadata) if isinstance(store, LocalStore) else None
+        if not isinstance(store, LocalStore) or not _has_document(store, metadata.path):
+            return None  # an icechunk repository, for one
+        return find_objects(store, metadata)
     except StoreError:
         return None
     finally:
         store.close()
+
+
+def _has_document(store: Store, path: str) -> bool:
+    return any(store.size(join_path(path, name)) is not None for name in NODE_DOCUMENTS)
 
 
 def warn_of_strays(store: RetryingStore, metadata: ArrayDescription) -> None:

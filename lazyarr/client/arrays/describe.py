@@ -13,9 +13,11 @@ from html import escape
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from lazyarr.client.arrays.chunk_objects import count_objects, look_at_local
+from lazyarr.client.arrays.multiscales import find_multiscales
 from lazyarr.client.arrays.text import columns, count, format_nbytes, one_line, printable, reason
 from lazyarr.errors import FormatError
 from lazyarr.formats.base import ArrayDescription, GroupDescription
+from lazyarr.formats.paths import join_path
 from lazyarr.layout.placement import KeyPerChunk, OneRun
 from lazyarr.reading.units import geometry_of
 
@@ -42,6 +44,7 @@ _Found: TypeAlias = "tuple[str, _Node]"
 
 _MAX_CHILDREN = 40  # rows in the description of a group
 _MAX_OPEN = 60  # nodes of a tree that is shown unfolded
+_MAX_IMAGES = 4  # of one group, on one line
 _BAR_WIDTH = 40
 
 # What one touch may decode before there is a hint: a row of fewer tiles, fewer chunks that
@@ -77,14 +80,24 @@ def describe_array(array: _Array) -> str:
     if array.shape != stored.shape:
         rows.append(("this view", f"{array.shape} {array.dtype}"))
     kind = "private, writable" if array.flags.writeable else "read-only"
+    if array.flags.writeable and node.mode == "r+":
+        kind = "writable, written back"
     rows.append(("memory", f"{kind}; {describe_residency(array.residency())}"))
     return _block(f"{type(array).__name__} {_title(stored)}", rows + _hint(node.store_url, stored))
 
 
-def describe_metadata(url: str, metadata: ArrayDescription) -> str:
-    """Return what a stored array is, by its metadata and by what is stored of it."""
+def describe_metadata(url: str, metadata: ArrayDescription, *, kind: str = "") -> str:
+    """Return what a stored array is, by its metadata and by what is stored of it.
+
+    `kind` is what the store is, where that is more than its URL says.
+    """
     rows = [*_array_rows(url, metadata), *_object_rows(url, metadata), *_hint(url, metadata)]
+    rows[1:1] = _kind_rows(kind)
     return _block(f"Array {_title(metadata)}", rows)
+
+
+def _kind_rows(kind: str) -> list[tuple[str, str]]:
+    return [("which is", printable(kind))] if kind else []
 
 
 def _object_rows(url: str, metadata: ArrayDescription) -> list[tuple[str, str]]:
@@ -112,7 +125,10 @@ def describe_residency(here: Residency) -> str:
     """Return how much is in memory, with a bar that shows where it lies."""
     resident, total = format_nbytes(here.resident_nbytes), format_nbytes(here.total_nbytes)
     units = f"{here.resident_units:,} of {here.total_units:,} units"
-    return f"[{_bar(here)}] {units} resident, {resident} of {total}"
+    text = f"[{_bar(here)}] {units} resident, {resident} of {total}"
+    if here.dirty_units:
+        text += f"; {here.dirty_units:,} not written back, {format_nbytes(here.dirty_nbytes)}"
+    return text
 
 
 def _bar(here: Residency) -> str:
@@ -134,7 +150,9 @@ def _stray_rows(url: str, nodes: Sequence[_Found]) -> list[tuple[str, str]]:
     return rows
 
 
-def describe_group(url: str, metadata: GroupDescription, nodes: Sequence[_Found]) -> str:
+def describe_group(
+    url: str, metadata: GroupDescription, nodes: Sequence[_Found], *, kind: str = ""
+) -> str:
     """Return what a group is and what lies below it.
 
     Parameters
@@ -145,6 +163,8 @@ def describe_group(url: str, metadata: GroupDescription, nodes: Sequence[_Found]
         The group's.
     nodes : sequence of (str, ArrayDescription or GroupDescription or FormatError)
         Path and metadata of every node below, parents first.
+    kind : str
+        What the store is, where that is more than its URL says.
     """
     arrays = [node for _, node in nodes if isinstance(node, ArrayDescription)]
     n_groups = sum(isinstance(node, GroupDescription) for _, node in nodes)
@@ -156,9 +176,11 @@ def describe_group(url: str, metadata: GroupDescription, nodes: Sequence[_Found]
     name, version = metadata.format_name
     rows = [
         ("store", printable(url)),
+        *_kind_rows(kind),
         ("holds", ", ".join(holds)),
         ("size", f"{format_nbytes(sum(array.nbytes for array in arrays))} in memory"),
         (f"{name} format", f"{version}{consolidated}"),
+        *_image_rows(metadata, nodes),
         *_attribute_rows(metadata.attributes),
         *_stray_rows(url, nodes),
     ]
@@ -216,7 +238,8 @@ def tree_html(title: str, path: str, nodes: Sequence[_Found]) -> str:
         name = f"<code>{escape(_name(child))}</code>"
         if isinstance(node, GroupDescription):
             depths.append(depth)
-            parts.append(f"<li><details{unfolded}><summary>{name}</summary><ul>")
+            summary = f"{name} {escape(describe_node(child, node))}".rstrip()
+            parts.append(f"<li><details{unfolded}><summary>{summary}</summary><ul>")
         else:
             parts.append(f"<li>{name} {escape(describe_node(child, node))}</li>")
     parts.extend("</ul></details></li>" for _ in depths)
@@ -288,8 +311,7 @@ def _hint(url: str, metadata: ArrayDescription) -> list[tuple[str, str]]:
         found = f"chunks are large: touching one element decodes {unit}"
     else:
         return []
-    path = metadata.path if layout.place is None else layout.place
-    source = shlex.quote(printable(f"{url.rstrip('/')}/{path}".rstrip("/")))
+    source = shlex.quote(printable(f"{url.rstrip('/')}/{metadata.path}".rstrip("/")))
     return [("hint", f"{found}; for faster picks: lazyarr convert {source} NEW.zarr")]
 
 
@@ -326,23 +348,37 @@ def _attribute_rows(attributes: dict[str, Any]) -> list[tuple[str, str]]:
     return [("attributes", one_line(attributes))] if attributes else []
 
 
+def _image_rows(metadata: GroupDescription, nodes: Sequence[_Found]) -> Iterator[tuple[str, str]]:
+    """Yield what a group says of images in several resolutions, and of each level a row."""
+    found = dict(nodes)
+    for image in find_multiscales(metadata.attributes):
+        yield "image", one_line(image.summary.removeprefix("image").lstrip(": "))
+        for path, scale in image.levels[:_MAX_CHILDREN]:
+            node = found.get(join_path(metadata.path, path))
+            parts = ["not there" if node is None else describe_node(path, node)]
+            parts += [f"scale {scale}"] if scale else []
+            yield f"  level {one_line(path)}", one_line(", ".join(parts))
+
+
 def _child_row(path: str, child: str, node: _Node) -> tuple[str, ...]:
     name = printable(_below(path, child))
     if isinstance(node, ArrayDescription):
         size = format_nbytes(node.nbytes)
-        dtype = dtype_name(node)
-        return (f"  {name}", str(node.shape), dtype, size, f"chunks {node.chunks}")
+        codecs = f"codecs {', '.join(codec_names(node.document))}"
+        chunks = f"chunks {node.chunks}"
+        return (f"  {name}", str(node.shape), dtype_name(node), size, chunks, codecs)
     if isinstance(node, GroupDescription):
-        return (f"  {name}/",)
+        return tuple(cell for cell in (f"  {name}/", describe_node(child, node)) if cell)
     return (f"  {name}", describe_node(child, node))
 
 
 def describe_node(path: str, node: _Node) -> str:
-    """Return a node on one line; nothing for a group."""
+    """Return a node on one line; of a group what images it has, if any."""
     if isinstance(node, FormatError):
         return printable(f"cannot be mapped: {reason(path, node)}")
     if isinstance(node, GroupDescription):
-        return ""
+        images = find_multiscales(node.attributes)
+        return one_line("; ".join(image.summary for image in images[:_MAX_IMAGES]))
     return f"{node.shape} {dtype_name(node)}, {format_nbytes(node.nbytes)}"
 
 

@@ -42,20 +42,27 @@ def elementwise(
         Passed on to the function.
     """
     where = where if where is True else np.asarray(where)
-    if not all(isinstance(v, _VALUES) for v in inputs) or not _operands(inputs):
+    if not all(isinstance(v, _VALUES) for v in inputs):
+        return NotImplemented
+    if not _operands((*inputs, *(out or ()))):
         return NotImplemented
     shape = np.broadcast_shapes(*(_shape_of(v) for v in (*inputs, *(out or ()), where)))
-    if any(result.shape != shape or _overlaps(result, inputs) for result in out or ()):
+    targets = [_view_of(result) for result in out or ()]
+    if any(target.shape != shape or _overlaps(target, inputs) for target in targets):
         return NotImplemented
-    index, main = _largest(inputs)
+    # The parts are those of the largest input; of a result, where no input is large.
+    is_input = bool(_operands(inputs))
+    index, main = _largest(inputs if is_input else out or ())
+    before, behind = (inputs[:index], inputs[index + 1 :]) if is_input else (inputs, ())
     order = options.get("order", "K")
     results = out
-    for box, (part, *rest) in blocks(main, *inputs[:index], *inputs[index + 1 :], where):
+    for box, (part, *rest) in blocks(main, *before, *behind, where):
         given = options if where is True else {**options, "where": rest[-1]}
-        parts = (*rest[:index], part, *rest[index:-1])
+        own = (part,) if is_input else ()
+        parts = (*rest[: len(before)], *own, *rest[len(before) : -1])
         place = _place_in(shape, box, main.view.shape)
         if results is not None and isinstance(function, np.ufunc):
-            function(*parts, out=tuple(result[place] for result in results), **given)
+            function(*parts, out=tuple(_to_write(r, place) for r in results), **given)
             continue
         found = function(*parts, **given)
         found = found if isinstance(found, tuple) else (found,)
@@ -64,15 +71,26 @@ def elementwise(
         for result, value in zip(results, found, strict=True):
             result[place] = value
     assert results is not None
+    if out is not None:
+        results = tuple(targets)
     return results[0] if len(results) == 1 else results
+
+
+def _to_write(result: Any, place: Box) -> Any:
+    """Return a part of a result, ready to be written to."""
+    return result.to_write(place) if isinstance(result, Operand) else result[place]
+
+
+def _view_of(result: Any) -> Any:
+    return result.view if isinstance(result, Operand) else result
 
 
 def _shape_of(value: Any) -> tuple[int, ...]:
     return value.view.shape if isinstance(value, Operand) else np.shape(value)
 
 
-def _largest(inputs: Sequence[Any]) -> tuple[int, Operand]:
-    return max(_operands(inputs), key=lambda item: item[1].view.size)
+def _largest(values: Sequence[Any]) -> tuple[int, Operand]:
+    return max(_operands(values), key=lambda item: item[1].view.size)
 
 
 def _operands(inputs: Sequence[Any]) -> list[tuple[int, Operand]]:

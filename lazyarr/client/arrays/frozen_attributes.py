@@ -10,8 +10,8 @@ __all__ = ["FrozenDict", "FrozenList", "freeze"]
 def _refuse(self: FrozenDict | FrozenList, *_: object, **__: object) -> NoReturn:
     raise TypeError(
         f"cannot change the attributes of {self.where}: they are what the store says, and it "
-        "would not hear of it; change the store with zarr.open(..., mode='r+').attrs, or "
-        "copy.deepcopy(attrs) to change"
+        "would not hear of it; those of a Zarr store can be changed where it is open with "
+        "lazyarr.open(url, 'r+'), others after copy.deepcopy(attrs)"
     )
 
 
@@ -70,8 +70,8 @@ def freeze(attributes: dict[str, Any], where: str) -> dict[str, Any]:
     Traceback (most recent call last):
     ...
     TypeError: cannot change the attributes of 'x' in file:///data: they are what the store says, \
-and it would not hear of it; change the store with zarr.open(..., mode='r+').attrs, or \
-copy.deepcopy(attrs) to change
+and it would not hear of it; those of a Zarr store can be changed where it is open with \
+lazyarr.open(url, 'r+'), others after copy.deepcopy(attrs)
     """
     root: dict[str, Any] = _empty(attributes, where)
     # Not by recursion: what JSON holds may be nested as deeply as a parser goes.

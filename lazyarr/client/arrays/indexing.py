@@ -9,22 +9,28 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from lazyarr import settings
+from lazyarr.errors import PagerError
 from lazyarr.plan.selection import byte_runs, merge_spans
-from lazyarr.units import Span
+from lazyarr.units import DIRTY, RESIDENT, Span
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from lazyarr.client.session.region import Region
     from lazyarr.client.session.rpc import PendingRequest
     from lazyarr.layout.geometry import Geometry
 
 __all__ = [
     "Holder",
     "absent_units",
+    "ask_all_to_write",
+    "ask_to_write",
     "basic_view",
     "check_advice",
+    "clean_units",
     "is_basic",
     "is_pick",
+    "is_much_to_write",
     "is_too_much",
     "request",
     "request_all",
@@ -33,12 +39,24 @@ __all__ = [
     "units_of_rows",
     "units_of_view",
     "whole_nbytes",
+    "written_nbytes",
 ]
 
 # One request may bring this part of the memory limit.  Of more, the first units would be evicted
 # before they are used.
 _WHOLE_SHARE = 4
+# So much of it is asked for at once to be assigned to: see `writing`.
+_WRITTEN_SHARE = 32
 
+
+_NOT_WRITTEN_BACK = (
+    "cannot write to this array: the pager is gone, and would write nothing back; what was written "
+    "before is in the store; open the dataset again"
+)
+
+# Whether a byte of a residency map has a bit: tables for `bytes.translate`.
+_IS_RESIDENT = bytes(bool(byte & RESIDENT) for byte in range(256))
+_IS_DIRTY = bytes(bool(byte & DIRTY) for byte in range(256))
 
 _ADVICE = ("normal", "sequential", "random")  # lazyarr.plan.readahead.Advice
 
@@ -70,7 +88,7 @@ class Holder(Protocol):
 
     @property
     def residency(self) -> memoryview:
-        """One byte for each unit: whether the unit is resident."""
+        """One byte for each unit: `RESIDENT` and `DIRTY`."""
         ...
 
     @property
@@ -176,7 +194,7 @@ def units_of_rows(
         out; NumPy refuses them.
     """
     if rows.dtype == bool:
-        rows = np.flatnonzero(rows.reshape(rows.shape[0], -1).any(axis=1) if rows.ndim else rows)
+        rows = np.flatnonzero(rows.any(axis=tuple(range(1, rows.ndim))) if rows.ndim else rows)
     wanted = np.unique(rows)
     wanted = np.unique(wanted[(wanted >= -len(array)) & (wanted < len(array))] % max(1, len(array)))
     spans: list[Span] = []
@@ -191,9 +209,19 @@ def _runs(rows: Iterable[int]) -> list[Span]:
 
 def absent_units(region: Holder, units: Iterable[Span]) -> list[Span]:
     """Return those of some units that the residency map does not show as resident."""
+    return _lacking(region, units, _IS_RESIDENT)
+
+
+def clean_units(region: Holder, units: Iterable[Span]) -> list[Span]:
+    """Return those of some units that the residency map does not show as dirty."""
+    return _lacking(region, units, _IS_DIRTY)
+
+
+def _lacking(region: Holder, units: Iterable[Span], has: bytes) -> list[Span]:
+    """Return those of some units for whose byte on the map a table has 0."""
     absent: list[Span] = []
     for span in units:
-        there = region.residency[span.start : span.stop].tobytes()
+        there = region.residency[span.start : span.stop].tobytes().translate(has)
         place = there.find(b"\0")
         while place >= 0:
             stop = there.find(b"\1", place)
@@ -208,6 +236,17 @@ def is_too_much(region: Holder, units: Sequence[Span]) -> bool:
     # One unit never is, however large: a unit larger than the limit is an error at `open`.
     nbytes = sum(span.size for span in units) * region.geometry.unit_nbytes
     return nbytes > max(region.geometry.unit_nbytes, whole_nbytes())
+
+
+def is_much_to_write(region: Holder, units: Sequence[Span]) -> bool:
+    """Return whether so many units should be written to part by part."""
+    nbytes = sum(span.size for span in units) * region.geometry.unit_nbytes
+    return nbytes > max(region.geometry.unit_nbytes, written_nbytes())
+
+
+def written_nbytes() -> int:
+    """Return how many bytes are asked for at once, to be written to."""
+    return settings.current().memory_limit // _WRITTEN_SHARE
 
 
 def whole_nbytes() -> int:
@@ -240,6 +279,40 @@ def request_all(region: Holder, units: Sequence[Span]) -> None:
     # No message where all are resident, which is the usual case.
     if absent:
         region.owner.request(region, absent)
+
+
+def ask_to_write(region: Region, units: Sequence[Span]) -> bool:
+    """Have units loaded and ready to be written to; return False when they are too many for that.
+
+    Raises what `ask_all_to_write` does.
+    """
+    if is_too_much(region, units):
+        return False
+    ask_all_to_write(region, units)
+    return True
+
+
+def ask_all_to_write(region: Region, units: Sequence[Span]) -> None:
+    """Have units loaded, and ready to be written to without a fault, however many there are.
+
+    Raises
+    ------
+    ChunkError
+        When a chunk of one of the units cannot be had.
+    StoreError
+        When there is no room, because what was written before cannot be written back.
+    PagerError
+        When the pager is gone.
+    """
+    if not region.kind.writes_back:
+        request_all(region, units)
+        return
+    if region.is_forbidden:
+        raise PagerError(_NOT_WRITTEN_BACK)
+    clean = clean_units(region, units)
+    # No message where all of them were written to before, and not written back since.
+    if clean:
+        region.owner.request(region, clean, writes=True)
 
 
 def as_rows(key: Any) -> np.ndarray[Any, Any] | None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
+from numpy.lib.format import dtype_to_descr, write_array_header_1_0
 
 from lazyarr.client.arrays.elements import contract, elementwise
 from lazyarr.client.arrays.passes import Operand, blocks, copy_of, fill
@@ -434,10 +435,27 @@ def _dot_function(a: Any, b: Any, out: Any = None) -> Any:
     return contract(*sides)
 
 
+def _save(file: Any, arr: Any, allow_pickle: Any = True) -> Any:  # noqa: ARG001 - no objects here
+    """Write what `numpy.save` does, where NumPy would make a copy of all elements."""
+    is_named = isinstance(file, str | os.PathLike)
+    if not is_named or not isinstance(arr, Operand) or not _is_in_order(arr):
+        return NotImplemented
+    path = os.fspath(file)
+    header = {"descr": dtype_to_descr(arr.dtype), "fortran_order": False, "shape": arr.view.shape}
+    stream = io.BytesIO()
+    try:
+        write_array_header_1_0(stream, header)
+    except ValueError:  # a struct with names that are many, or no Latin
+        return NotImplemented
+    with open(path if path.endswith(".npy") else f"{path}.npy", "wb") as opened:
+        opened.write(stream.getvalue())
+        return _tofile(None, arr, opened)
+
+
 _FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     np.concatenate: _concatenate, np.where: _where, np.copy: _copy_function,
     np.count_nonzero: _count_nonzero, np.array_equal: _array_equal, np.bincount: _bincount,
-    np.dot: _dot_function,
+    np.dot: _dot_function, np.save: _save,
 }  # fmt: skip
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import enum
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lazyarr.client.arrays import indexing
-from lazyarr.client.arrays.attributes import StoredAttributes
+from lazyarr.client.arrays.attributes import READ_ONLY, RETIRED, StoredAttributes
 from lazyarr.client.arrays.nested import replace_items
 from lazyarr.client.arrays.numpy_names import (
     CHANGING_FUNCTIONS,
@@ -18,12 +19,16 @@ from lazyarr.client.arrays.numpy_names import (
     IMITATING_FUNCTIONS,
     PRINTING_FUNCTIONS,
     READING_METHODS,
+    SCALAR_METHODS,
 )
+from lazyarr.client.arrays.one_element import compare_with_none, place_of_item
 from lazyarr.client.arrays.row_fast_path import Rows, maybe_rows
+from lazyarr.client.session.process import current_session
 from lazyarr.errors import ChunkError, NotStoredError
-from lazyarr.kernel import HERE, arrive
+from lazyarr.flush_report import FlushReport
+from lazyarr.kernel import HERE, arrive, buffer_address
 from lazyarr.parts import needing
-from lazyarr.units import Span
+from lazyarr.units import DIRTY, RESIDENT, Span
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,7 +41,7 @@ if TYPE_CHECKING:
     from lazyarr.client.pickling.changes import Changes
     from lazyarr.client.session.region import Memory, Region
 
-__all__ = ["LazyArray"]
+__all__ = ["LazyArray", "readable_by_calls"]
 
 
 class _NotAsked(enum.Enum):
@@ -46,6 +51,8 @@ class _NotAsked(enum.Enum):
 
 
 _NOT_ASKED = _NotAsked.NOT_ASKED
+_PYBUF_WRITABLE = 1  # inspect.BufferFlags, of Python 3.12
+_PLAIN_VALUES = (int, float, complex, np.generic)
 _SHAPING = frozenset({"shape", "dtype", "strides"})
 
 
@@ -79,7 +86,7 @@ class OwnArray(np.ndarray[Any, Any]):
         return self.view(np.ndarray).__reduce_ex__(protocol)
 
 
-class LazyArray(StoredAttributes, np.ndarray[Any, Any]):
+class LazyArray(StoredAttributes, np.ndarray[Any, Any]):  # type: ignore[misc]  # resize returns one
     """An array whose memory fills when it is touched.
 
     It is a real `numpy.ndarray`.  Slicing, transposing and reshaping are free and
@@ -135,6 +142,10 @@ class LazyArray(StoredAttributes, np.ndarray[Any, Any]):
         if name in _SHAPING:
             self.__dict__["_rows"] = _NOT_ASKED
 
+    def _forget_views(self) -> None:
+        """Do without the views of its memory that this array keeps, until they are needed again."""
+        self.__dict__["_rows"] = _NOT_ASKED
+
     # --- description ------------------------------------------------------------------
 
     @property
@@ -158,12 +169,21 @@ class LazyArray(StoredAttributes, np.ndarray[Any, Any]):
     def __repr__(self) -> str:
         if self._node is None:
             return repr(np.asarray(self))
-        here = self.residency()
-        return (
-            f"<LazyArray {self.path or '/'} {self.shape} {self.dtype}, "
-            f"{here.resident_units} of {here.total_units} units resident"
-            f"{self._undecoded()}, {self.url}>"
-        )
+        return self._described()
+
+    def __dir__(self) -> list[str]:
+        """Return the names of all attributes but one for NumPy, which reads."""
+        # Debuggers and `inspect.getmembers` get the value of each name.
+        return [name for name in super().__dir__() if name != "_baseclass"]
+
+    @property
+    def data(self) -> memoryview:
+        """The memory itself, of which nothing is requested; see `numpy.ndarray.data`.
+
+        Without full rights a system call that is given it may fail (``docs/rights.md``).
+        """
+        # NumPy's own asks `__buffer__` from Python 3.12 on, which loads the array.
+        return self.view(np.ndarray).data
 
     def __str__(self) -> str:
         """Return the elements as NumPy prints them; of a large array only the corners are read."""
@@ -229,6 +249,60 @@ class LazyArray(StoredAttributes, np.ndarray[Any, Any]):
             region.arriving = ()
             for span in self._units(to_load=False):
                 region.owner.evict(region, span)
+
+    def flush(self, *, progress: bool = False) -> FlushReport:
+        """Have what was written to this array, or to the chunks of this view, be in the store.
+
+        It is there durably when this returns.  What is not flushed is written back when there is
+        no more room for it, when a dataset is closed, and at the end.
+
+        Parameters
+        ----------
+        progress : bool
+            Whether to show a progress bar on stderr.
+
+        Returns
+        -------
+        FlushReport
+            How much was written; nothing where nobody wrote.
+
+        Raises
+        ------
+        StoreError
+            When something could not be written.  It stays in memory, and the next flush tries
+            again.
+        ValueError
+            In mode ``"c"``, in which changes stay in this process.
+        """
+        if self._node is None:
+            return self._flush_elements(progress=progress)
+        return self._flush_with_attributes(lambda: self._flush_elements(progress=progress))
+
+    def _flush_elements(self, *, progress: bool) -> FlushReport:
+        """Have what was written to the units of this view be in the store."""
+        # Here, for few arrays are written to.
+        from lazyarr.client.session.flushing import flush_regions
+
+        region, units = self._region, self._units(to_load=False)
+        if region is None or not units:
+            return flush_regions([])
+        # One range for a strided view: what lies between its units is written back too.
+        return flush_regions([(region, Span(units[0].start, units[-1].stop))], progress=progress)
+
+    def _retire(self) -> FlushReport:
+        """Have what was written be in the store, and let nobody write to the array any more.
+
+        For an array that another takes the place of, as after `append`.  It keeps its values.
+
+        Raises
+        ------
+        StoreError
+            When something could not be written.  The array is as it was then.
+        """
+        began_at, region = time.monotonic(), self._region
+        counts = (0, 0) if region is None else region.owner.retire_region(region)
+        self.flags.writeable = False
+        return FlushReport(*counts, time.monotonic() - began_at)
 
     def advise(self, advice: str) -> None:
         """Say how this array, or this view, will be read.
@@ -323,17 +397,34 @@ class LazyArray(StoredAttributes, np.ndarray[Any, Any]):
         return asked if isinstance(asked, np.ndarray) else asked.whole()
 
     def _to_write(self) -> np.ndarray[Any, Any]:
-        """Return the plain array to be written to, loaded; raise ChunkError if it cannot be.
+        """Return the plain array to be written to, loaded; raise what `_asked_to_write` does."""
+        asked = self._asked_to_write()
+        if isinstance(asked, np.ndarray):
+            return asked
+        asked.require()
+        return asked.view
 
-        An array that is read-only is returned as it is, for NumPy to refuse.
+    def _asked_to_write(self) -> np.ndarray[Any, Any] | MappedOperand:
+        """Return the plain array after a request to write to it; an operand if it is too large.
+
+        Raises
+        ------
+        ChunkError
+            When it cannot be had.
+        ValueError
+            When it is read-only.
         """
+        self._require_writable()
         # Loaded first: C code that writes to a part of a page would fault on it, and a chunk that
         # cannot be had would be SIGBUS.
-        if self.flags.writeable:
-            asked = self._asked()
-            if not isinstance(asked, np.ndarray):
-                asked.require()
-        return self.view(np.ndarray)
+        plain, region = self.view(np.ndarray), self._region
+        if region is None:
+            return plain
+        if indexing.ask_to_write(region, indexing.units_of_view(region, plain)):
+            return plain
+        from lazyarr.client.arrays.writing import WritableOperand
+
+        return WritableOperand(region, plain)
 
     # --- picking ------------------------------------------------------------------------
 
@@ -397,19 +488,60 @@ class LazyArray(StoredAttributes, np.ndarray[Any, Any]):
             return self._pick_own_chunks(key)
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        """Change elements, in mode ``"c"`` and in this process alone.
+        """Change elements: in mode ``"r+"`` of the store, in ``"c"`` in this process alone.
+
+        In mode ``"r+"`` they are in memory, which all processes of the pager share, and are
+        written back by `flush`, by `close`, when there is no more room, and at the end.
 
         Raises
         ------
         ChunkError
-            When a chunk that would be changed cannot be had.  Nothing is changed then.
+            When a chunk that would be changed cannot be had.  Nothing is changed then, unless the
+            index needs more chunks than there is room for at once.
+        StoreError
+            When there is no room, because what was written before cannot be written back.
+        ValueError
+            When the array is read-only.
         """
-        region, key = self._region, _read(key)
-        if region is not None and self.flags.writeable:
-            indexing.request_all(
-                region, indexing.units_of_index(region, self.view(np.ndarray), key)
-            )
-        self.view(np.ndarray)[key] = _read(value)
+        self._require_writable()
+        is_plain = type(value) is np.ndarray or isinstance(value, _PLAIN_VALUES)
+        if is_plain and self._assign_row(key, value):
+            return
+        region, key, value = self._region, _read(key), _asked(value)
+        plain = self.view(np.ndarray)
+        if region is None:
+            plain[key] = _whole(value)
+            return
+        from lazyarr.client.arrays import writing
+
+        writing.assign(region, plain, key, value)
+
+    def _assign_row(self, key: Any, value: Any) -> bool:
+        """Assign within a row whose unit can be written to as it is; return whether it could."""
+        place = key[0] if type(key) is tuple and key else key
+        if type(place) is not int:
+            return False
+        rows = self._fast_rows()
+        if rows is None or rows.region.is_forbidden or not HERE[0]:
+            return False
+        if not -rows.n_rows <= place < rows.n_rows:
+            return False
+        row = place if place >= 0 else place + rows.n_rows
+        if rows.region.residency[(rows.first + row) // rows.per_unit] != RESIDENT | DIRTY:
+            return False
+        rows.plain[key] = value
+        return True
+
+    def _is_writable(self) -> bool:
+        """Return whether elements can be changed: not after another array has taken its place."""
+        region = self._region
+        return self.flags.writeable and (region is None or not region.is_retired)
+
+    def _require_writable(self) -> None:
+        """Raise ValueError unless elements can be changed: before anything is read for that."""
+        if not self._is_writable():
+            region = self._region
+            raise ValueError(READ_ONLY if region is None or not region.is_retired else RETIRED)
 
     def __iter__(self) -> Iterator[Any]:
         """Iterate over the leading axis."""
@@ -423,12 +555,25 @@ class LazyArray(StoredAttributes, np.ndarray[Any, Any]):
         """Return elements by index, as `numpy.take`."""
         region = self._region
         indices = _read(indices)
-        rows = np.asarray(indices)
-        if region is None or axis not in (0, -self.ndim) or mode != "raise" or out is not None:
-            return self._call("take", np.ndarray.take, (indices, axis, out, mode), {})
-        if not np.issubdtype(rows.dtype, np.integer):
+        places = np.asarray(indices)
+        if axis is None and self.flags.c_contiguous and self.ndim != 1:
+            return self.reshape(-1).take(indices, 0, out, mode)
+        axis = 0 if axis is None and self.ndim == 1 else axis
+        is_plain = axis is not None and -self.ndim <= axis < self.ndim and mode == "raise"
+        if region is None or not is_plain or out is not None:
+            how = {"out": out, "mode": mode}
+            return self._call("take", np.ndarray.take, (indices, axis), how)
+        if not np.issubdtype(places.dtype, np.integer):
             return self.view(np.ndarray).take(indices, axis)
-        return self._gather(region, rows)
+        before = (slice(None),) * range(self.ndim)[axis]  # type: ignore[index]  # is_plain says so
+        return self._gather(region, (*before, places) if before else places)
+
+    def item(self, *args: Any) -> Any:
+        """Return an element as Python has it, as `numpy.ndarray.item`; its chunk alone is read."""
+        place = place_of_item(self.shape, args)
+        if place is None:  # NumPy refuses that, and reads nothing
+            return np.ndarray.item(self.view(np.ndarray), *args)
+        return self[place].item()
 
     # --- computing ------------------------------------------------------------------------
 
@@ -437,18 +582,23 @@ class LazyArray(StoredAttributes, np.ndarray[Any, Any]):
         # Plain arrays for NumPy, so that a chunk that cannot be had is an exception here, and no
         # signal while machine code computes.
         outputs = kwargs.get("out")
-        if outputs:
-            kwargs["out"] = tuple(_to_write(out) for out in outputs)
         if isinstance(kwargs.get("where"), LazyArray):
             kwargs["where"] = kwargs["where"]._loaded()
-        first = _to_write(inputs[0]) if method == "at" else _asked(inputs[0])
+        if outputs:
+            for out in outputs:
+                if isinstance(out, LazyArray):
+                    out._require_writable()
+            kwargs["out"] = tuple(_asked_to_write(out) for out in outputs)
+        first = _to_write_at(*inputs[:2]) if method == "at" else _asked(inputs[0])
         asked = (first, *(_asked(value) for value in inputs[1:]))
         result = NotImplemented
-        if not all(type(value) is np.ndarray for value in asked) and _has_operand(asked):
+        if _has_operand((*asked, *kwargs.get("out", ()))):
             from lazyarr.client.arrays import large
 
             result = large.call_ufunc(ufunc, method, asked, kwargs)
         if result is NotImplemented:
+            if outputs:
+                kwargs["out"] = tuple(_required(out) for out in kwargs["out"])
             result = getattr(ufunc, method)(*_whole(asked), **kwargs)
         return outputs[0] if outputs and len(outputs) == 1 else result
 
@@ -456,15 +606,22 @@ class LazyArray(StoredAttributes, np.ndarray[Any, Any]):
         """Load the operands, then call the function on the plain arrays."""
         if func in IMITATING_FUNCTIONS and args:
             args = (_plain(args[0]), *args[1:])
+        if func is np.take and isinstance(args[0], LazyArray):
+            return super().__array_function__(func, types, (args[0], *_read(args[1:])), kwargs)
         if func in FREE_FUNCTIONS:
             if func in (np.broadcast_to, np.broadcast_arrays):
                 kwargs = {"subok": True, **kwargs}
             return super().__array_function__(func, types, args, kwargs)
-        if func in CHANGING_FUNCTIONS and args:
-            args = (_to_write(args[0]), *args[1:])
+        if func in CHANGING_FUNCTIONS and args and isinstance(args[0], LazyArray):
+            result = _change(func, args, kwargs)
+            if result is not NotImplemented:
+                return result
+            args = (args[0]._to_write(), *args[1:])
         if isinstance(kwargs.get("out"), LazyArray):
             func(*args, **{**kwargs, "out": kwargs["out"]._to_write()})
             return kwargs["out"]
+        if func in PRINTING_FUNCTIONS and args[0].size > np.get_printoptions()["threshold"]:
+            return func(args[0]._with_corners(), *args[1:], **kwargs)
         if not _has_large((args, kwargs)):
             if func is np.save:
                 args = replace_items(args, _steady)
@@ -475,8 +632,6 @@ class LazyArray(StoredAttributes, np.ndarray[Any, Any]):
         if n_kept:
             args, kwargs = (*args[:n_kept], *_read(args[n_kept:])), _read(kwargs)
             return super().__array_function__(func, types, args, kwargs)
-        if func in PRINTING_FUNCTIONS and args[0].size > np.get_printoptions()["threshold"]:
-            return func(args[0]._with_corners(), *args[1:], **kwargs)
         asked_args, asked_kwargs = _asked(args), _asked(kwargs)
         result = large.call_function(func, asked_args, asked_kwargs)
         if result is NotImplemented:
@@ -489,13 +644,52 @@ class LazyArray(StoredAttributes, np.ndarray[Any, Any]):
         if isinstance(out, LazyArray):
             self._call(name, plain, args, {**kwargs, "out": out._to_write()})
             return out
-        args, kwargs, asked = _read(args), _read(kwargs), self._asked()
+        args, kwargs = _read(args), _read(kwargs)
+        if name == "byteswap" and any((*args[:1], kwargs.get("inplace"))):
+            return self._swap_in_place()
+        asked = self._asked()
         if isinstance(asked, np.ndarray):
             return plain(_steady(self) if name == "tofile" else asked, *args, **kwargs)
         from lazyarr.client.arrays import large
 
         result = large.call_method(name, self, asked, args, kwargs)
         return plain(asked.whole(), *args, **kwargs) if result is NotImplemented else result
+
+    def _swap_in_place(self) -> LazyArray:
+        """Reverse the bytes of each element, and return this array."""
+        region, asked = self._region, self._asked_to_write()
+        if region is None or isinstance(asked, np.ndarray):
+            self.view(np.ndarray).byteswap(inplace=True)
+            return self
+        from lazyarr.client.arrays.writing import apply_along
+
+        apply_along(region, asked.view, None, lambda part: part.byteswap(inplace=True))
+        return self
+
+    def __eq__(self, other: object) -> Any:
+        """Return where elements are equal; with None, which none is, nothing is read."""
+        known = compare_with_none(self, other, np.equal)
+        return super().__eq__(other) if known is None else known
+
+    def __ne__(self, other: object) -> Any:
+        """Return where elements differ."""
+        known = compare_with_none(self, other, np.not_equal)
+        return super().__ne__(other) if known is None else known
+
+    __hash__ = None  # as ndarray's
+
+    def astype(  # type: ignore[override]  # NumPy has overloads by data type
+        self,
+        dtype: Any,
+        order: Any = "K",
+        casting: Any = "unsafe",
+        subok: bool = True,  # noqa: FBT001, FBT002 - NumPy's signature
+        copy: bool = True,  # noqa: FBT001, FBT002 - NumPy's signature
+    ) -> Any:
+        """Return a copy of another data type; the array itself where no copy is needed."""
+        if not copy and subok and order == "K" and np.dtype(dtype) == self.dtype:
+            return self
+        return self._call("astype", np.ndarray.astype, (dtype, order, casting, subok, copy), {})
 
     __array_wrap__ = _array_wrap
 
@@ -515,7 +709,18 @@ class LazyArray(StoredAttributes, np.ndarray[Any, Any]):
 
     @imag.setter
     def imag(self, value: Any) -> None:
-        np.ndarray.imag.__set__(self, value)  # type: ignore[attr-defined]
+        if self.dtype.kind != "c":
+            np.ndarray.imag.__set__(self, value)  # type: ignore[attr-defined]  # raises
+        self.imag[...] = value
+
+    @property
+    def real(self) -> Any:
+        """The real parts: a lazy view."""
+        return np.ndarray.real.__get__(self)
+
+    @real.setter
+    def real(self, value: Any) -> None:
+        self.real[...] = value
 
     def squeeze(self, axis: Any = None) -> Any:
         """Return a lazy view without the axes of length one."""
@@ -526,7 +731,8 @@ class LazyArray(StoredAttributes, np.ndarray[Any, Any]):
 
     def reshape(self, *shape: Any, **kwargs: Any) -> Any:
         """Return a lazy view of another shape where there is one, else a plain copy."""
-        if self.flags.c_contiguous and kwargs.get("order", "C") in "CK":
+        is_view = self.flags.c_contiguous and not kwargs.get("copy")
+        if is_view and kwargs.get("order", "C") in "CK":
             return super().reshape(*shape, **kwargs)
         return self._loaded().reshape(*shape, **kwargs)
 
@@ -542,8 +748,10 @@ class LazyArray(StoredAttributes, np.ndarray[Any, Any]):
         Called by Python 3.12 and later (PEP 688).
         """
         # C code may pass them to a system call.  Without full rights the kernel does not wait for
-        # a page there, and a resident unit may be mapped in another process alone.
-        plain, units = self._loaded(), self._units()
+        # a page there, and a resident unit may be mapped in another process alone.  One that is to
+        # be written to may be protected, until it was asked for.
+        is_to_write = flags & _PYBUF_WRITABLE and self._is_writable()
+        plain, units = self._to_write() if is_to_write else self._loaded(), self._units()
         if self._region is not None and not indexing.is_too_much(self._region, units):
             self._region.owner.map_here(self._region, units)
         return np.ndarray.__buffer__(plain, flags)  # type: ignore[attr-defined,no-any-return,unused-ignore]
@@ -562,10 +770,12 @@ class LazyArray(StoredAttributes, np.ndarray[Any, Any]):
         """
         if self._node is None:
             return np.asarray(self).__reduce__()
+        # First of all: in a child that C code has forked this makes the array's memory safe, and
+        # what is imported could come to lie in its place.
+        region = self._region
         from lazyarr.client.pickling.references import reduce_view
         from lazyarr.client.pickling.shared_reference import reference_of
 
-        region = self._region
         origin = None if region is None else reference_of(region, self._source)
         changes = self._changes()
         return reduce_view(
@@ -582,7 +792,8 @@ class LazyArray(StoredAttributes, np.ndarray[Any, Any]):
 
     def _changes(self) -> Changes:
         """Return what was written here and is not in the store."""
-        if self._region is None or self._source.mode == "r":
+        # What is written in mode "r+" is in memory that the other process shares, or in the store.
+        if self._region is None or self._source.mode != "c":
             return ()
         # Imported here: few arrays are written to and pickled.
         from lazyarr.client.pickling.changes import find_changes
@@ -693,9 +904,76 @@ def _steady(value: Any) -> Any:
     return value.copy("K") if region.owner.is_user_mode_only else value._loaded()
 
 
-def _to_write(value: Any) -> Any:
-    """Return a value, which may be a lazy array, as a plain array that will be written to."""
-    return value._to_write() if isinstance(value, LazyArray) else value
+def readable_by_calls(buffer: Any) -> Any:
+    """Return a buffer, or a copy of its bytes where a system call could not read it.
+
+    As `_steady` does, of plain arrays in lazyarr's memory and parts of them.
+    """
+    live = current_session()
+    if isinstance(buffer, bytes) or live is None or not live.is_user_mode_only:
+        return buffer
+    view = memoryview(buffer)
+    if not (view.nbytes and view.c_contiguous) or live.find(buffer_address(buffer)) is None:
+        return buffer
+    return view.tobytes()
+
+
+def _asked_to_write(value: Any) -> Any:
+    """Return a value, which may be a lazy array, as a plain array or operand to be written to."""
+    return value._asked_to_write() if isinstance(value, LazyArray) else value
+
+
+def _required(value: Any) -> Any:
+    """Return an output as a plain array, each part of which was loaded once."""
+    if not _is_operand(value):
+        return value
+    value.require()
+    return value.view
+
+
+def _to_write_at(value: Any, indices: Any) -> Any:
+    """Return a value, which may be a lazy array, to be written to at some places."""
+    if not isinstance(value, LazyArray):
+        return value
+    value._require_writable()
+    plain, region = value.view(np.ndarray), value._region
+    if region is not None:
+        indexing.ask_all_to_write(region, indexing.units_of_index(region, plain, _read(indices)))
+    return plain
+
+
+def _change(func: Any, args: Any, kwargs: Any) -> Any:
+    """Return what a function does that changes its first argument; NotImplemented for NumPy's."""
+    array, region = args[0], args[0]._region
+    if region is None or not array._is_writable():
+        return NotImplemented
+    if func is np.put:
+        return array.put(*args[1:], **kwargs)
+    if func is not np.copyto or not array._is_large():
+        return NotImplemented
+    from lazyarr.client.arrays import writing
+
+    source, casting, where = _copyto_arguments(*args, **kwargs)
+    return writing.copy_to(region, array.view(np.ndarray), _asked(source), casting, _asked(where))
+
+
+def _copyto_arguments(
+    _: Any,
+    src: Any,
+    casting: str = "same_kind",
+    where: Any = True,  # noqa: FBT002 - NumPy's signature
+) -> tuple[Any, str, Any]:
+    return src, casting, where
+
+
+def _scalar_method(name: str) -> Callable[..., Any]:
+    plain = getattr(np.ndarray, name)
+
+    def method(self: LazyArray) -> Any:
+        # NumPy refuses more elements than one before it reads any.
+        return plain(self._loaded() if self.size == 1 else self.view(np.ndarray))
+
+    return _named(method, name)
 
 
 def _reading_method(name: str) -> Callable[..., Any]:
@@ -711,7 +989,13 @@ def _changing_method(name: str) -> Callable[..., Any]:
     plain = getattr(np.ndarray, name)
 
     def method(self: LazyArray, *args: Any, **kwargs: Any) -> Any:
-        return plain(self._to_write(), *_read(args), **_read(kwargs))
+        args, kwargs, region = _read(args), _read(kwargs), self._region
+        if region is not None and self._is_writable():
+            from lazyarr.client.arrays import changing
+
+            if changing.change(name, region, self.view(np.ndarray), args, kwargs):
+                return None
+        return plain(self._to_write(), *args, **kwargs)
 
     return _named(method, name)
 
@@ -725,6 +1009,8 @@ def _named(method: Any, name: str) -> Callable[..., Any]:
 
 for _name in set(READING_METHODS) - set(vars(LazyArray)):
     setattr(LazyArray, _name, _reading_method(_name))
+for _name in SCALAR_METHODS:
+    setattr(LazyArray, _name, _scalar_method(_name))
 for _name in CHANGING_METHODS:
     setattr(LazyArray, _name, _changing_method(_name))
 
@@ -733,4 +1019,4 @@ if "dask.tokenize" in sys.modules:
     # in programs that are frozen.  distributed never does.
     from lazyarr.integrations.dask import register
 
-    register(lambda: LazyArray)
+    register(lambda: (LazyArray, readable_by_calls))

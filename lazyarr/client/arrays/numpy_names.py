@@ -11,6 +11,7 @@ __all__ = [
     "IMITATING_FUNCTIONS",
     "PRINTING_FUNCTIONS",
     "READING_METHODS",
+    "SCALAR_METHODS",
 ]
 
 # NumPy functions that look at an array's shape or make a view of it, and read no
@@ -22,7 +23,8 @@ FREE_FUNCTIONS = frozenset(
         np.atleast_2d, np.atleast_3d, np.split, np.array_split, np.hsplit, np.vsplit, np.dsplit,
         np.flip, np.fliplr, np.flipud, np.rot90, np.diagonal, np.shares_memory,
         np.may_share_memory, np.result_type, np.can_cast, np.min_scalar_type, np.iscomplexobj,
-        np.isrealobj, np.matrix_transpose,
+        np.isrealobj, np.matrix_transpose, np.linalg.matrix_transpose, np.linalg.diagonal, np.real,
+        np.imag, np.ravel, np.reshape, np.common_type,
     }
 )  # fmt: skip
 
@@ -34,11 +36,13 @@ IMITATING_FUNCTIONS = frozenset({np.empty_like, np.zeros_like, np.ones_like, np.
 READING_METHODS = (
     "all", "any", "argmax", "argmin", "argpartition", "argsort", "astype", "byteswap", "choose",
     "clip", "compress", "conj", "conjugate", "copy", "cumprod", "cumsum", "dot", "dump", "dumps",
-    "flatten", "item", "max", "mean", "min", "nonzero", "prod", "repeat",
+    "flatten", "max", "mean", "min", "nonzero", "prod", "repeat",
     "round", "searchsorted", "std", "sum", "tobytes", "tofile", "tolist", "trace", "var",
-    "__bool__", "__complex__", "__contains__", "__copy__", "__float__", "__index__",
-    "__int__",
+    "__contains__", "__copy__",
 )  # fmt: skip
+
+# Methods that read the one element of an array, and refuse an array of more.
+SCALAR_METHODS = ("__bool__", "__complex__", "__float__", "__index__", "__int__")
 
 # Methods, and functions of their first argument, that change the array itself.
 CHANGING_METHODS = ("fill", "partition", "put", "setfield", "sort")

@@ -21,7 +21,8 @@ __all__ = ["copying_view", "read_own_chunks"]
 
 _NOTE = (
     "it is loaded together with its neighbours, on the same page or in the same unit, which "
-    "cannot be had in mode 'c' either; in mode 'r' picks and operations read the others alone"
+    "cannot be had in mode 'c' or 'r+' either; in mode 'r' picks and operations read the others "
+    "alone"
 )
 
 
@@ -47,8 +48,8 @@ def copying_view(region: Region, plain: np.ndarray[Any, Any]) -> CopyingView:
     geometry, node = region.geometry, region.node
     if node is None or (geometry.unit_chunks == 1 and geometry.unit_pages):
         raise
-    # Memory of mode "c" may have been written to, so its bytes are not those of the
-    # store.
+    # Memory of modes "c" and "r+" may have been written to, so its bytes are not those of
+    # the store.
     if node.mode != "r":
         _note_exception()
         raise

@@ -75,8 +75,12 @@ class Operand(ABC):
             self.view.shape,
             self.view.strides,
             unit_nbytes=max(self.geometry.unit_nbytes, self.geometry.page_nbytes),
-            room_nbytes=room_nbytes(),
+            room_nbytes=self._part_nbytes(),
         )
+
+    def _part_nbytes(self) -> int:
+        """Return how many bytes the units of one part may have together."""
+        return room_nbytes()
 
     @abstractmethod
     def begin_request(self, box: Box) -> PendingRequest | None:
@@ -94,6 +98,16 @@ class Operand(ABC):
         ChunkError
             When a chunk cannot be had.
         """
+
+    def to_write(self, box: Box) -> np.ndarray[Any, Any]:
+        """Return the elements of any box as a view, ready to be written to.
+
+        Raises
+        ------
+        LazyarrError
+            When they cannot be written to.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def gather(self, box: Box) -> np.ndarray[Any, Any]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from lazyarr.client.arrays.indexing import Holder
 
-__all__ = ["prefetch_units"]
+__all__ = ["announce_units", "prefetch_units"]
 
 _N_STEPS = 100
 
@@ -34,7 +34,7 @@ def prefetch_units(region: Holder, units: Sequence[Span], *, wait: bool, progres
         )
     absent = absent_units(region, units)
     if not wait and not may_start_threads():
-        _announce(region, absent)
+        announce_units(region, absent)
     elif not wait:
         thread = threading.Thread(
             target=_request_quietly, args=(region, absent), name="lazyarr-prefetch", daemon=True
@@ -49,8 +49,8 @@ def prefetch_units(region: Holder, units: Sequence[Span], *, wait: bool, progres
         region.owner.request(region, absent)
 
 
-def _announce(region: Holder, units: Sequence[Span]) -> None:
-    """Request units without waiting for them, and without learning what cannot be had."""
+def announce_units(region: Holder, units: Sequence[Span]) -> None:
+    """Request units, in this order, without waiting, and without learning what cannot be had."""
     # The pager goes on with a request whose client has hung up.
     with suppress(LazyarrError):
         asked = region.owner.begin_request(region, units)

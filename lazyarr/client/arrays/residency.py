@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from lazyarr.kernel import PAGE_NBYTES, buffer_address, in_core
-from lazyarr.units import Span
+from lazyarr.client.session.residency_map import parts_of_map
+from lazyarr.units import DIRTY, RESIDENT, Span
 from lazyarr.values import Value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from lazyarr.client.arrays.indexing import Holder
     from lazyarr.client.session.region import Region
@@ -27,11 +27,6 @@ __all__ = ["Residency", "await_arriving", "residency_of"]
 _ARRIVAL_SECONDS = 1.0
 _LOOK_SECONDS = 0.0002
 
-# A residency map of this size is read as it is.  Of a larger one, the kernel is asked first which
-# of its pages exist, for so many bytes at a time.
-_SMALL_NBYTES = 1 << 20
-_PART_NBYTES = 1 << 30
-
 
 class Residency(Value):
     """How much of an array, or of a view into it, is in memory, and where.
@@ -45,6 +40,9 @@ class Residency(Value):
     runs : ndarray of int
         Where runs of resident units begin and end, a pair for each run, counted in the order of
         memory from the first unit of the array or view on.
+    dirty_nbytes, dirty_units : int
+        Bytes and number of the units that were written to in mode ``"r+"``, and of which the
+        store does not have everything yet.
     map : ndarray of bool
         One element for each unit, in the order of memory.
     """
@@ -54,11 +52,14 @@ class Residency(Value):
     resident_units: int
     total_units: int
     runs: _Integers
+    dirty_nbytes: int = 0
+    dirty_units: int = 0
 
     def __repr__(self) -> str:
+        dirty = f", {self.dirty_units} of them not written back" if self.dirty_units else ""
         return (
             f"<Residency: {self.resident_nbytes} of {self.total_nbytes} bytes, "
-            f"{self.resident_units} of {self.total_units} units>"
+            f"{self.resident_units} of {self.total_units} units{dirty}>"
         )
 
     @property
@@ -88,25 +89,42 @@ def await_arriving(region: Region) -> None:
 def residency_of(region: Holder | None, units: Iterable[Span]) -> Residency:
     """Return the residency of some units; an empty one for an array of no bytes."""
     found: list[_Integers] = [np.zeros((0, 2), np.int64)]
-    resident_nbytes = total_nbytes = total_units = 0
+    resident_nbytes = total_nbytes = total_units = dirty_nbytes = dirty_units = 0
     for span in units:
         if region is None or not span.size:
             continue
-        runs = _resident_runs(region.residency, span)
+        runs, dirty = (_runs_of(region.residency, span, bit) for bit in (RESIDENT, DIRTY))
         total_nbytes += int(_nbytes(region.geometry, *span))
-        resident_nbytes += int(np.sum(_nbytes(region.geometry, runs[:, 0], runs[:, 1])))
+        resident_nbytes += _sum_nbytes(region.geometry, runs)
+        dirty_nbytes += _sum_nbytes(region.geometry, dirty)
+        dirty_units += _count(dirty)
         found.append(runs + (total_units - span.start))
         total_units += span.size
     runs = np.concatenate(found)
-    resident_units = int((runs[:, 1] - runs[:, 0]).sum())
-    return Residency(resident_nbytes, total_nbytes, resident_units, total_units, runs)
+    return Residency(
+        resident_nbytes=resident_nbytes,
+        total_nbytes=total_nbytes,
+        resident_units=_count(runs),
+        total_units=total_units,
+        runs=runs,
+        dirty_nbytes=dirty_nbytes,
+        dirty_units=dirty_units,
+    )
 
 
-def _resident_runs(residency: memoryview, span: Span) -> _Integers:
-    """Return where runs of resident units begin and end."""
+def _count(runs: _Integers) -> int:
+    return int((runs[:, 1] - runs[:, 0]).sum())
+
+
+def _sum_nbytes(geometry: Geometry, runs: _Integers) -> int:
+    return int(np.sum(_nbytes(geometry, runs[:, 0], runs[:, 1])))
+
+
+def _runs_of(residency: memoryview, span: Span, bit: int) -> _Integers:
+    """Return where runs of units begin and end that have a bit on the residency map."""
     bounds = []
-    for part in _parts(residency, span):
-        there = np.frombuffer(residency[part.start : part.stop], np.int8).copy()
+    for part in parts_of_map(residency, span):
+        there = np.frombuffer(residency[part.start : part.stop], np.int8) & bit
         edges = np.flatnonzero(np.diff(there, prepend=0, append=0)) + part.start
         bounds.append(edges.reshape(-1, 2))
     runs: _Integers = np.concatenate([np.zeros((0, 2), np.int64), *bounds])
@@ -114,23 +132,6 @@ def _resident_runs(residency: memoryview, span: Span) -> _Integers:
     is_new = np.r_[True, runs[1:, 0] != runs[:-1, 1]][: len(runs)]
     is_last = np.r_[is_new[1:], True][: len(runs)]
     return np.stack([runs[is_new, 0], runs[is_last, 1]], axis=1)
-
-
-def _parts(residency: memoryview, span: Span) -> Iterator[Span]:
-    """Yield the parts of a residency map that may show a resident unit."""
-    # The map of a sparse array is mostly hole.  Reading a hole through a mapping makes pages of
-    # it: eight gigabytes for 2**33 units.  So only pages that exist are read (mincore(2)).
-    if span.size <= _SMALL_NBYTES:
-        yield span
-        return
-    address = buffer_address(residency)
-    first = (address + span.start) // PAGE_NBYTES * PAGE_NBYTES
-    for start in range(first, address + span.stop, _PART_NBYTES):
-        nbytes = min(_PART_NBYTES, address + span.stop - start)
-        pages = np.frombuffer(in_core(start, nbytes), np.int8) & 1
-        edges = np.flatnonzero(np.diff(pages, prepend=0, append=0)).reshape(-1, 2)
-        for begin, end in (edges * PAGE_NBYTES + (start - address)).tolist():
-            yield Span(begin, end) & span
 
 
 def _nbytes(geometry: Geometry, starts: Any, stops: Any) -> Any:

@@ -8,12 +8,14 @@ import pickle
 import uuid
 from typing import TYPE_CHECKING, Any
 
+from lazyarr.errors import FormatError
+from lazyarr.formats.base import GroupDescription
 from lazyarr.layout.placement import KeyPerChunk
 from lazyarr.store.base import METADATA_NAMES
 from lazyarr.store.urls import local_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     import numpy
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from lazyarr.client.pickling.changes import Changes
     from lazyarr.formats.base import ArrayDescription
 
-__all__ = ["token_of"]
+__all__ = ["token_of", "token_of_group"]
 
 _MAX_DIRECTORIES = 4096
 """Directories of chunks that are looked at: some milliseconds on a local disk."""
@@ -50,17 +52,55 @@ def token_of(
     """
     # Another store may be in the same place tomorrow, and dask's results be kept that long.  So
     # what is stored counts, as far as that can be seen without a request.
-    metadata = node.metadata
-    stored = (node.store_url, repr(node.storage_options), metadata.path, metadata.format_name)
-    described = repr((metadata.shape, metadata.document, metadata.attributes))
+    store = (node.store_url, repr(node.storage_options))
     start, shape, strides, dtype = view
     place = (start, shape, strides, dtype.str, repr(dtype))
     written = "" if node.mode == "r" else _token_of_changes(changes)
-    return "lazyarr", stored, described, tuple(_stamps(node.url, metadata)), place, written
+    return "lazyarr", store, _token_of_stored(node.url, node.metadata), place, written
 
 
-def _token_of_changes(changes: Callable[[], Changes]) -> str:
-    """Return what tells an array that was written to, in mode ``"c"``, from the stored one."""
+def token_of_group(
+    place: tuple[str, str, Any],
+    group: tuple[str, GroupDescription],
+    below: Iterable[tuple[str, Any]],
+    changes: Callable[[], Any],
+) -> tuple[Any, ...]:
+    """Return what tells a group from all others; no element of an array is read.
+
+    Parameters
+    ----------
+    place : tuple
+        The store's URL without credentials, what opens it, and its storage options.
+    group : tuple
+        The group's path, and its metadata.
+    below : iterable of tuple
+        Path and metadata of each node below, as `lazyarr.opening.survey.walk` gives them.
+    changes : callable
+        Returns what was written to arrays below.
+    """
+    store_url, url, storage_options = place
+    path, metadata = group
+    nodes = tuple((path, _token_of_node(url, node)) for path, node in below)
+    stored = (path, repr(metadata.attributes), nodes)
+    return "lazyarr", (store_url, repr(storage_options)), stored, _token_of_changes(changes)
+
+
+def _token_of_node(url: str, node: Any) -> Any:
+    """Return what tells a node from others: an array, a group, or what cannot be mapped."""
+    if isinstance(node, FormatError):
+        return uuid.uuid4().hex  # nothing is known of what is stored there
+    is_group = isinstance(node, GroupDescription)
+    return repr(node.attributes) if is_group else _token_of_stored(url, node)
+
+
+def _token_of_stored(url: str, metadata: ArrayDescription) -> tuple[Any, ...]:
+    stored = (metadata.path, metadata.format_name)
+    described = repr((metadata.shape, metadata.document, metadata.attributes))
+    return stored, described, tuple(_stamps(url, metadata))
+
+
+def _token_of_changes(changes: Callable[[], Any]) -> str:
+    """Return what tells what was written to, in mode ``"c"``, from what is stored."""
     try:
         written = changes()
     except ValueError:  # more than is taken out of memory for that

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import TYPE_CHECKING, Any
 
 from lazyarr.client.array_ref import reopening
@@ -15,9 +16,15 @@ if TYPE_CHECKING:
     from lazyarr.client.pickling.changes import Changes
     from lazyarr.client.pickling.shared_reference import SharedReference
 
-__all__ = ["REFERENCE_VERSION", "reduce_view", "require_version"]
+__all__ = [
+    "REFERENCE_VERSION",
+    "is_named_here",
+    "name_opening",
+    "reduce_view",
+    "require_version",
+]
 
-REFERENCE_VERSION = 4
+REFERENCE_VERSION = 6
 """Version of pickled references, increased whenever their meaning changes.
 
 The process that unpickles a reference must have the version of the one that pickled it.
@@ -40,6 +47,21 @@ def require_version(found: object) -> None:
         )
 
 
+_named_here: set[str] = set()
+
+
+def name_opening() -> str:
+    """Return a name for an array that was opened here, which no other opening has anywhere."""
+    name = uuid.uuid4().hex
+    _named_here.add(name)
+    return name
+
+
+def is_named_here(opening: str) -> bool:
+    """Return whether this process has given an opening its name."""
+    return opening in _named_here
+
+
 def reduce_view(
     node: ArrayRef,
     start: int,
@@ -48,11 +70,18 @@ def reduce_view(
     strides: tuple[int, ...],
     origin: SharedReference | None = None,
     changes: Changes = (),
+    opening: str = "",
 ) -> tuple[Any, ...]:
-    """Return how a view is pickled: of which stored array, and where in it; see `Reopening`."""
-    how = (node.mode, node.memory, node.byteorder)
+    """Return how a view is pickled: of which stored array, and where in it; see `Reopening`.
+
+    `opening` names what has been opened, where `origin` does not say it.
+    """
+    how = (node.mode, node.memory, node.byteorder, node.format)
     place = (node.url, node.storage_options, node.metadata.path, *how)
     rows = stored_rows(node.metadata)
+    if origin is not None:
+        opening = f"{origin.pager}:{origin.region}"
+        _named_here.add(opening)
     return reopening().view, (
         REFERENCE_VERSION,
         place,
@@ -63,4 +92,5 @@ def reduce_view(
         rows,
         origin,
         changes,
+        opening,
     )

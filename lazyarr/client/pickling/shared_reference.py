@@ -8,6 +8,7 @@ from lazyarr.client.array_ref import ArrayRef
 from lazyarr.client.session import process
 from lazyarr.client.session.region import Memory
 from lazyarr.errors import FormatError, LazyarrError
+from lazyarr.memory_kind import MemoryKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,8 +28,10 @@ __all__ = [
     "stored_rows",
 ]
 
-OpeningArguments: TypeAlias = "tuple[str, Mapping[str, Any] | None, str, str, str | None, str]"
-"""URL, storage options, path, mode, kind of memory and byte order: what opens an array anew."""
+OpeningArguments: TypeAlias = (
+    "tuple[str, Mapping[str, Any] | None, str, str, str | None, str, str | None]"
+)
+"""URL, storage options, path, mode, kind of memory, byte order and format: to open it anew."""
 
 
 class SharedReference(NamedTuple):
@@ -53,6 +56,11 @@ class SharedReference(NamedTuple):
     store_url: str
     layout: str
     metadata: ArrayDescription
+
+    @property
+    def name(self) -> str:
+        """What the pages are called on machines from which nobody can come to them; no secret."""
+        return f"{self.pager.partition(':')[0]}:{self.region}"
 
 
 class StoredRows(NamedTuple):
@@ -108,7 +116,8 @@ def attach(place: OpeningArguments, origin: SharedReference) -> tuple[ArrayRef, 
         node = _known_node(memory, origin) or _node(place, origin)
         if memory is None:
             array = {"layout": origin.layout}
-            memory = session.attach(origin.region, node.geometry(), array)
+            kind = MemoryKind.TRACKED if node.mode == "r+" else MemoryKind.SHARED
+            memory = session.attach(origin.region, node.geometry(), array, kind=kind)
     except LazyarrError:
         return None
     if memory is None:
@@ -151,7 +160,7 @@ def _known_node(memory: Memory | None, origin: SharedReference) -> ArrayRef | No
 
 
 def _node(place: OpeningArguments, origin: SharedReference) -> ArrayRef:
-    url, storage_options, _, mode, memory, byteorder = place
+    url, storage_options, _, mode, memory, byteorder, file_format = place
     return ArrayRef(
         store_url=origin.store_url,
         url=url,
@@ -160,4 +169,5 @@ def _node(place: OpeningArguments, origin: SharedReference) -> ArrayRef:
         mode=mode,
         memory=memory,
         byteorder=byteorder,
+        format=file_format,
     )

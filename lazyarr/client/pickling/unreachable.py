@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import socket
 from typing import Any, NoReturn
 
 from numpy.lib.mixins import NDArrayOperatorsMixin
+
+from lazyarr.errors import LazyarrError
+from lazyarr.integrations.distributed import is_worker
 
 __all__ = ["Unreachable", "raise_later"]
 
@@ -15,11 +20,16 @@ def raise_later(error: Exception) -> Unreachable:
 
     `multiprocessing.Pool` loses a task whose arguments cannot be unpickled, and whoever waits
     for its result waits for ever; an error of the task itself is sent back to him
-    (Lib/multiprocessing/pool.py, `worker`).
+    (Lib/multiprocessing/pool.py, `worker`).  A worker of distributed's closes the connection that
+    brought what it cannot unpickle.
     """
+    # It is read elsewhere, by whoever sent the reference.
+    if isinstance(error, LazyarrError):
+        error.message += f" (in process {os.getpid()} on host {socket.gethostname()})"
+        error.args = (error.message,)
     # A child that was spawned knows of its parent only after it has unpickled what it is to do.
     begins = getattr(multiprocessing.current_process(), "_inheriting", False)
-    if multiprocessing.parent_process() is None and not begins:
+    if multiprocessing.parent_process() is None and not begins and not is_worker():
         raise error
     return Unreachable(error)
 

@@ -19,10 +19,12 @@ from lazyarr.client.session.fork_hooks import hold_signals
 from lazyarr.errors import LazyarrError
 from lazyarr.kernel import may_start_threads
 
-__all__ = ["after_fork_in_child", "defer", "expect", "start", "stop"]
+__all__ = ["after_fork_in_child", "defer", "expect", "settle", "start", "stop"]
 
 # Longer than it takes from the start of an opening to what is open.
 _IDLE_SECONDS = 2.0
+
+_SETTLE_SECONDS = 0.5
 
 _Work: TypeAlias = Callable[[], None]
 
@@ -87,6 +89,21 @@ def stop() -> None:
     _do_what_waits()
 
 
+def settle() -> None:
+    """Return when what was deferred so far is done, and what that has deferred."""
+    for _ in range(2):
+        with _lock:
+            thread = _thread
+        if thread is None or thread is threading.current_thread():
+            _do_what_waits()
+            continue
+        done = threading.Event()
+        defer(done.set)
+        # The thread may have ended meanwhile, in a child or with the interpreter.
+        while not done.wait(_SETTLE_SECONDS) and thread.is_alive():
+            pass
+
+
 def after_fork_in_child() -> None:
     """Begin anew: a child has the parent's queue, and none of its threads."""
     global _lock, _queue, _thread
@@ -137,6 +154,9 @@ def _run() -> None:
         if found is None:
             return
         _do(found)
+        # Not kept while this waits for the next one: a store is claimed as long as anything
+        # refers to it.
+        found = None
 
 
 def _is_over(queue: SimpleQueue[tuple[_Work, int] | None]) -> bool:

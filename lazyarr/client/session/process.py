@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import atexit
 import gc
+import sys
 import threading
+import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from lazyarr import settings
@@ -15,20 +18,39 @@ from lazyarr.errors import LazyarrError, PagerError
 from lazyarr.kernel import arrive, renew_in_child
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lazyarr.client.session.launch import Launched
     from lazyarr.client.session.session import Session
     from lazyarr.wire.channel import Channel
     from lazyarr.wire.meeting import Invitation
 
-__all__ = ["abandon", "begin", "current_session", "has_begun", "session", "session_at", "shutdown"]
+__all__ = [
+    "abandon",
+    "begin",
+    "current_session",
+    "has_begun",
+    "is_guest",
+    "meet",
+    "session",
+    "session_at",
+    "shutdown",
+]
 
 # Reentrant: a thread holds it while it forks.  A signal handler that interrupts the thread then
 # may take it again.
 _lock = threading.RLock()
 _launched: Launched | None = None
 _session: Session | None = None
+# Those whose pager has died while arrays could be written to.
+_retired: list[Session] = []
+_is_guest = False
 _has_hooks = False
 _MAX_NAMES = 4
+# How often a process that meets others looks whether one of them has been faster.
+_MAX_TRIES = 3
+# One that has waited so long for a pager does not wait for another.
+_LONG_SECONDS = 10.0
 _has_left = False
 
 
@@ -61,8 +83,13 @@ def abandon() -> None:
         finalizers.defer(launched.starter.end)
 
 
-def session() -> Session:
+def session(invitation: Invitation | None = None) -> Session:
     """Return this process's session.
+
+    Parameters
+    ----------
+    invitation : Invitation, optional
+        By which others come to the pager, if it is started now; one that is new unless given.
 
     Raises
     ------
@@ -71,7 +98,7 @@ def session() -> Session:
     PagerError
         When no pager can be started, or the interpreter is ending.
     """
-    global _session
+    global _session, _is_guest
     # The channels are let go of at exit, and not closed: threads may wait in faults and
     # requests, which the pager ends only with the process.  So nothing new can be asked.
     if _has_left:
@@ -92,13 +119,17 @@ def session() -> Session:
                 # Its arrays stay: their memory is mapped, and where the pager lives they
                 # are still filled.  Only what nobody can use any more is closed.
                 _session.retire()
+                if _session.written_regions():
+                    _retired.append(_session)
             # Not waited for here: it ends within milliseconds, which are the opening's.
             # Until then it is a child that the user's os.wait() could find.
             finalizers.defer(launched.starter.wait)
             control = Channel.from_descriptor(launched.descriptor.detach())
-            _session = Session(control, new_invitation(), is_alone=True)
+            _session = Session(control, invitation or new_invitation(), is_alone=True)
             _session.starter = launched.starter
+            _is_guest = False
             _install_hooks()
+            _spare_worker()
         found = _session
     found.update_raise_signal()
     return found
@@ -125,7 +156,6 @@ def session_at(invitation: str) -> Session | None:
     """
     from lazyarr.wire.meeting import Invitation
 
-    global _session
     arrive()
     invited = Invitation(*invitation.split(":"))
     with _lock:
@@ -136,10 +166,71 @@ def session_at(invitation: str) -> Session | None:
             joined = None if _launched is not None else _join(invited)
             if joined is None:
                 return None
-            _session = joined
-            finalizers.start()
-            _install_hooks()
+            _settle(joined)
+        assert _session is not None
         return _session if _session.invitation == invited else None
+
+
+def meet(invitation: str, begin_engine: Callable[[], bool]) -> None:
+    """Have one pager with the processes of this machine that were invited to one elsewhere.
+
+    For a process that has none and could not come to the pager of the invitation.  The first one
+    takes a name that follows from the invitation, and starts a pager that listens there.  The
+    others join that.  Where it fails this process goes its own way.
+
+    Parameters
+    ----------
+    invitation : str
+        To the pager that is elsewhere.
+    begin_engine : callable
+        Starts what this process opens arrays with; returns whether that is a pager.
+    """
+    from lazyarr.wire.meeting import Invitation, invitation_away, listen
+
+    arrive()
+    away = invitation_away(Invitation(*invitation.split(":")))
+    with _lock, suppress(LazyarrError, OSError):
+        if has_begun() or _launched is not None or _has_left:
+            return
+        for _ in range(_MAX_TRIES):
+            # Who has the name may be starting the pager still.  Then this process is in the
+            # queue of its socket, and is let in by the pager.
+            began_at = time.monotonic()
+            joined = _join(away)
+            if joined is not None:
+                _settle(joined)
+                _make_room(joined)
+                return
+            if time.monotonic() - began_at > _LONG_SECONDS:
+                return
+            # Before anything is started: of many processes one has the name.
+            listener = listen(away.name)
+            if listener is not None:
+                # Closed here at the end: if no pager has it by then, those who wait in its queue
+                # see that at once.
+                with listener:
+                    if begin_engine():
+                        session(away).let_in(listener)
+                return
+
+
+def _settle(joined: Session) -> None:
+    """Make a session with another process's pager that of this process."""
+    global _session, _is_guest
+    _session, _is_guest = joined, True
+    finalizers.start()
+    _install_hooks()
+    _spare_worker()
+
+
+def _make_room(joined: Session) -> None:
+    """Have a pager that workers of distributed share hold what each might hold by itself."""
+    if "distributed.worker" in sys.modules:
+        from lazyarr.integrations.distributed import worker_memory_limit
+
+        limit = worker_memory_limit()
+        if limit is not None:
+            settings.raise_default(joined.statistics()["clients"] * (limit // 2))
 
 
 def _join(invitation: Invitation) -> Session | None:
@@ -195,6 +286,11 @@ def has_begun() -> bool:
     return _session is not None
 
 
+def is_guest() -> bool:
+    """Return whether this process has joined a pager that another process has started."""
+    return _session is not None and _is_guest
+
+
 def current_session() -> Session | None:
     """Return this process's session if it has one that works."""
     arrive()
@@ -218,8 +314,28 @@ def _install_hooks() -> None:
         around_fork(_before_fork, _after_fork_in_parent)
 
 
+def _spare_worker() -> None:
+    """See to it that distributed does not end this process for pages that are the pager's."""
+    if "distributed.worker" in sys.modules:
+        from lazyarr.integrations.distributed import keep_small
+
+        keep_small(_unmap_pages)
+
+
+def _unmap_pages() -> None:
+    live = current_session()
+    if live is not None:
+        live.unmap_pages()
+
+
 def _on_exit() -> None:
     global _has_left
+    sessions = [*_retired, *([] if _session is None else [_session])]
+    written = [region for each in sessions for region in each.written_regions()]
+    if written:
+        from lazyarr.client.session.flushing import flush_at_exit
+
+        flush_at_exit(written)
     _has_left = True
     if _session is not None:
         _session.leave()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from lazyarr.client.session import finalizers
@@ -25,12 +26,12 @@ from lazyarr.memory_kind import MemoryKind
 from lazyarr.values import Struct
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import Protocol
 
     from lazyarr.client.array_ref import ArrayRef, CopyingViews
-    from lazyarr.client.session.rpc import PendingRequest
-    from lazyarr.known import KnownDescriptor
+    from lazyarr.client.session.rpc import PendingFlush, PendingRequest
+    from lazyarr.known import Identity, KnownDescriptor
     from lazyarr.layout.geometry import Geometry
     from lazyarr.units import Span
 
@@ -43,8 +44,17 @@ if TYPE_CHECKING:
             """Whether system calls do not wait for pages, and fail."""
             ...
 
-        def request(self, region: Region, units: Sequence[Span], pages: Span | None = None) -> None:
+        def request(
+            self,
+            region: Region,
+            units: Sequence[Span],
+            pages: Span | None = None,
+            *,
+            writes: bool = False,
+        ) -> None:
             """Wait, without the GIL, until units are resident; or, of one unit, some pages.
+
+            With `writes` until they can be written to without a fault.
 
             Raises
             ------
@@ -57,6 +67,28 @@ if TYPE_CHECKING:
 
         def begin_request(self, region: Region, units: Sequence[Span]) -> PendingRequest | None:
             """Request units, to be waited for later; None where that is not possible."""
+            ...
+
+        def begin_flush(
+            self, region: Region, units: Span, *, is_last: bool = False
+        ) -> PendingFlush:
+            """Have what was written to some units be written back, to be waited for later."""
+            ...
+
+        def retire_region(self, region: Region) -> tuple[int, int]:
+            """Have what was written be written back, and nobody write any more."""
+            ...
+
+        def forbid_writes(self, region: Region) -> None:
+            """Make every write to a region SIGSEGV."""
+            ...
+
+        def statistics(self) -> dict[str, Any]:
+            """Return what the pager has counted."""
+            ...
+
+        def has_pager(self) -> bool:
+            """Return whether the pager is not known to be gone."""
             ...
 
         def map_here(self, region: Region, units: Sequence[Span]) -> None:
@@ -73,6 +105,10 @@ if TYPE_CHECKING:
 
         def advise(self, region: Region, units: Span, advice: str) -> None:
             """Say how units will be read."""
+            ...
+
+        def schedule(self, runs: Iterable[tuple[Region, Span]]) -> None:
+            """Say which units will be touched, in order."""
             ...
 
         def invite(self) -> str:
@@ -148,6 +184,14 @@ class Region(Struct):
         Makes views of the array by the engine that copies, for what a request cannot bring.
     arriving : tuple of int
         Units of which somebody here has a row, and the rest was on its way just now.
+    is_retired : bool
+        Whether nobody may write to it any more: the array was appended to or resized.
+    memfd_identity : Identity or None
+        What the memory object is known by: its number may be another file's by now.
+    is_forbidden : bool
+        Whether every write is SIGSEGV, since nobody would write it back.
+    rescued : mapping of int to bytes
+        Units that this process has written back by itself, and digests of what was in them.
     """
 
     owner: RegionOwner
@@ -169,6 +213,10 @@ class Region(Struct):
     node: ArrayRef | None = None
     copying: CopyingViews | None = None
     arriving: tuple[int, ...] = ()
+    is_retired: bool = False
+    memfd_identity: Identity | None = None
+    is_forbidden: bool = False
+    rescued: Mapping[int, bytes] = MappingProxyType({})
 
     @property
     def memory_nbytes(self) -> int:
@@ -200,10 +248,11 @@ def map_region(region: Region, uffd: Userfaultfd, *, address: int | None = None)
     """
     nbytes = region.memory_nbytes
     if region.kind.is_shared:
-        # Not writable: the pager installs pages all the same, and a raw write is
-        # SIGSEGV, where a flag of NumPy's would protect from Python alone.
+        # Not writable where nothing is written back: the pager installs pages all the same, and
+        # a raw write is SIGSEGV, where a flag of NumPy's would protect from Python alone.
+        writable = region.kind.is_writable
         region.address = map_shared(
-            region.memfd, region.offset, nbytes, writable=False, address=address
+            region.memfd, region.offset, nbytes, writable=writable, address=address
         )
     else:
         region.address = map_private(nbytes, writable=True, address=address)
@@ -281,8 +330,9 @@ def _guard(region: Region, uffd: Userfaultfd) -> None:
         region.kind = private_kind(uffd)  # a forked child may have a userfaultfd that can do less
     mode = _SHARED_MODE if region.kind.is_shared else RegisterMode.MISSING
     if region.kind.is_tracked:
-        # Pages come write-protected.  The kernel lifts that at the first write, by itself:
-        # no message is sent (WP_ASYNC), and a protected page is one that nobody has written.
+        # Pages come write-protected.  In a process's own memory the kernel lifts that at the
+        # first write, by itself: no message is sent (WP_ASYNC), and a protected page is one that
+        # nobody has written.  In memory that is written back the first write is a fault.
         # A forked child inherits no protection, so all that is there counts as written.
         mode |= RegisterMode.WP
     # Fails for memory that cannot be registered so; nothing has seen the address then.

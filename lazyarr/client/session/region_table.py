@@ -33,6 +33,10 @@ class RegionTable:
         """How many regions there are."""
         return len(self._regions)
 
+    def is_empty(self) -> bool:
+        """Return whether there are no regions, and none on its way out."""
+        return not (self._regions or self._leaving)
+
     def __iter__(self) -> Iterator[Region]:
         """Give the regions; safe while others come and go."""
         # A copy: a signal handler, or another thread in `find`, which takes no lock,
@@ -68,7 +72,7 @@ class RegionTable:
         """Return whether there is memory for an array that others could use too."""
         numbers = self._numbers.get(_place(array), ())
         regions = (self._regions[number] for number in numbers)
-        return any(region.kind.is_shared and region.array == array for region in regions)
+        return any(region.kind.is_shared and _is_same(region.array, array) for region in regions)
 
     def find(self, address: int) -> Region | None:
         """Return the region that an address lies in."""
@@ -78,6 +82,11 @@ class RegionTable:
             if region.address <= address < region.address + region.memory_nbytes:
                 return region
         return None
+
+
+def _is_same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Return whether two arrays are the same, for whichever reference they were opened."""
+    return {**one, "origin": ""} == {**other, "origin": ""}
 
 
 def _place(array: dict[str, Any]) -> tuple[str | None, str | None]:

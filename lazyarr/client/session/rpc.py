@@ -6,6 +6,7 @@ import itertools
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from lazyarr.client.session.channels import ChannelPool
+from lazyarr.client.session.failures import raise_first
 from lazyarr.errors import PagerError
 from lazyarr.known import CLOSED_BY_OTHERS
 from lazyarr.wire import messages as w
@@ -15,16 +16,19 @@ if TYPE_CHECKING:
 
     from lazyarr.wire.channel import Channel, Received
 
-__all__ = ["PendingCall", "PendingRequest", "Rpc"]
+__all__ = ["PendingCall", "PendingFlush", "PendingRequest", "Rpc"]
 
 # A question is sent again when the worker died that was to answer it.  The pager refuses a
 # question at which three workers have died.  This bound is for deaths that it does not count.
 _MAX_TRIES = 64
 
 # Messages that load nothing: a failure in their answer is always a refusal by the pager.
-_WITHOUT_FAILURES = (w.Evict, w.Advise, w.WantStatistics)
+_WITHOUT_FAILURES = (
+    *(w.Evict, w.Advise, w.WantStatistics),
+    *(w.BeginRecording, w.EndRecording, w.WantTrace, w.Schedule),
+)
 
-_M = TypeVar("_M", w.Done, w.Statistics, w.Found)
+_M = TypeVar("_M", w.Done, w.Statistics, w.Found, w.ClaimFound, w.Trace)
 
 
 class Rpc:
@@ -257,4 +261,39 @@ class PendingRequest:
 
     def cancel(self) -> None:
         """Give the request up: its answer is not waited for."""
+        self._asked.cancel()
+
+
+class PendingFlush:
+    """A flush that was asked for; to be waited for, or cancelled.
+
+    Parameters
+    ----------
+    asked : PendingCall
+        The message to the pager.
+    """
+
+    def __init__(self, asked: PendingCall) -> None:
+        self._asked = asked
+
+    def __repr__(self) -> str:
+        return f"<PendingFlush: {self._asked!r}>"
+
+    def wait(self) -> tuple[int, int]:
+        """Wait until it is done; return how many units and bytes were written.
+
+        Raises
+        ------
+        StoreError
+            When something could not be written.
+        PagerError
+            When the pager is gone.
+        """
+        done = self._asked.wait()
+        if done.failures:
+            raise_first(done.failures)
+        return done.n_units, done.nbytes
+
+    def cancel(self) -> None:
+        """Wait no more; the pager goes on with it."""
         self._asked.cancel()

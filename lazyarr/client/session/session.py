@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import itertools
 import os
 import signal
 import socket
@@ -31,10 +32,13 @@ from lazyarr.client.session.region import (
     unmap_region,
 )
 from lazyarr.client.session.region_table import RegionTable
-from lazyarr.client.session.rpc import PendingRequest, Rpc
+from lazyarr.client.session.rpc import PendingFlush, PendingRequest, Rpc
 from lazyarr.errors import KernelError, LazyarrError, PagerError, PerformanceWarning
 from lazyarr.kernel import (
+    WRITE_BACK,
+    Advice,
     Features,
+    Protection,
     Stop,
     Userfaultfd,
     allow_holding,
@@ -42,11 +46,13 @@ from lazyarr.kernel import (
     buffer_address,
     current_identity,
     is_fork_seen,
+    madvise,
     memory_view,
     must_allow_holding,
     probe,
+    protect,
 )
-from lazyarr.known import CLOSED_BY_OTHERS, KnownDescriptor
+from lazyarr.known import CLOSED_BY_OTHERS, KnownDescriptor, identity_of
 from lazyarr.memory_kind import MemoryKind
 from lazyarr.shortage import naming_shortage
 from lazyarr.wire import messages as w
@@ -54,7 +60,7 @@ from lazyarr.wire.channel import Channel, channel_pair, close_all
 from lazyarr.wire.meeting import listen
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from lazyarr.client.session.launch import Starter
     from lazyarr.layout.geometry import Geometry
@@ -68,6 +74,9 @@ _MAX_RANGES = 4096
 _MAX_TRIES = 16
 _SHARING = Features.MISSING_SHMEM | Features.MINOR_SHMEM
 _USED = _SHARING | Features.POISON | Features.THREAD_ID | TRACKING
+# Never with WP_ASYNC: the kernel would lift the protection and tell nobody, and what was written
+# would be known to the page tables of this process alone, which end with it.
+_USED_TO_WRITE = WRITE_BACK | Features.POISON | Features.THREAD_ID
 
 _NOT_INHERITED = (
     "the memory of this array is not there: this process was forked past Python's hooks, what was "
@@ -112,6 +121,7 @@ class Session:
         self.is_alone = is_alone
         self.starter: Starter | None = None
         self._is_listening = False
+        self._is_over = False
         self._sharing = threading.Lock()
         self._control = control
         self._raise_signal = 0
@@ -121,9 +131,16 @@ class Session:
         self.rpc = Rpc(control, self._let_hold)
         self._region_table = RegionTable()
         self._inheritable: list[Region] = []
+        self._has_written = False
         with ExitStack() as undoing, naming_shortage("begin with the pager"):
             undoing.callback(control.close)
-            self._uffd = undoing.enter_context(Userfaultfd.open(probe().features & _USED))
+            support = probe()
+            self._uffd = undoing.enter_context(Userfaultfd.open(support.features & _USED))
+            self._writable_uffd: Userfaultfd | None = None
+            if support.write_back:
+                # What a userfaultfd has turned on holds for all that is registered with it.
+                features = support.features & _USED_TO_WRITE
+                self._writable_uffd = undoing.enter_context(Userfaultfd.open(features))
             self._pages = Arena("lazyarr")
             undoing.callback(self._pages.close)
             # Apart from the pages: where shared memory comes in huge pages, a byte
@@ -153,6 +170,21 @@ class Session:
         """The channel that this process came to the pager on."""
         return self._control
 
+    def _uffd_of(self, kind: MemoryKind) -> Userfaultfd:
+        """Return the userfaultfd with which memory of a kind is registered here.
+
+        Raises
+        ------
+        KernelUnsupportedError
+            The memory is to be written back, which this process's kernel does not allow.
+        """
+        if not kind.writes_back:
+            return self._uffd
+        if self._writable_uffd is None:
+            probe().require_write_back()
+            raise PagerError("cannot write to arrays in memory; run 'lazyarr doctor'")
+        return self._writable_uffd
+
     def _settings(self) -> dict[str, Any]:
         """Return what the pager must know of the settings."""
         self._raise_signal = raise_signal()
@@ -177,11 +209,15 @@ class Session:
                 faulthandler.enable()
         try:
             with lifeline:
-                # With a descriptor of the userfaultfd for the pager.  This process keeps its
+                # With descriptors of the userfaultfds for the pager.  This process keeps its
                 # own: when the last one closes, those who wait read zeros.
                 hello = w.Hello(w.VERSION, os.getpid(), int(self._uffd.features), self._settings())
                 objects = (self._uffd.fileno(), self._pages.memfd, self._maps.memfd)
-                self._control.send(hello, (*objects, lifeline.fileno()))
+                last = []
+                if self._writable_uffd is not None:
+                    hello = hello._replace(writable_features=int(self._writable_uffd.features))
+                    last.append(self._writable_uffd.fileno())
+                self._control.send(hello, (*objects, lifeline.fileno(), *last))
             # After the far end was sent: were that to fail, the end of this process's copy
             # would kill it.
             arm_lifeline(self._lifeline.fileno(), signal.SIGBUS)
@@ -199,6 +235,7 @@ class Session:
         wants_private: bool,
         array: dict[str, Any],
         descriptors: Sequence[int],
+        writes_back: bool = False,
     ) -> Memory:
         """Map memory for an array and tell the pager what belongs there.
 
@@ -212,24 +249,55 @@ class Session:
         array : dict
             The fields of `OpenRegion` that say which array it is.
         descriptors : sequence of int
-            What the store's reference speaks of.
+            What the store's reference speaks of; they are the session's now.
+        writes_back : bool
+            Whether what is written to the memory goes to the store.  Then the claim on the store,
+            where it can be claimed, is the last of the descriptors.
         """
+        if writes_back:
+            return self._open_written(geometry, array, descriptors)
         is_shared = self.can_share and not wants_private
         kind = MemoryKind.SHARED if is_shared else private_kind(self._uffd)
-        if not kind.is_shared or descriptors:
+        # What comes with descriptors may differ where its description does not, unless that has a
+        # digest of it.
+        is_described = not descriptors or array["store"].get("digest") is not None
+        if not (kind.is_shared and is_described):
             return self._open_region(geometry, array, descriptors, kind=kind)
         # A region that is being unmapped, here or while the pager was asked, is waited
         # for.  After so many times it is opened anew: the same bytes twice, and no
         # livelock.
         for _ in range(_MAX_TRIES):
             with self._sharing:
-                found = self._find_shared(geometry, array)
+                found = self._find(kind, geometry, array)
                 if found is None:
                     return self._open_region(geometry, array, descriptors, kind=kind)
             if isinstance(found, Memory):
+                close_all(descriptors)
                 return found
             found.wait()
         return self._open_region(geometry, array, descriptors, kind=kind)
+
+    def _open_written(
+        self, geometry: Geometry, array: dict[str, Any], descriptors: Sequence[int]
+    ) -> Memory:
+        """Return memory that is written back: that which the pager has of the array, if it has any.
+
+        Two regions of one array would each write back what the other does not know of.
+        """
+        for _ in range(_MAX_TRIES):
+            with self._sharing:
+                found = self._find(MemoryKind.TRACKED, geometry, array)
+                if found is None:
+                    return self._open_region(geometry, array, descriptors, kind=MemoryKind.TRACKED)
+            if isinstance(found, Memory):
+                close_all(descriptors)
+                return found
+            found.wait()
+        close_all(descriptors)
+        raise PagerError(
+            f"cannot write to array {array['path']!r} of {array['url']}: it is let go by other "
+            "threads again and again; try again"
+        )
 
     def _open_region(
         self,
@@ -251,11 +319,12 @@ class Session:
                 map_offset=self._maps.hand_out(geometry.n_units),
                 array=array,
                 descriptors=tuple(map(KnownDescriptor, descriptors)),
+                memfd_identity=identity_of(self._pages.memfd) if kind.writes_back else None,
             )
             # Mapped, registered, announced, and only then given to anybody.  The message is
             # on its way before the first touch, and the pager handles messages before
             # faults.
-            map_region(region, self._uffd)
+            map_region(region, self._uffd_of(kind))
             memory = Memory(region)
             self._announce(region)
         return memory
@@ -274,7 +343,14 @@ class Session:
         self._control.send(message, [descriptor.fileno() for descriptor in region.descriptors])
         self._region_table.enter(region)
 
-    def attach(self, number: int, geometry: Geometry, array: dict[str, Any]) -> Memory | None:
+    def attach(
+        self,
+        number: int,
+        geometry: Geometry,
+        array: dict[str, Any],
+        *,
+        kind: MemoryKind = MemoryKind.SHARED,
+    ) -> Memory | None:
         """Return memory on a region of another process of this pager; None when it is gone.
 
         Parameters
@@ -285,20 +361,22 @@ class Session:
             The array's arithmetic.
         array : dict
             The fields of `OpenRegion` that say which array it is, as far as they are known.
+        kind : MemoryKind
+            What kind of memory it is.
         """
         for _ in range(_MAX_TRIES if self.can_share else 0):
             with self._sharing:
                 found = self.memory_of(number)
                 if found is None:
                     want = w.WantRegion(self.rpc.new_ticket(), number, array["layout"])
-                    found = self._take(want, geometry, array)
+                    found = self._take(want, kind, geometry, array)
             if not isinstance(found, threading.Event):
                 return found
             found.wait()
         return None
 
-    def _find_shared(
-        self, geometry: Geometry, array: dict[str, Any]
+    def _find(
+        self, kind: MemoryKind, geometry: Geometry, array: dict[str, Any]
     ) -> Memory | threading.Event | None:
         """Return memory on a region of an array, if one is alive that is still true; else None.
 
@@ -306,13 +384,21 @@ class Session:
         wait for nothing.  While this process itself is about to unmap the region, what is
         returned is to be waited for before asking again.
         """
-        if self.is_alone and not self.has_region_of(array):
+        # What is written back may still be so after the last array of it has gone.
+        has_written, self._has_written = self._has_written, self._has_written or kind.writes_back
+        may_be_there = has_written if kind.writes_back else self.has_region_of(array)
+        if self.is_alone and not may_be_there:
             return None
-        fields = {name: array[name] for name in ("url", "path", "layout", "store")}
-        return self._take(w.FindRegion(self.rpc.new_ticket(), **fields), geometry, array)
+        fields = {name: array[name] for name in ("url", "path", "layout", "store", "origin")}
+        want = w.FindRegion(self.rpc.new_ticket(), **fields, kind=kind.name)
+        return self._take(want, kind, geometry, array)
 
     def _take(
-        self, message: w.WantRegion | w.FindRegion, geometry: Geometry, array: dict[str, Any]
+        self,
+        message: w.WantRegion | w.FindRegion,
+        kind: MemoryKind,
+        geometry: Geometry,
+        array: dict[str, Any],
     ) -> Memory | threading.Event | None:
         """Ask for a region and map it, or find where it is mapped; returns as `_find_shared`."""
         found, descriptors = self.rpc.exchange(message, w.Found)
@@ -326,7 +412,7 @@ class Session:
             region = Region(
                 owner=self,
                 number=found.region,
-                kind=MemoryKind.SHARED,
+                kind=kind,
                 geometry=geometry,
                 memfd=descriptors[0],
                 offset=found.offset,
@@ -336,22 +422,53 @@ class Session:
                 descriptors=(),
             )
             memory = self._take_on(region)
-            region.memfd = region.map_memfd = -1
+            self._keep_object(region, *descriptors[::2])
             return memory
         finally:
             close_all(descriptors)
+
+    def _keep_object(self, region: Region, memfd: int, *claim: int) -> None:
+        """Keep the memory object of another process, if what is in it may have to be rescued.
+
+        And the claim on the store, where there is one.  Without the pager the process that has
+        opened the array may end.  Whoever opened it anew then would lose what it writes to what
+        this process writes back.
+        """
+        region.memfd = region.map_memfd = -1
+        if region.kind.writes_back and memfd >= 0:
+            with suppress(OSError):  # without it only this process cannot rescue anything
+                for found in (*claim, memfd):
+                    region.descriptors = (*region.descriptors, KnownDescriptor(os.dup(found)))
+                region.memfd = region.descriptors[-1].fileno()
+                region.memfd_identity = identity_of(region.memfd)
+
+    def _keep_no_object(self, region: Region) -> None:
+        """Leave memory object and claim to other processes: this one cannot have written."""
+        if region.kind.writes_back:
+            region.memfd = -1
+            for descriptor in region.descriptors:
+                descriptor.close()
+            region.descriptors = ()
 
     def _take_on(self, region: Region) -> Memory:
         """Map a region that was promised to this process."""
         try:
             with self._lock:
-                map_region(region, self._uffd)
+                map_region(region, self._uffd_of(region.kind))
                 self._control.send(w.AttachRegion(region.number, region.address))
                 self._region_table.enter(region)
                 return Memory(region)
         except BaseException:
             self._close(region)
             raise
+
+    def find_claim(self, directory: tuple[int, int]) -> int | None:
+        """Return a descriptor of the claim on a store, by device and inode, if the pager has it."""
+        if self.rpc.is_leaving:
+            return None
+        want = w.WantClaim(self.rpc.new_ticket(), *directory)
+        _, descriptors = self.rpc.exchange(want, w.ClaimFound)
+        return descriptors[0] if descriptors else None
 
     def memory_of(self, number: int) -> Memory | threading.Event | None:
         """Return memory on a region that is mapped here; None when it is not.
@@ -374,10 +491,16 @@ class Session:
                 listener = listen(self.invitation.name)
                 if listener is not None:
                     with listener:
-                        self._control.send(w.Listen(self.invitation.secret), (listener.fileno(),))
+                        self.let_in(listener)
                 self._is_listening = True
             self.is_alone = False
         return ":".join(self.invitation)
+
+    def let_in(self, listener: socket.socket) -> None:
+        """Have the pager take on the processes that connect to a socket."""
+        with self._lock:
+            self._control.send(w.Listen(self.invitation.secret), (listener.fileno(),))
+            self._is_listening, self.is_alone = True, False
 
     def find(self, address: int) -> Region | None:
         """Return the region that an address lies in."""
@@ -400,7 +523,11 @@ class Session:
             if region.n_users or not self._region_table.begin_leaving(region):
                 return
         try:
+            if region.kind.writes_back:
+                self._flush(region)
             self._close(region)
+            if region.kind.writes_back:
+                self._save(region)
         finally:
             self._region_table.end_leaving(region)
         # After the pager's answer, or when there is no pager.  An install that was on
@@ -408,6 +535,26 @@ class Session:
         unmap_region(region)
         for descriptor in region.descriptors:
             descriptor.close()
+        self._close_if_over()
+
+    def _flush(self, region: Region) -> None:
+        """Have what was written to a region that nobody refers to be in the store.
+
+        The pager would write it too, some time after its answer.  Who edits the store next, or
+        reads it, must find it there.
+        """
+        from lazyarr.client.session.flushing import flush_regions, whole
+
+        # What cannot be written the pager tries again, and says so.
+        with suppress(LazyarrError, PerformanceWarning):
+            flush_regions([whole(region)])
+
+    def _save(self, region: Region) -> None:
+        """Write back what is in a region that nobody refers to, if the pager is gone."""
+        from lazyarr.client.session.flushing import rescue_or_say
+
+        if self.rpc.is_broken:
+            rescue_or_say([region])
 
     def _close(self, region: Region) -> None:
         """Have the pager let go of a region, if there is one.
@@ -419,7 +566,9 @@ class Session:
 
     def is_usable(self) -> bool:
         """Return whether arrays can be opened with it: the pager is there, with the same rights."""
-        if not all(mine.is_own() for mine in (self._uffd, self._pages, self._maps)):
+        writable = () if self._writable_uffd is None else (self._writable_uffd,)
+        mine = (self._uffd, self._pages, self._maps, *writable)
+        if not all(each.is_own() for each in mine):
             self.rpc.give_up(CLOSED_BY_OTHERS)
         # Checked each time that something is opened: a server may give up its rights
         # between two arrays, and the old pager would read with those that it had.
@@ -429,6 +578,16 @@ class Session:
         """Close what another session makes useless; memory that is mapped stays as it is."""
         if not self.rpc.is_usable():
             self.rpc.close()
+            self._is_over = True
+            self._close_if_over()
+
+    def _close_if_over(self) -> None:
+        """Close the rest of what another session has replaced, when nothing of it is mapped."""
+        # A program that lives long may see many pagers die.
+        with self._lock:
+            if self._is_over and self._region_table.is_empty():
+                self._is_over = False
+                self._close_memory()
 
     def _require_identity(self) -> None:
         """Raise when the pager would read what this process, as it is now, might not.
@@ -457,8 +616,17 @@ class Session:
             self.rpc.leave()
             self._lifeline.detach()
 
-    def request(self, region: Region, units: Sequence[Span], pages: Span | None = None) -> None:
+    def request(
+        self,
+        region: Region,
+        units: Sequence[Span],
+        pages: Span | None = None,
+        *,
+        writes: bool = False,
+    ) -> None:
         """Wait, without the GIL, until units are resident; or, of one unit, some pages.
+
+        With `writes` until they can be written to without a fault.
 
         Raises
         ------
@@ -473,7 +641,8 @@ class Session:
         # A bound for one message, and for what a request that is cancelled has asked
         # for in vain.
         for start in range(0, len(units), _MAX_RANGES):
-            request = self._message_for(region, units[start : start + _MAX_RANGES], pages)
+            part = units[start : start + _MAX_RANGES]
+            request = self._message_for(region, part, pages, writes=writes)
             self._end_request(self.rpc.ask(request, w.Done))
 
     def begin_request(self, region: Region, units: Sequence[Span]) -> PendingRequest | None:
@@ -492,9 +661,12 @@ class Session:
         asked = self.rpc.begin(self._message_for(region, units, None))
         return PendingRequest(asked, self._end_request)
 
-    def _message_for(self, region: Region, units: Sequence[Span], pages: Span | None) -> w.Request:
+    def _message_for(
+        self, region: Region, units: Sequence[Span], pages: Span | None, *, writes: bool = False
+    ) -> w.Request:
         ranges = [list(span) for span in units]
-        return w.Request(self.rpc.new_ticket(), region.number, ranges, list(pages or ()))
+        ticket = self.rpc.new_ticket()
+        return w.Request(ticket, region.number, ranges, list(pages or ()), writes)
 
     def _end_request(self, done: w.Done) -> None:
         if self.starter is not None:
@@ -531,6 +703,21 @@ class Session:
             nbytes = region.geometry.unit_bytes(span.stop - 1).stop - start
             memory_view(region.address + start, nbytes, writable=False)[::page_nbytes].tobytes()
 
+    def unmap_pages(self) -> None:
+        """Have no page of shared memory mapped in this process; a touch maps it again.
+
+        The pager keeps the pages.  Nothing is done while another thread opens or closes an array.
+        """
+        # Under the lock: what is unmapped meanwhile may be another mapping's place, whose
+        # pages would be lost.
+        if self._lock.acquire(blocking=False):
+            try:
+                for region in self._region_table:
+                    if region.kind.is_shared and region.is_mapped:
+                        madvise(region.address, region.memory_nbytes, Advice.DONTNEED)
+            finally:
+                self._lock.release()
+
     def install(self, region: Region, start: int, data: bytes) -> None:
         """Install some bytes as whole pages of private memory, without loading their units."""
         source, done, page_nbytes = buffer_address(data), 0, region.kind.page_nbytes
@@ -554,6 +741,46 @@ class Session:
         ticket = self.rpc.new_ticket()
         self.rpc.ask(w.Evict(ticket, region.number, units.start, units.stop), w.Done)
 
+    def begin_flush(self, region: Region, units: Span, *, is_last: bool = False) -> PendingFlush:
+        """Have what was written to some units be written back, to be waited for later.
+
+        With `is_last` the pager does not say what is lost when this process has ended.
+        """
+        ticket = self.rpc.new_ticket()
+        message = w.Flush(ticket, region.number, units.start, units.stop, is_last)
+        return PendingFlush(self.rpc.begin(message))
+
+    def retire_region(self, region: Region) -> tuple[int, int]:
+        """Have what was written to a region be written back, and nobody write to it any more.
+
+        Returns how many units and bytes were written.
+
+        Raises
+        ------
+        StoreError
+            When something could not be written.  The region is as it was then.
+        PagerError
+            When the pager is gone.
+        """
+        found = PendingFlush(self.rpc.begin(w.Retire(self.rpc.new_ticket(), region.number))).wait()
+        region.is_retired = True
+        self.forbid_writes(region)
+        return found
+
+    def forbid_writes(self, region: Region) -> None:
+        """Make every write to a region SIGSEGV."""
+        region.is_forbidden = True
+        if region.is_mapped:
+            protect(region.address, region.memory_nbytes, Protection.READ)
+
+    def has_pager(self) -> bool:
+        """Return whether the pager is not known to be gone."""
+        return self.rpc.is_leaving or self.rpc.is_usable()
+
+    def written_regions(self) -> list[Region]:
+        """Return the regions that are written back, while the pager is there or is not."""
+        return [region for region in self._region_table if region.kind.writes_back]
+
     def advise(self, region: Region, units: Span, advice: str) -> None:
         """Say how units will be read."""
         if self.rpc.is_leaving:
@@ -561,14 +788,57 @@ class Session:
         ticket = self.rpc.new_ticket()
         self.rpc.ask(w.Advise(ticket, region.number, units.start, units.stop, advice), w.Done)
 
+    def schedule(self, runs: Iterable[tuple[Region, Span]]) -> None:
+        """Say which units will be touched, in order; the pager loads them ahead of that."""
+        if self.rpc.is_leaving:
+            return
+        self._require_identity()
+        name, n_before, rest = self.rpc.new_ticket(), 0, iter(runs)
+        part = list(itertools.islice(rest, _MAX_RANGES))
+        while part:
+            following = list(itertools.islice(rest, _MAX_RANGES))
+            numbers = dict.fromkeys(region.number for region, _ in part)
+            places = {number: place for place, number in enumerate(numbers)}
+            message = w.Schedule(
+                ticket=self.rpc.new_ticket(),
+                schedule=name,
+                n_before=n_before,
+                regions=list(places),
+                places=[places[region.number] for region, _ in part],
+                runs=[list(units) for _, units in part],
+                is_last=not following,
+            )
+            self.rpc.ask(message, w.Done)
+            n_before, part = n_before + len(part), following
+
+    def begin_recording(self) -> int:
+        """Have the order of first touches be noted; return what names the recording."""
+        ticket = self.rpc.new_ticket()
+        self.rpc.ask(w.BeginRecording(ticket), w.Done)
+        return ticket
+
+    def end_recording(self, recording: int) -> None:
+        """Have what was noted be forgotten."""
+        if not self.rpc.is_leaving:
+            self.rpc.ask(w.EndRecording(self.rpc.new_ticket(), recording), w.Done)
+
+    def trace(self, recording: int, start: int, n_arrays: int) -> dict[str, Any]:
+        """Return a part of what was noted, from these runs and arrays on; see `Core.trace`."""
+        want = w.WantTrace(self.rpc.new_ticket(), recording, start, n_arrays)
+        return self.rpc.ask(want, w.Trace).document
+
     def statistics(self) -> dict[str, Any]:
         """Return what the pager has counted."""
         want = w.WantStatistics(self.rpc.new_ticket())
         return self.rpc.ask(want, w.Statistics).document
 
     def configure(self) -> None:
-        """Tell the pager what holds now."""
-        self.rpc.ask(w.Configure(self.rpc.new_ticket(), self._settings()), w.Done)
+        """Tell the pager what holds now; where it is gone, the next one is told when it begins."""
+        try:
+            self.rpc.ask(w.Configure(self.rpc.new_ticket(), self._settings()), w.Done)
+        except PagerError:
+            if self.rpc.is_usable():
+                raise
 
     # --- fork -----------------------------------------------------------------------
 
@@ -650,6 +920,7 @@ class Session:
         # A fork that Python has not made has called no hook: a channel that is found
         # then was made for another child.
         for_child, fork.channel = fork.channel if is_fork_seen() else None, None
+        self._keep_objects(regions)
         try:
             if for_child is None:
                 for region in regions:
@@ -673,11 +944,19 @@ class Session:
             for region in regions:
                 lose(region)
                 region.owner = self
+                self._keep_no_object(region)
             self._pid = os.getpid()
             self.rpc.give_up(_NOT_JOINED.format(f"{type(error).__name__}: {error}"))
             if not isinstance(error, OSError | LazyarrError):
                 raise
         return self
+
+    def _keep_objects(self, regions: Iterable[Region]) -> None:
+        """Keep the memory objects of the parent that may have to be rescued, in a child."""
+        for region in regions:
+            if region.kind.writes_back:
+                # The claim is among the descriptors that the region has.
+                self._keep_object(region, region.memfd)
 
     def _come_late(self) -> Channel:
         """Have the pager await this process, on the channel that its parent speaks on."""
@@ -718,6 +997,8 @@ class Session:
     def _close_memory(self) -> None:
         self._lifeline.close()
         self._uffd.close()
+        if self._writable_uffd is not None:
+            self._writable_uffd.close()
         self._pages.close()
         self._maps.close()
 
@@ -742,7 +1023,7 @@ class Session:
 
     def adopt(self, region: Region) -> None:
         """Take over a region that this process has inherited by fork."""
-        adopt_region(region, self._uffd)
+        adopt_region(region, self._uffd_of(region.kind))
         if region.kind.is_shared:
             region.owner = self
             self._control.send(w.AttachRegion(region.number, region.address))
@@ -768,19 +1049,19 @@ class Session:
         assert isinstance(found, w.Found)
         try:
             if descriptors:
-                region.memfd, region.map_memfd = descriptors
+                region.memfd, region.map_memfd, *_ = descriptors
                 region.offset, region.map_offset = found.offset, found.map_offset
-            elif "store" in region.array:
+            elif "store" in region.array and not region.kind.writes_back:
                 self._place_anew(region)
             else:
                 return False
             give_way(region)
-            map_region(region, self._uffd, address=region.address)
+            map_region(region, self._uffd_of(region.kind), address=region.address)
         except KernelError:
             self._close(region)
             return False
         finally:
-            region.memfd = region.map_memfd = -1
+            self._keep_object(region, descriptors[0] if descriptors else -1)
             close_all(descriptors)
         if descriptors:
             region.owner = self

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from lazyarr.formats.zarr.metadata import ArrayMetadata, GroupMetadata, Node
     from lazyarr.formats.zarr.written_documents import (
         array_document,
+        attributes_document,
         group_document,
+        plain_attribute,
         resized_document,
     )
 
@@ -41,6 +43,7 @@ __all__ = [
     "Node",
     "SHARD_NBYTES",
     "array_document",
+    "attributes_document",
     "data_type_from_numpy",
     "default_chunks",
     "default_shards",
@@ -51,6 +54,7 @@ __all__ = [
     "parse_v2_consolidated",
     "parse_v2_data_type",
     "parse_v2_group",
+    "plain_attribute",
     "resized_document",
 ]
 
@@ -64,6 +68,7 @@ __getattr__ = import_on_use(
         "document_v2": "parse_v2_array parse_v2_consolidated parse_v2_group",
         "document_v3": "parse_node",
         "metadata": "ArrayMetadata GroupMetadata Node",
-        "written_documents": "array_document group_document resized_document",
+        "written_documents": "array_document attributes_document group_document plain_attribute"
+        " resized_document",
     },
 )

@@ -13,6 +13,7 @@ from lazyarr.checks import (
     MAX_NBYTES,
     as_list,
     as_object,
+    as_shape,
     as_string,
     as_written_integer,
     refuse_unknown,
@@ -38,6 +39,7 @@ FILTERS: Mapping[str, str | None] = {
 
 _MAX_CODECS = 32  # a chunk goes through all of them, one after the other
 _PREFIX = "numcodecs."
+_IMAGECODECS = "imagecodecs_"
 _SHUFFLES: Mapping[str, int] = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2}
 _NOT_MAPPABLE = ("packbits", "zfp", "zfpy", "pcodec", "vlen-utf8", "vlen-bytes", "vlen_utf8")
 
@@ -114,9 +116,33 @@ def _parse_numcodec(config: dict[str, Any], typesize: int, *, known: str) -> Byt
     if name == "shuffle":
         refuse_unknown(parameters, ("elementsize",), "codec 'shuffle'")
         return make_codec("shuffle", {"elementsize": parameters.get("elementsize") or typesize})
+    if name.startswith(_IMAGECODECS):
+        return _parse_imagecodec(name.removeprefix(_IMAGECODECS), parameters)
     if name in FILTERS or name in _NOT_MAPPABLE:
         raise FormatError(f"codec {shown(known)} cannot be mapped here; read it with zarr-python")
     return _numcodec(config, None)
+
+
+def _parse_imagecodec(name: str, parameters: dict[str, Any]) -> BytesCodec:
+    """Return a codec as tifffile names those of TIFF in references.
+
+    By our own code, for imagecodecs takes any amount of memory, and crashes on some bad chunks.
+    """
+    if name in ("lzw", "packbits"):
+        return make_codec(name, {})
+    if name in ("zstd", "zlib", "deflate"):
+        return _NUMCODECS[name.replace("deflate", "zlib")]({})
+    if name in ("delta", "floatpred"):
+        what = f"codec 'imagecodecs_{name}'"
+        axis, shape = parameters.get("axis", -1), as_shape(parameters.get("shape"), "shape")
+        if axis in (-1, -2) and len(shape) >= -axis and parameters.get("dist", 1) == 1:
+            kind = "delta" if name == "delta" else "floating_point"
+            row, samples = (shape[-1], 1) if axis == -1 else shape[-2:]
+            rows = {"dtype": parameters.get("dtype"), "row": row, "samples": samples}
+            # LZW may give more than the chunk.
+            return make_codec("predictor", {**rows, "kind": kind, "cuts": True})
+        raise FormatError(f"{what} has the parameters {shown(parameters)}; open the file itself")
+    raise FormatError(f"codec 'imagecodecs_{name}' cannot be mapped here; open the file itself")
 
 
 def _numcodec(config: dict[str, Any], dtype: str | None) -> BytesCodec:

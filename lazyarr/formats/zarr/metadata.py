@@ -87,6 +87,25 @@ class ArrayMetadata(ArrayDescription):
         """What the format is called, and its version."""
         return "zarr", str(self.zarr_format)
 
+    @property
+    def missing_value(self) -> Any:
+        """What means "missing" by the CF conventions; None where nothing does.
+
+        In Zarr v2 xarray has no other place for it than the fill value of its arrays, which are
+        those with names of axes (``use_zarr_fill_value_as_mask`` of its engine).  Of byte strings
+        it has none in Zarr v3.
+        """
+        # Here: most processes ask for none.
+        from lazyarr.formats.zarr.missing_value import decode_missing_value
+
+        said = self.attributes.get("_FillValue")
+        if self.zarr_format == 3:
+            return decode_missing_value(said, self.dtype.kind)
+        is_of_xarray = self.dimension_names is not None and self.dtype.kind in "biufc"
+        if said is None and is_of_xarray and self.document.get("fill_value") is not None:
+            return self.fill_value.item()
+        return said
+
     def native(self) -> ArrayMetadata:
         """Return the array with its elements in the machine's byte order, however it is stored."""
         swap = find_swap(self.dtype)

@@ -15,7 +15,13 @@ from lazyarr.formats.zarr.document_v3 import parse_node
 from lazyarr.formats.zarr.fillvalue_document import encode_fill, fill_document
 from lazyarr.layout.datatype import DataType
 
-__all__ = ["array_document", "group_document", "resized_document"]
+__all__ = [
+    "array_document",
+    "attributes_document",
+    "group_document",
+    "plain_attribute",
+    "resized_document",
+]
 
 
 def array_document(
@@ -28,6 +34,7 @@ def array_document(
     level: int | None = None,
     fill_value: Any = 0,
     attributes: Mapping[str, Any] | None = None,
+    inherited: Mapping[str, Any] | None = None,
     dimension_names: Sequence[str | None] | None = None,
 ) -> bytes:
     """Return the ``zarr.json`` of an array, with a crc32c behind every chunk.
@@ -49,6 +56,8 @@ def array_document(
         bits with every data type.
     attributes : mapping or None
         Anything that JSON can hold, and NumPy's arrays and scalars, which become lists and numbers.
+    inherited : mapping or None
+        Attributes of what is copied, for names that `attributes` does not have; see `_members`.
     dimension_names : sequence of (str or None), or None
         Names of the axes.
 
@@ -80,7 +89,7 @@ def array_document(
         "chunk_key_encoding": _named("default", separator="/"),
         "fill_value": fill_document(dtype, encode_fill(dtype, fill_value)),
         "codecs": _codecs(dtype, chunks, compress, sharded=shards is not None),
-        "attributes": _members(attributes),
+        "attributes": _members(attributes, inherited),
     }
     if isinstance(dimension_names, str):
         raise FormatError(f"dimension_names is {shown(dimension_names)}; give a list of names")
@@ -121,6 +130,7 @@ def _codecs(
 def group_document(
     attributes: Mapping[str, Any] | None = None,
     *,
+    inherited: Mapping[str, Any] | None = None,
     consolidated: Mapping[str, bytes] | None = None,
 ) -> bytes:
     """Return the ``zarr.json`` of a group.
@@ -129,6 +139,8 @@ def group_document(
     ----------
     attributes : mapping or None
         Anything that JSON can hold, and NumPy's arrays and scalars, which become lists and numbers.
+    inherited : mapping or None
+        Attributes of what is copied, for names that `attributes` does not have; see `_members`.
     consolidated : mapping or None
         The documents of all nodes below the group, by their path relative to
         it; None to leave them to be found one by one.
@@ -141,7 +153,7 @@ def group_document(
     members: dict[str, Any] = {
         "zarr_format": 3,
         "node_type": "group",
-        "attributes": _members(attributes),
+        "attributes": _members(attributes, inherited),
     }
     if consolidated is not None:
         members["consolidated_metadata"] = {
@@ -167,27 +179,81 @@ def resized_document(document: bytes, shape: tuple[int, ...]) -> bytes:
     for holder, name in ((grid, "chunk_shape"), (members, "chunks")):
         if isinstance(holder.get(name), list):
             holder[name] = [length or 1 for length in holder[name]]
-    # As it was includes what JSON does not have: other writers put NaN into attributes,
-    # and halves of characters, which no encoding but their escapes can hold.
+    return _dump_as_it_was(members)
+
+
+def attributes_document(document: bytes, attributes: Mapping[str, Any]) -> bytes:
+    """Return the document of a node of v3 with other attributes and all else as it was.
+
+    Examples
+    --------
+    >>> attributes_document(b'{"zarr_format": 3, "attributes": {}}', {"a": 1})
+    b'{"zarr_format": 3, "attributes": {"a": 1}}'
+    """
+    return _dump_as_it_was({**json.loads(document), "attributes": attributes})
+
+
+def plain_attribute(value: Any, place: str) -> Any:
+    """Return what a user wants to keep among attributes as JSON has it.
+
+    Parameters
+    ----------
+    value : object
+        Anything that JSON can hold, and NumPy's arrays and scalars.
+    place : str
+        Where it is to be, for the error.
+
+    Raises
+    ------
+    FormatError
+        JSON has no such thing.
+
+    Examples
+    --------
+    >>> plain_attribute({"a": (1, 2)}, "attributes['x']")
+    {'a': [1, 2]}
+    """
+    try:
+        return _plain(value, place)
+    except RecursionError as error:
+        raise FormatError(f"{place} is nested too deeply for JSON; use fewer levels") from error
+
+
+def _dump_as_it_was(members: dict[str, Any]) -> bytes:
+    # That includes what JSON does not have: other writers put NaN into attributes, and halves
+    # of characters, which no encoding but their escapes can hold.
     return json.dumps(members, ensure_ascii=False).encode("utf-8", "backslashreplace")
 
 
-def _members(attributes: Mapping[str, Any] | None) -> dict[str, Any]:
+def _members(
+    attributes: Mapping[str, Any] | None, inherited: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return attributes as JSON has them, but for NaN and infinities among the inherited ones.
+
+    NetCDF has such numbers in attributes such as ``valid_range``, and a copy must neither fail nor
+    say something else.  They are written as zarr-python writes them, as the bare words NaN and
+    Infinity: zarr-python, xarray and lazyarr read them as the numbers that they were.  The texts
+    "NaN" and "Infinity" would be legal JSON but other attributes, which xarray decodes to something
+    else.  The cost: readers of strict JSON, such as TensorStore, refuse that array.  So users
+    who give such a number themselves get an error that says what to use in its place.
+    """
     if not isinstance(attributes, Mapping | None):
         raise FormatError(
             f"attributes are {shown(attributes)}; give a mapping of names to what JSON can hold"
         )
     try:
-        plain: dict[str, Any] = _plain(attributes or {}, "attributes")
+        own: dict[str, Any] = _plain(attributes or {}, "attributes")
+        kept = {name: value for name, value in (inherited or {}).items() if name not in own}
+        plain: dict[str, Any] = _plain(kept, "attributes", is_inherited=True)
     except RecursionError as error:
         raise FormatError(
             f"attributes {shown(attributes)} do not fit into JSON: they are nested too deeply; "
             "use fewer levels"
         ) from error
-    return plain
+    return {**plain, **own}
 
 
-def _plain(value: Any, place: str) -> Any:
+def _plain(value: Any, place: str, *, is_inherited: bool = False) -> Any:
     """Return a value as JSON has it; NumPy's arrays and scalars become lists and numbers.
 
     Parameters
@@ -196,6 +262,8 @@ def _plain(value: Any, place: str) -> Any:
         What is to be stored.
     place : str
         Where it is, for messages.
+    is_inherited : bool
+        Whether NaN and infinities stay.
     """
     # NumPy is known by what it gives, for opening a store must not wait for its import.
     # Python's values of times are other ones: whole numbers, or none that JSON has.
@@ -203,10 +271,16 @@ def _plain(value: Any, place: str) -> Any:
     if hasattr(value, "tolist") and getattr(dtype, "kind", "O") in "biufUTO":
         value = value.tolist()
     if isinstance(value, Mapping):
-        return {_plain_key(k, place): _plain(v, f"{place}[{k!r}]") for k, v in value.items()}
+        return {
+            _plain_key(k, place): _plain(v, f"{place}[{k!r}]", is_inherited=is_inherited)
+            for k, v in value.items()
+        }
     if isinstance(value, list | tuple):
-        return [_plain(member, f"{place}[{i}]") for i, member in enumerate(value)]
-    if isinstance(value, float) and not math.isfinite(value):
+        return [
+            _plain(member, f"{place}[{i}]", is_inherited=is_inherited)
+            for i, member in enumerate(value)
+        ]
+    if isinstance(value, float) and not math.isfinite(value) and not is_inherited:
         raise _unfit(f"{place} is {value}", "a text, or None")
     if value is None or isinstance(value, bool | int | float | str):
         return value
@@ -228,7 +302,7 @@ def _unfit(what: str, remedy: str) -> FormatError:
 
 def _dump(members: dict[str, Any]) -> bytes:
     try:
-        return json.dumps(members, ensure_ascii=False, allow_nan=False).encode()
+        return json.dumps(members, ensure_ascii=False).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise FormatError(
             f"attributes {shown(members.get('attributes'))} do not fit into JSON: {error};"

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from lazyarr.errors import PagerError
-from lazyarr.pager.checking import check_hello
+from lazyarr.pager.checking import check_hello, check_listener
 from lazyarr.wire.channel import Channel, close_all
 from lazyarr.wire.ledger import record_of
 from lazyarr.wire.messages import (
@@ -87,12 +87,15 @@ class LedgerClient:
         """Return the number of the client at a socket; any descriptor of the socket will do."""
         return self._numbers[_inode(socket)]
 
-    def enter_next(self, client: int, channel: Channel) -> Received | None:
+    def enter_next(
+        self, client: int, channel: Channel, *, is_first: bool = False
+    ) -> Received | None:
         """Enter the next message on a client's first channel, and return it without removing it.
 
         The caller acts on the message, and then drops it.  If the worker dies in between, the
         next worker acts on it a second time, so each message must be harmless when repeated.  In
-        the other order the message would be lost.  The caller must close the descriptors.
+        the other order the message would be lost.  The caller must close the descriptors.  The
+        message that `is_first` must be `Hello`, and nothing else is entered.
 
         Raises
         ------
@@ -105,8 +108,10 @@ class LedgerClient:
         try:
             # Before it is entered: a record is handed to every later worker, and one
             # that no worker can serve would end each of them in turn.
-            if isinstance(received.message, Hello):
+            if is_first or isinstance(received.message, Hello):
                 check_hello(received)
+            if isinstance(received.message, Listen):
+                check_listener(received.descriptors[0])
             if isinstance(received.message, _ENTERED):
                 self.enter(client, received.message, received.descriptors)
             elif isinstance(received.message, Join):

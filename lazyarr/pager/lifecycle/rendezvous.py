@@ -75,6 +75,8 @@ class Rendezvous:
         settings: Callable[[], dict[str, Any]],
     ) -> None:
         self._listener = socket.socket(fileno=listener)
+        # Another process with this socket may be faster to accept who has connected.
+        self._listener.settimeout(0)
         self._secret = secret.encode()
         self._watch = watch
         self._join = join

@@ -44,6 +44,8 @@ _KILLED = (-signal.SIGKILL, -signal.SIGTERM)
 _DECODERS_SLOT = 512
 
 _STOP_SECONDS = 10.0  # until a client says otherwise
+# Less would kill workers that do nothing wrong, and poll(2) takes no more than 24 days.
+_LEAST_STOP_SECONDS, _MOST_STOP_SECONDS = 0.5, 86400.0
 # A process that starts has to import its modules first, so it may be silent for longer than
 # a short `stop_timeout`.
 _START_SECONDS = 10.0
@@ -355,10 +357,10 @@ class Supervisor:
 
     def _take_settings(self, settings: dict[str, Any]) -> None:
         """Take over `stop_timeout`, the one setting that concerns the supervisor."""
-        # Checked by the worker already; looked at again, for an error here ends the supervisor.
+        # Whatever a client has sent: an error here ends the supervisor.
         seconds = settings.get("stop_timeout")
         if isinstance(seconds, int | float) and seconds > 0:
-            self._stop_seconds = float(seconds)
+            self._stop_seconds = float(min(max(seconds, _LEAST_STOP_SECONDS), _MOST_STOP_SECONDS))
 
     def _find_dead_decoder(self) -> None:
         """Find the exit status of the decoder whose death has ended the worker.
@@ -385,7 +387,7 @@ class Supervisor:
 
         def act(theirs: Channel) -> None:
             # No channel of a client may stay open here: a client whose pager is killed
-            # would never see the end of its channel.  The sentinel gets the two
+            # would never see the end of its channel.  The sentinel gets the
             # descriptors that it needs with each record.
             _close_all_but(theirs.fileno())
             self._keep_watch(theirs)
@@ -403,9 +405,11 @@ class Supervisor:
             return
         known = self._ledger.clients.get(client)
         hello = known.hello if known is not None else None
-        # The userfaultfd and the lifeline.  A sentinel poisons faults and fills
+        # The userfaultfds and the lifeline.  A sentinel poisons faults and fills
         # nothing, so it needs no memory object.
-        descriptors = (known.descriptors[0], known.descriptors[3]) if known and hello else ()
+        descriptors: tuple[int, ...] = ()
+        if known is not None and hello is not None:
+            descriptors = (known.descriptors[0], *known.descriptors[3:])
         try:
             self._sentinel.send(record_of(client, hello), descriptors)
         except PagerError:

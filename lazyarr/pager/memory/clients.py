@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import select
 import threading
 from typing import TYPE_CHECKING, Any
 
+from lazyarr.errors import PagerError
 from lazyarr.kernel import (
     PAGE_NBYTES,
     Stop,
@@ -18,10 +20,13 @@ from lazyarr.kernel import (
 )
 from lazyarr.memory_kind import MemoryKind
 from lazyarr.pager.memory.main_thread import MainThread
-from lazyarr.units import Span
+from lazyarr.units import DIRTY, RESIDENT, Span
 from lazyarr.values import Struct
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from lazyarr.pager.memory.committing import Committing
     from lazyarr.pager.memory.installer import Backing
     from lazyarr.plan.regions import RegionState
     from lazyarr.reading.unit_reader import UnitReader
@@ -39,6 +44,11 @@ _EXEC_SECONDS = 1.0
 # Waking a thread costs as much as loading some tens of kilobytes.  Units that are
 # smaller than this go several to a job.
 _JOB_NBYTES = 64 << 10
+# So much of a residency map is read at once.
+_MAP_NBYTES = 1 << 20
+_DIRTY_UNIT = bytes([RESIDENT | DIRTY])
+# What becomes of each value of a residency map where nothing stays but what is dirty.
+_DIRTY_ALONE = bytes(RESIDENT | DIRTY if value & DIRTY else 0 for value in range(256))
 
 
 class Arena:
@@ -91,7 +101,7 @@ class Client(Struct):
     pid, pidfd : int
         The process, and a descriptor that is readable when the process has ended.
     uffd : Userfaultfd
-        The client's userfaultfd.
+        The client's userfaultfd of all memory but the writable regions.
     arena : Arena
         The client's memory objects.
     lifeline : int
@@ -102,6 +112,9 @@ class Client(Struct):
         Whether the main thread may get exceptions, and whether one is on its way.
     notices : list of dict
         What the client is told with the next answer: see `Done`.
+    writable_uffd : Userfaultfd or None
+        The userfaultfd of its writable regions (`MemoryKind.writes_back`); None for a client
+        that can have none.
     """
 
     number: int
@@ -113,6 +126,33 @@ class Client(Struct):
     channels: list[Channel]
     main: MainThread
     notices: list[dict[str, Any]]
+    writable_uffd: Userfaultfd | None = None
+
+    def uffd_of(self, kind: MemoryKind) -> Userfaultfd:
+        """Return the userfaultfd with which the client has registered memory of a kind."""
+        if kind.writes_back and self.writable_uffd is not None:
+            return self.writable_uffd
+        return self.uffd
+
+    def require(self, kind: MemoryKind) -> None:
+        """Raise unless the client can have memory of a kind.
+
+        Raises
+        ------
+        PagerError
+            The memory is to be written back, and the client has no userfaultfd for that.
+        """
+        if kind.writes_back and self.writable_uffd is None:
+            raise PagerError(
+                f"process {self.pid} has no userfaultfd for writable arrays; run 'lazyarr doctor'"
+            )
+
+    def wake(self, address: int, nbytes: int) -> None:
+        """Wake the threads that wait in a range, whatever kind of memory it is."""
+        # A range that another userfaultfd is responsible for has no waiters in this one.
+        self.uffd.wake(address, nbytes)
+        if self.writable_uffd is not None:
+            self.writable_uffd.wake(address, nbytes)
 
     def is_alive(self) -> bool:
         """Return whether the memory that the userfaultfd acts on still exists.
@@ -143,6 +183,8 @@ class Client(Struct):
             poll.register(self.lifeline, 0)
             poll.poll(_EXEC_SECONDS * 1000)
         self.uffd.close()
+        if self.writable_uffd is not None:
+            self.writable_uffd.close()
         self.arena.release()
         for channel in self.channels:
             channel.close()
@@ -181,6 +223,8 @@ class Region(Struct):
         The settings under which the source was made: time-out, retries, cache.
     pipeline : bytes
         How chunks are decoded, as text for the decoders.
+    open_committing : callable or None
+        Opens the store for what clients have written; None where memory is not written back.
     published, published_at : memoryview or None, int
         The residency map in the pager's memory, and its address.  Mapped by the first write.
     """
@@ -199,6 +243,7 @@ class Region(Struct):
     n_units: int
     limits: tuple[object, ...]
     pipeline: bytes
+    open_committing: Callable[[], Committing] | None = None
     published: memoryview | None = None
     published_at: int = 0
 
@@ -215,10 +260,16 @@ class Region(Struct):
             "array": self.message.path,
             "units": self.n_units,
             "units_resident": len(state.resident),
+            "units_dirty": len(state.dirty),
             "units_loaded": state.n_loaded,
             "units_reloaded": state.n_reloaded,
             "loads_per_unit": round(state.n_loaded / max(1, self.n_units), 3),
+            "is_shuffled": state.is_shuffled,
         }
+
+    def about(self) -> dict[str, Any]:
+        """Return what traces say of this array."""
+        return {"url": self.message.url, "path": self.message.path, **self.message.about}
 
     def backing_at(self, offset: int) -> Backing | None:
         """Return where the pages from an offset in bytes on lie in a memory object.
@@ -238,6 +289,62 @@ class Region(Struct):
             start = self.backing.offset + pages.start * page_nbytes
             punch_hole(self.backing.memfd, start, pages.size * page_nbytes)
 
+    def read_dirty(self) -> list[int]:
+        """Return the units that the residency map shows as dirty, in order."""
+        if not self.kind.writes_back:
+            return []
+        units = []
+        for first, found in self._read_map():
+            dirty = found.translate(_DIRTY_ALONE)
+            place = dirty.find(_DIRTY_UNIT)
+            while place >= 0:
+                units.append(first + place)
+                place = dirty.find(_DIRTY_UNIT, place + 1)
+        return units
+
+    def _read_map(self) -> Iterator[tuple[int, bytes]]:
+        """Yield parts of the residency map, each with its first unit, where anything is written."""
+        place, stop = self.residency.offset, self.residency.offset + self.n_units
+        while place < stop:
+            try:
+                place = os.lseek(self.residency.memfd, place, os.SEEK_DATA)
+            except OSError:  # ENXIO: nothing is written behind this
+                return
+            if place < stop:
+                found = os.pread(self.residency.memfd, min(_MAP_NBYTES, stop - place), place)
+                yield place - self.residency.offset, found
+                place += len(found)
+
+    def lacks(self, pages: Span) -> bool:
+        """Return whether a page of a range is not in the memory object."""
+        # What was swapped out is no hole (Linux, mm/filemap.c, `mapping_seek_hole_data`).  The
+        # file offset that this moves is nobody's: all reads and writes name their own.
+        page_nbytes = self.kind.page_nbytes
+        start = self.backing.offset + pages.start * page_nbytes
+        hole = os.lseek(self.backing.memfd, start, os.SEEK_HOLE)
+        return hole < start + pages.size * page_nbytes
+
+    def wipe_clean(self, pages: Sequence[Span], units: Sequence[int]) -> None:
+        """Take all but some pages out of memory, and all but dirty units off the residency map.
+
+        Parameters
+        ----------
+        pages : sequence of Span
+            The pages that stay, in order.
+        units : sequence of int
+            The units that stay dirty.
+        """
+        edges = [0, *itertools.chain(*pages), self.memory_nbytes // self.kind.page_nbytes]
+        for start, stop in zip(edges[::2], edges[1::2], strict=True):
+            self.punch(Span(start, stop))
+        stay = set(units)
+        for first, found in self._read_map():
+            # What is dirty is never clean in between: this process may end at any moment.
+            kept = bytearray(found.translate(_DIRTY_ALONE))
+            for unit in set(range(first, first + len(kept))) - stay if _DIRTY_UNIT in kept else ():
+                kept[unit - first] = 0
+            os.pwrite(self.residency.memfd, kept, self.residency.offset + first)
+
     def wipe(self) -> None:
         """Take all pages out of memory, and all marks off the residency map."""
         self.punch(Span(0, self.memory_nbytes // self.kind.page_nbytes))
@@ -247,8 +354,8 @@ class Region(Struct):
         if map_nbytes:
             punch_hole(self.residency.memfd, self.residency.offset, map_nbytes)
 
-    def publish(self, unit: int, *, resident: bool) -> None:
-        """Write on the residency map whether a unit is resident."""
+    def publish(self, unit: int, *, resident: bool, dirty: bool = False) -> None:
+        """Write on the residency map whether a unit is resident, and whether it is dirty."""
         # Mapped, because a system call would be on the path of every small fault.
         # Mapped late, because of ten thousand open arrays few may be read.
         if self.published is None:
@@ -256,7 +363,7 @@ class Region(Struct):
             address = map_shared(place.memfd, place.offset, self.n_units, writable=True)
             self.published = memory_view(address, self.n_units, writable=True)
             self.published_at = address
-        self.published[unit] = resident
+        self.published[unit] = resident | dirty << 1
 
     def close(self) -> None:
         """Give the memory back and close the store."""

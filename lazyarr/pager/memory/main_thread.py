@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from lazyarr.memory_kind import MemoryKind
     from lazyarr.pager.memory.installer import Backing
     from lazyarr.plan.messages import Failure
 
@@ -18,6 +19,7 @@ class Zeros(NamedTuple):
     address: int
     nbytes: int
     backing: Backing
+    kind: MemoryKind
 
 
 class MainThread:

@@ -85,8 +85,8 @@ class ShownZeros:
         pending = sum(client.main.failure is not None for client in self._clients.values())
         return f"<ShownZeros: {pending} main threads are about to raise>"
 
-    def serve(self, client: Client, faults: Sequence[Fault], n_raised: int) -> list[int]:
-        """Serve the faults that need no load; return the addresses of the other faults.
+    def serve(self, client: Client, faults: Sequence[Fault], n_raised: int) -> list[Fault]:
+        """Serve the faults that need no load; return the other faults.
 
         Parameters
         ----------
@@ -97,19 +97,19 @@ class ShownZeros:
         n_raised : int
             How many exceptions the main thread had raised when the faults were read.
         """
-        addresses = []
+        others = []
         for fault in faults:
             page = fault.address & -PAGE_NBYTES
             is_main = fault.thread_id == client.pid
             if is_main and client.main.n_raised != n_raised:
                 # The main thread has raised since, so it waits there no more.  If it
                 # does after all, it faults again.
-                client.uffd.wake(page, PAGE_NBYTES)
+                client.wake(page, PAGE_NBYTES)
                 continue
             client.main.faults[fault.thread_id] = page
             if not (is_main and self._is_lost(client, page) and self._show(client, page)):
-                addresses.append(fault.address)
-        return addresses
+                others.append(fault)
+        return others
 
     def end(self, client: Client) -> Failure | None:
         """Take down that a main thread raises now; return the failure.
@@ -166,7 +166,7 @@ class ShownZeros:
         waited = set(client.main.faults.values())
         pages = tuple(p for p in command.pages if start + p * PAGE_NBYTES in waited)
         for page in set(command.pages) - set(pages):
-            client.uffd.wake(start + page * PAGE_NBYTES, PAGE_NBYTES)
+            client.wake(start + page * PAGE_NBYTES, PAGE_NBYTES)
         return pages
 
     def _is_lost(self, client: Client, address: int) -> bool:
@@ -193,7 +193,7 @@ class ShownZeros:
             # again.
             main.n_repeats += 1
             if main.n_repeats % 2:
-                client.uffd.wake(address, PAGE_NBYTES)
+                client.wake(address, PAGE_NBYTES)
                 return True
             return main.n_repeats < _MAX_REPEATS and _show_zeros(client, (zeros,))
         main.n_repeats = 0
@@ -213,7 +213,8 @@ class ShownZeros:
         backing = region.backing_at(place.pages.start * page_nbytes)
         if backing is None:
             return None
-        return Zeros(address, min(place.pages.size, _MAX_PAGES) * page_nbytes, backing)
+        nbytes = min(place.pages.size, _MAX_PAGES) * page_nbytes
+        return Zeros(address, nbytes, backing, region.kind)
 
 
 def _overlap(one: Zeros, other: Zeros) -> bool:
@@ -266,7 +267,7 @@ def _show_zeros(client: Client, zeros: Sequence[Zeros]) -> bool:
                 if not _install(client, each):
                     return
             # Woken once, when all zeros are in place: hence DONTWAKE in each install.
-            client.uffd.wake(zeros[0].address, PAGE_NBYTES)
+            client.wake(zeros[0].address, PAGE_NBYTES)
             _wait_for(lambda: read_turns(client.pid, client.pid) != n_turns, _TURN_SECONDS)
             # The turn counter says that the thread got a processor.  It needs some time
             # on it.
@@ -286,8 +287,10 @@ def _show_zeros(client: Client, zeros: Sequence[Zeros]) -> bool:
 
 def _install(client: Client, zeros: Zeros) -> bool:
     """Install zeros without waking a thread; return whether all pages are in."""
+    # Not write-protected in any kind of memory: what is written to them goes with them.
+    uffd = client.uffd_of(zeros.kind)
     mode = int(InstallMode.DONTWAKE)
-    return client.uffd.zeropage(zeros.address, zeros.nbytes, mode=mode).stop is Stop.DONE
+    return uffd.zeropage(zeros.address, zeros.nbytes, mode=mode).stop is Stop.DONE
 
 
 def _wait_for(condition: Callable[[], bool], seconds: float) -> bool:

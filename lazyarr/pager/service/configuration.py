@@ -59,7 +59,7 @@ class Policy:
         self._timeout_seconds = 60.0
         self._retries = 0
         self._cache: DiskCache | None = None
-        self._shared_limit = 0
+        self._own_limit = self._shared_limit = 0
         self._neighbours: Neighbours | None = None
 
     def __repr__(self) -> str:
@@ -81,7 +81,7 @@ class Policy:
         self._retries = limits.retries
         limit = m.LimitChanged(limits.memory_limit)
         self._executor.handle([limit, m.ReadaheadChanged(limits.readahead)])
-        self._shared_limit = limits.memory_limit if limits.shares_limit else 0
+        self._own_limit, self._shared_limit = limits.memory_limit, limits.shared_limit
         self._executor.loads.threads.resize(limits.threads)
         self._executor.loads.decoders.resize(limits.threads)
         self._connections = limits.connections
@@ -117,11 +117,11 @@ class Policy:
     def _apply_share(self) -> None:
         """Find out this pager's part of the shared limit, and make it the machine's limit."""
         assert self._neighbours is not None
-        limit_nbytes, held_nbytes = self._shared_limit, self._executor.machine.held_nbytes
-        part_nbytes = self._neighbours.part_of(limit_nbytes, held_nbytes)
+        shared_nbytes, held_nbytes = self._shared_limit, self._executor.machine.held_nbytes
+        part_nbytes = self._neighbours.part_of(shared_nbytes, held_nbytes)
         # A client may have set another limit while /proc was read.
-        if limit_nbytes and limit_nbytes == self._shared_limit:
-            self._executor.handle([m.LimitChanged(part_nbytes)])
+        if shared_nbytes and shared_nbytes == self._shared_limit:
+            self._executor.handle([m.LimitChanged(min(part_nbytes, self._own_limit))])
 
     def make_fetcher(self) -> Fetcher:
         """Return a fetcher, which reads from remote stores."""

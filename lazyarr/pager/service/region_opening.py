@@ -7,17 +7,18 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from lazyarr.layout.document import parse_layout, pipeline_text
-from lazyarr.pager.checking import check_region, kind_of
+from lazyarr.pager.checking import check_claim, check_region, kind_of
 from lazyarr.pager.memory.clients import Arena, Region
 from lazyarr.pager.memory.installer import Backing
 from lazyarr.reading.unit_reader import UnitReader
 from lazyarr.reading.units import geometry_of
-from lazyarr.store import RetryingStore, RetryPolicy, open_reference
+from lazyarr.store import RetryingStore, RetryPolicy, open_reference, open_writable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from lazyarr.layout.geometry import Geometry
+    from lazyarr.pager.memory.committing import Committing
     from lazyarr.reading.rotation import Rotation
     from lazyarr.reading.workspace import Share
     from lazyarr.store import Store
@@ -77,15 +78,28 @@ def open_region(
         kind = kind_of(message)
         geometry = geometry_of(layout, kind.page_nbytes)
         check_region(message, geometry, kind, arena)
+        check_claim(message, descriptors, kind)
     except BaseException:
         for descriptor in descriptors:
             os.close(descriptor)
         raise
 
+    # The claim is kept and not used: it holds as long as a descriptor of it is open.
+    of_store = () if kind.writes_back else descriptors
+
+    def open_committing() -> Committing:
+        # Imported here: few arrays are written to.
+        from lazyarr.pager.work.commit import Commit
+
+        policy = RetryPolicy(timeout_seconds=timeout_seconds, retries=retries)
+        # By the description alone, and nothing else says what there is to write to.
+        store = open_writable(message.store, timeout_seconds=timeout_seconds, policy=policy)
+        return Commit(store, message.path, layout, geometry, url=message.url)
+
     def open_store() -> Store:
         # Copies, for the store owns what it is given.  An opening may fail and be tried again,
         # or never be needed.
-        copies = [os.dup(descriptor) for descriptor in descriptors]
+        copies = [os.dup(descriptor) for descriptor in of_store]
         store = open_reference(message.store, copies, timeout_seconds=timeout_seconds)
         policy = RetryPolicy(timeout_seconds=timeout_seconds, retries=retries)
         return RetryingStore(store, policy, on_retry=lambda *_: count("retries", 1))
@@ -101,7 +115,9 @@ def open_region(
             count_fetched=partial(count, "bytes_fetched"),
             share=share,
             rotation=rotation,
-            cache=_cache_of(message, cache) if cache is not None else None,
+            # Where objects are replaced, a cache would have to forget them too.
+            cache=None if kind.writes_back else _cache_of(message, cache),
+            is_written=kind.writes_back,
         ),
         kind=kind,
         backing=Backing(arena.memfd, message.offset),
@@ -118,14 +134,15 @@ def open_region(
         # Made once: each job of a decoder carries it.
         pipeline=pipeline_text(layout.pipeline).encode(),
         limits=(timeout_seconds, retries, cache),
+        open_committing=open_committing if kind.writes_back else None,
     )
     return region, geometry
 
 
-def _cache_of(message: OpenRegion, disk: DiskCache) -> StoreCache | None:
+def _cache_of(message: OpenRegion, disk: DiskCache | None) -> StoreCache | None:
     """Return a cache's part for the store of a region; None for stores that are not remote."""
     # Local files are in the page cache anyway.
-    if message.store.get("kind") != "fsspec":
+    if disk is None or message.store.get("kind") != "fsspec":
         return None
     from lazyarr.store.cache import StoreCache, place_of
 

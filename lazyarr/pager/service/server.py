@@ -5,11 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import time
+from collections import deque
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
 from lazyarr.errors import KernelError, LazyarrError, PagerError
 from lazyarr.kernel import Features, Userfaultfd, pidfd_open
+from lazyarr.memory_kind import MemoryKind
 from lazyarr.pager.checking import check_hello, read_settings
 from lazyarr.pager.lifecycle.ledger_client import LedgerClient
 from lazyarr.pager.lifecycle.supervisor import EX_DECODER
@@ -42,20 +45,42 @@ __all__ = ["Pager"]
 # Questions of clients on which nothing depends but their own answer.  A question that has
 # killed workers is refused.  A message that opens or closes a region never is: client and pager
 # would disagree about the region from then on.
-_MAY_BE_REFUSED = (w.Request, w.Evict, w.Advise, w.WantStatistics)
+_MAY_BE_REFUSED = (
+    *(w.Request, w.Evict, w.Flush, w.Retire, w.Advise, w.WantStatistics),
+    *(w.BeginRecording, w.EndRecording, w.WantTrace, w.Schedule),
+)
+
+# What must be in the ledger before it is acted on.  It comes on a client's first channel.
+_ON_FIRST_CHANNEL = (w.Hello, w.Join, w.Listen, w.OpenRegion, w.AttachRegion)
 
 _DESCRIPTORS_REMEDY = describe_shortage(OSError(errno.EMFILE, ""))
 # A message waits so long for descriptors.  Then its client is refused, for a client that waits
 # in silence looks like one that hangs.
 _SHORT_SECONDS = 60.0
-# A client takes six descriptors beside its first channel.  The rest is for files.
-_N_ROOM = 14
+# A client takes seven descriptors beside its first channel.  The rest is for files.
+_N_ROOM = 15
 _PAUSE_SECONDS = 0.05
 
 # A message that is not what it should be ends in one of these errors, and costs its client the
 # channel.  Any other error is a mistake of the pager's own.  The worker ends then, and another
 # one starts from the ledger.
 _BAD_MESSAGE_ERRORS = (LazyarrError, OSError, LookupError, ValueError, OverflowError)
+
+
+def _not_taken_over(opened: w.OpenRegion, error: BaseException) -> str:
+    """Return what is said of a region of the worker before that cannot be served."""
+    # The ledger keeps what is written back, also without a client, for the next worker.
+    kind = MemoryKind.__members__.get(opened.kind)
+    remedy = "open it again"
+    if kind is not None and kind.writes_back:
+        remedy = (
+            "what they had written and not flushed stays in memory as long as others use the "
+            f"pager; to have its next worker try to store that, end process {os.getpid()}"
+        )
+    return (
+        f"cannot take over array {opened.path or '/'!r} of {opened.url}: {error}; the processes "
+        f"that have it end with SIGBUS; {remedy}"
+    )
 
 
 class Pager:
@@ -85,7 +110,6 @@ class Pager:
         measurements = Measurements()
         self._executor = Executor(Machine(0), measurements, inflight=inflight, doomed=doomed)
         self._ledger = LedgerClient(supervisor, ledger)
-        self._sharing = Sharing(self._executor, self._ledger)
         self._rendezvous: Rendezvous | None = None
         # Numbers of clients whose first channel is listened to, or was.  A `Join` that is
         # acted on twice must not make a second client.
@@ -95,6 +119,7 @@ class Pager:
         self._inflight = inflight
         self._doomed = doomed
         self._watch = Watch()
+        self._sharing = Sharing(self._executor, self._ledger, after=self._watch.after)
         self._n_joining = 0
         self._policy = Policy(self._executor, measurements, failed=_die)
         self._message_handlers = Handlers(
@@ -123,11 +148,20 @@ class Pager:
         )
         loads.make_fetcher = self._policy.make_fetcher
         loads.loader.spare_descriptors = self._policy.spare_descriptors
+        self._executor.forgotten = self._on_forgotten
+        self._executor.expelled = self._on_expelled
+        self._to_expel: deque[int] = deque()
+        self._executor.retired = lambda client, region: self._ledger.enter(
+            client, w.Retire(0, region)
+        )
+        self._executor.write_backs.failed = _die
         decoders = loads.decoders
         decoders.hire, decoders.unwatch = self._ledger.hire, self._watch.remove
         decoders.watch = lambda fd, handler: self._watch.add(fd, Rank.MESSAGE, handler)
         self._watch.add(supervisor.fileno(), Rank.MESSAGE, self._on_supervisor)
         self._watch.add(self._sharing.fileno(), Rank.MESSAGE, self._sharing.give_answers)
+        self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._watch.add(self._wakeup, Rank.ARRIVAL, self._on_wakeup)
         self._take_over(ledger)
         self._maybe_stop()  # all clients may have ended while there was no worker
         self._ledger.say_ready()
@@ -145,6 +179,7 @@ class Pager:
         _prepare(self._inflight)
         self._threads.join()
         self._executor.loads.decoders.close()
+        self._executor.write_backs.close()
 
     def _on_supervisor(self) -> None:
         """Answer the supervisor; go on without one when it is gone."""
@@ -194,7 +229,7 @@ class Pager:
         try:
             self._message_handlers.take_over_region(number, record, arena)
         except _BAD_MESSAGE_ERRORS as error:
-            report(f"cannot take over region {number}: {error}")
+            report(_not_taken_over(record.message, error))
             # A client that is not served must not wait: its lifeline is closed with it.
             for name in record.addresses:
                 if name in self._executor.clients:
@@ -213,7 +248,7 @@ class Pager:
         """Begin to serve a client that has said `Hello`, or let go of its channel."""
         try:
             self._require_room()
-            received = self._ledger.enter_next(number, channel)
+            received = self._ledger.enter_next(number, channel, is_first=True)
             if received is not None:
                 self._admit(number, channel, received)
                 channel.drop()
@@ -298,7 +333,7 @@ class Pager:
         except BaseException:
             close_all(received.descriptors)
             raise
-        uffd, memfd, map_memfd, lifeline = received.descriptors
+        uffd, memfd, map_memfd, lifeline, *writable = received.descriptors
         client = Client(
             number=number,
             pid=hello.pid,
@@ -310,6 +345,10 @@ class Pager:
             main=MainThread(),
             notices=[],
         )
+        for descriptor in writable:
+            features = Features(hello.writable_features)
+            client.writable_uffd = Userfaultfd.from_fd(descriptor, features)
+            self._watch.add(descriptor, Rank.FAULT, lambda: self._on_writable_faults(client))
         self._executor.add_client(client)
         client.main.signal = raise_signal
         self._watch.add(client.pidfd, Rank.EXIT, lambda: self._on_exit(client))
@@ -330,6 +369,8 @@ class Pager:
         # numbers that the next files get.
         for watched in (client.pidfd, client.uffd.fileno()):
             self._watch.remove(watched)
+        if client.writable_uffd is not None:
+            self._watch.remove(client.writable_uffd.fileno())
         for channel in client.channels:
             self._watch.remove(channel.fileno())
             channel.close()
@@ -339,20 +380,52 @@ class Pager:
         self._maybe_stop()
 
     def _maybe_stop(self) -> None:
-        """Let the threads end when no client is left and none is on its way."""
-        if not self._executor.has_clients() and not self._n_joining:
-            self._threads.stop()
+        """Let the threads end when no client is left, and none is on its way.
+
+        And when all is in its store that clients have written.
+        """
+        if self._executor.has_clients() or self._n_joining or self._executor.has_unwritten():
+            return
+        self._threads.stop()
+
+    def _on_forgotten(self, region: int) -> None:
+        """Have the supervisor forget a region that was written back; the core's lock is held."""
+        self._ledger.enter(0, w.Forgotten(region))
+        # Whether it was the last one is asked by the thread that listens: it knows who joins.
+        os.eventfd_write(self._wakeup, 1)
+
+    def _on_expelled(self, client: int) -> None:
+        """Have the thread that listens let go of a client: any other may call this."""
+        self._to_expel.append(client)
+        os.eventfd_write(self._wakeup, 1)
+
+    def _on_wakeup(self) -> None:
+        """Let go of clients that are to go; end if this was waited for."""
+        with suppress(BlockingIOError):
+            os.eventfd_read(self._wakeup)
+        while self._to_expel:
+            number = self._to_expel.popleft()
+            if self._executor.is_served(number):  # it may have ended meanwhile
+                self._on_exit(self._executor.clients[number])
+        self._maybe_stop()
 
     # --- what clients do and say --------------------------------------------------
 
     def _on_faults(self, client: Client) -> None:
         """Serve the faults that a client's userfaultfd reports."""
+        try:
+            self._serve_faults(client)
+        except KernelError as error:
+            self._executor.expel(client.number, error)
+
+    def _serve_faults(self, client: Client) -> None:
         serve = self._executor.serve_fast
         if client.main.signal:
             # Read before the faults.  If the main thread raises in between, its faults
             # in this batch are from before, and `serve_raising` can tell.
             n_raised = client.main.n_raised
-            found = self._executor.serve_raising(client, client.uffd.read_faults(), n_raised)
+            raising = self._executor.serve_raising(client, client.uffd.read_faults(), n_raised)
+            found = [fault.address for fault in raising]
         else:
             found = client.uffd.read_addresses()
         others = [a for a in found if not serve(client, a)]
@@ -360,6 +433,28 @@ class Pager:
         # pending signal that faults in a system call sends thousands.
         if others:
             self._executor.handle([m.Faulted(client.number, a) for a in dict.fromkeys(others)])
+
+    def _on_writable_faults(self, client: Client) -> None:
+        """Serve the faults in a client's writable regions."""
+        try:
+            self._serve_writable_faults(client)
+        except KernelError as error:
+            self._executor.expel(client.number, error)
+
+    def _serve_writable_faults(self, client: Client) -> None:
+        assert client.writable_uffd is not None
+        n_raised = client.main.n_raised  # before the faults: see `_on_faults`
+        found = client.writable_uffd.read_faults()
+        if client.main.signal:
+            found = self._executor.serve_raising(client, found, n_raised)
+        # A write must be noted before the page may be written, which only the events do.
+        serve = self._executor.serve_fast
+        others = [f for f in found if f.write or not serve(client, f.address)]
+        if others:
+            unmapped = [f.address for f in others if f.write and not f.wp]
+            self._executor.note_writers(client.number, others, unmapped)
+            events = (m.Faulted(client.number, f.address, f.write) for f in others)
+            self._executor.handle(list(dict.fromkeys(events)))
 
     def _on_messages(self, client: Client, channel: Channel) -> bool:
         """Handle all messages that have come on a channel; return False when one must wait."""
@@ -449,7 +544,14 @@ class Pager:
         question too.
         """
         message = received.message
-        handler = self._by_kind[type(message)]
+        handler = self._by_kind.get(type(message))
+        if handler is None:
+            # A kind that the pager's own processes send, which may carry descriptors too.
+            close_all(received.descriptors)
+            raise PagerError(f"a client sends no {type(message).__name__}")
+        if isinstance(message, _ON_FIRST_CHANNEL) and channel not in client.channels[:1]:
+            close_all(received.descriptors)
+            raise PagerError(f"expected {type(message).__name__} on the client's first channel")
         if not isinstance(message, _MAY_BE_REFUSED):
             handler(client, channel, received)
             return
@@ -486,6 +588,11 @@ class Pager:
         # Before the parent may let go of them: a region that only the child will have is not
         # forgotten in between.
         self._executor.handle([m.Reserved(number, regions)])
+        # A client does not read what comes on its first channel.  Where the other end was sent
+        # here too, by a `Join` of its own, nobody else would ever say anything on either, and the
+        # pager would wait for both for ever.
+        with suppress(PagerError):
+            channel.send(w.Ping(), wait=False)
         self._await_hello(number, channel)
 
     def _on_listen(self, _: Client, __: Channel, received: Received) -> None:
@@ -569,5 +676,16 @@ def _die(error: BaseException) -> None:
     # have left a record that is ahead of the memory.
     if isinstance(error, DecoderDiedError):
         os._exit(EX_DECODER)  # the supervisor knows how it died, and says so
-    report(f"the pager ends: {type(error).__name__}: {error}")
+    report(f"the pager ends: {type(error).__name__}: {error}{_where(error)}")
     os._exit(70)  # EX_SOFTWARE
+
+
+def _where(error: BaseException) -> str:
+    """Return where an error was raised, as lines that follow a message."""
+    try:
+        # Here, for most pagers never need it.
+        from traceback import format_tb
+
+        return "\n" + "".join(format_tb(error.__traceback__)).rstrip()
+    except Exception:  # noqa: BLE001 - a worker without descriptors cannot import
+        return ""

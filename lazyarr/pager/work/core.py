@@ -7,13 +7,16 @@ from abc import ABC, abstractmethod
 from collections import Counter, deque
 from typing import TYPE_CHECKING, Any
 
-from lazyarr.errors import PagerError
+from lazyarr.errors import KernelError, PagerError
+from lazyarr.pager.log import report
+from lazyarr.pager.memory import installer
 from lazyarr.plan import messages as m
 from lazyarr.wire import messages as w
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
+    from lazyarr.memory_kind import MemoryKind
     from lazyarr.pager.lifecycle.inflight_record import Deed, InflightRecord
     from lazyarr.pager.measure import Measurements
     from lazyarr.pager.memory.clients import Client, Region
@@ -21,6 +24,10 @@ if TYPE_CHECKING:
     from lazyarr.wire.channel import Channel
 
 __all__ = ["Core"]
+
+# So much of a trace goes into one message.
+_MAX_TRACE_ARRAYS = 1024
+_MAX_TRACE_RUNS = 8192
 
 
 class Core(ABC):
@@ -42,11 +49,13 @@ class Core(ABC):
     which channel a ticket is answered on       `Core`
     loads that wait for a thread                `Loads`
     loads that other processes do               `Decoders`
+    dirty units that are being written          `WriteBacks`
+    which shards are read, which replaced       `Replacements`
     exceptions that a client is about to raise  `ShownZeros`, in ``Client.main``
     ==========================================  ===========================================
 
-    `Loads`, `Loader` and `Decoders` know this class.  The one that carries out commands,
-    `Executor`, derives from it and knows all of them.
+    `Loads`, `Loader`, `Decoders` and `WriteBacks` know this class.  The one that carries out
+    commands, `Executor`, derives from it and knows all of them.
 
     Parameters
     ----------
@@ -66,6 +75,10 @@ class Core(ABC):
         Held for each step.  Methods that say so must be called with it.
     clients, regions : dict of int
         The clients and regions of the pager, by their numbers.
+    forgotten : callable
+        Told of each region that is written back, before its memory goes.
+    expelled : callable
+        Told of each client that is to be let go of, in whatever thread, with the lock or without.
     """
 
     def __init__(
@@ -83,7 +96,12 @@ class Core(ABC):
         self.lock = threading.Lock()
         self.clients: dict[int, Client] = {}
         self.regions: dict[int, Region] = {}
+        self.forgotten: Callable[[int], None] = lambda _: None
+        self.expelled: Callable[[int], None] = lambda _: None
+        self._expelled: set[int] = set()
         self._events: deque[m.Event] = deque()
+        # What traces say of arrays that are gone, and of which a recording has units.
+        self._gone_arrays: dict[int, dict[str, Any]] = {}
         # Loads on their way into each client's memory, and the clients that have ended before
         # these.  Such a client is in `clients` still: its descriptors are in use.
         self._n_loads: Counter[int] = Counter()
@@ -154,6 +172,53 @@ class Core(ABC):
                 del self._waiting[key]
             self._close_if_gone(number)
 
+    def expel(self, number: int, error: KernelError) -> None:
+        """Have a client let go of whose memory is not what it has said; no other waits for that.
+
+        Parameters
+        ----------
+        number : int
+            The client.
+        error : KernelError
+            What the kernel has refused to do with its memory.
+        """
+        client = self.clients.get(number)
+        # One that has left already may have lost its memory, and its descriptors here.
+        if client is not None and number not in self._gone and number not in self._expelled:
+            self._expelled.add(number)
+            report(f"cannot serve process {client.pid}: {error}")
+            self.expelled(number)
+
+    def is_served(self, number: int) -> bool:
+        """Return whether a client is there that has not left."""
+        return number in self.clients and number not in self._gone
+
+    def protect(self, number: int, kind: MemoryKind, address: int, nbytes: int) -> bool:
+        """Have the next write of a client to each page of a range be a fault.
+
+        Returns
+        -------
+        bool
+            False when the kernel refuses that: the client may write, and is let go of.
+
+        Raises
+        ------
+        PagerError
+            When the kernel could not do it now.
+        """
+        try:
+            installer.protect(self.clients[number].uffd_of(kind), address, nbytes)
+        except KernelError as error:
+            self.expel(number, error)
+            return False
+        return True
+
+    def has_unwritten(self) -> bool:
+        """Return whether a region is left that is written back, with clients or without."""
+        # One that has no client any more is there only as long as something of it is not written.
+        with self.lock:
+            return any(region.kind.writes_back for region in self.regions.values())
+
     def add_region(self, number: int, region: Region) -> None:
         """Begin to serve a region; the machine must be told next."""
         with self.lock:
@@ -162,7 +227,18 @@ class Core(ABC):
     def remove_region(self, number: int) -> None:
         """Close a region that no client has."""
         with self.lock:
-            self.regions.pop(number).close()
+            region = self.regions.pop(number)
+            self.let_go(number, region)
+            region.close()
+
+    def let_go(self, number: int, region: Region) -> None:
+        """Tell the supervisor that a region goes, before its memory does; the lock is held.
+
+        A worker that took over a region whose memory is gone would take the zeros there for what
+        was written.
+        """
+        if region.kind.writes_back:
+            self.forgotten(number)
 
     def begin_load(self, client: int) -> None:
         """Take down that a load is on its way into a client's memory; the lock is held."""
@@ -192,7 +268,7 @@ class Core(ABC):
     def answer(
         self,
         client: int,
-        message: w.Done | w.Statistics | w.Found,
+        message: w.Done | w.Statistics | w.Found | w.ClaimFound | w.Trace,
         descriptors: Sequence[int] = (),
     ) -> None:
         """Send the answer to a ticket, unless the client that sent the ticket has hung up."""
@@ -210,6 +286,42 @@ class Core(ABC):
                 # Not closed here.  The channel is watched under its number, which the next file
                 # would get.  The handler sees the end and closes it.
                 channel.hang_up()
+
+    # --- traces ---------------------------------------------------------------------------
+
+    def note_gone(self, number: int, region: Region) -> None:
+        """Take down that a region ends, of which a recording may have units; the lock is held."""
+        if self.machine.is_recorded(number):
+            self._gone_arrays[number] = region.about()
+        elif self._gone_arrays:
+            gone = self._gone_arrays.items()
+            self._gone_arrays = {n: about for n, about in gone if self.machine.is_recorded(n)}
+
+    def trace(self, client: int, recording: int, start: int, n_arrays: int) -> dict[str, Any]:
+        """Return a part of what a recording of a client has noted: some arrays, and some runs.
+
+        Of each run there is the place of its array among all arrays, and the bytes of the array's
+        memory.  ``n_arrays`` and ``n_runs`` are how many there are in all.  An empty document
+        means that there is no such recording: the worker that had it has died.
+        """
+        with self.lock:
+            recorder = self.machine.find_recorder(client, recording)
+            if recorder is None:
+                return {}
+            arrays = []
+            for number, geometry in recorder.regions[n_arrays : n_arrays + _MAX_TRACE_ARRAYS]:
+                region = self.regions.get(number)
+                about = self._gone_arrays[number] if region is None else region.about()
+                arrays.append({**about, "itemsize": geometry.itemsize})
+            return {
+                "n_arrays": len(recorder.regions),
+                "n_runs": len(recorder),
+                "n_left_out": recorder.n_left_out,
+                "arrays": arrays,
+                "runs": [
+                    [place, *span] for place, span in recorder.runs(start, start + _MAX_TRACE_RUNS)
+                ],
+            }
 
     # --- statistics -----------------------------------------------------------------------
 
@@ -229,6 +341,8 @@ class Core(ABC):
                 "resident_bytes": machine.resident_nbytes,
                 "private_bytes": machine.private_nbytes,
                 "memory_limit": machine.limit_nbytes,
+                "units_dirty": machine.n_dirty,
+                "bytes_dirty": machine.dirty_nbytes,
                 "clients": len(self.clients),
                 "regions": len(self.regions),
                 "arrays": arrays,

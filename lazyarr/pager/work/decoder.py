@@ -143,7 +143,6 @@ class _Decoder:
 
     def _load(self, job: Job, client: Userfaultfd, file: OpenFile, workspace: Workspace) -> Result:
         """Read, decode and install the unit of a job; return how that ended."""
-        had_nbytes = workspace.nbytes
         begin = time.perf_counter()
         decoded = begin
         news = News.FAILED
@@ -163,7 +162,7 @@ class _Decoder:
         installed = time.perf_counter()
         # The memory limit counts what is decoded in, also in this process, and the
         # worker keeps it.
-        grown_nbytes = workspace.nbytes - had_nbytes
+        grown_nbytes = workspace.take_growth()
         return Result(
             job.region,
             job.unit,

@@ -145,12 +145,13 @@ class Decoders:
     def _is_for_others(self, command: m.Load) -> bool:
         """Return whether a load is an ordinary one, which a decoder can do."""
         # One chunk of a local shard, as the whole of a large unit of whole pages.  A mark is
-        # mapped nowhere, a replacement is punched out first, and a network's chunks are in the
-        # worker's memory: all of that stays here, so decoders have no special cases.
+        # mapped nowhere, a replacement is punched out first, a network's chunks are in the
+        # worker's memory, and what is written back is replaced in its store: all of that stays
+        # here, so decoders have no special cases.
         region = self._core.regions[command.region]
         state = self._core.machine.region(command.region)
         return (
-            not (command.mark or command.replaces or region.is_remote)
+            not (command.mark or command.replaces or region.is_remote or region.kind.writes_back)
             and region.unit_nbytes >= _LEAST_NBYTES
             and region.source.can_lend
             and state is not None
@@ -254,7 +255,7 @@ class Decoders:
             return False
         region = self._core.regions[command.region]
         nbytes = state.geometry.unit_nbytes
-        uffd = client.uffd.fileno()
+        uffd = client.uffd_of(region.kind).fileno()
         awaited, in_parts = awaited_bytes(command, state), is_worth_parts(command, state)
 
         def send(file: int, start: int, encoded_nbytes: int) -> bool:

@@ -261,6 +261,18 @@ class LeaderFollowers:
         job(workspace)
         self._workspaces.append(workspace)
 
+    def drop_workspaces(self) -> int:
+        """Give back the memory that no job works in; return how much of it was counted."""
+        n_counted = 0
+        # A job that begins meanwhile makes a workspace of its own.
+        while True:
+            try:
+                workspace = self._workspaces.pop()
+            except IndexError:
+                return n_counted
+            n_counted += workspace.counted_nbytes
+            workspace.close()
+
     def _pop(self) -> Job:
         """Return the next job, an urgent one first; the lock is held."""
         return (self._urgent or self._patient).popleft()

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 from lazyarr.errors import ChunkError, LazyarrError, PagerError
-from lazyarr.kernel import PAGE_NBYTES, Stop
+from lazyarr.kernel import PAGE_NBYTES, InstallMode, Stop
 from lazyarr.pager.log import report
 from lazyarr.pager.memory import installer
 from lazyarr.plan import messages as m
@@ -32,6 +32,8 @@ _PAUSE_SECONDS = 0.05
 # Decoding in parts takes a twentieth longer, for zstd keeps a window of its own then.
 # So smaller units are decoded first and installed then.
 _PARTS_NBYTES = 256 << 10
+# A plain int: flag arithmetic on members of an enumeration costs a microsecond.
+_DONTWAKE = int(InstallMode.DONTWAKE)
 GONE = frozenset({Stop.EXITED, Stop.UNMAPPED})
 """How an install ends when the client, or its mapping, is gone."""
 
@@ -227,8 +229,8 @@ class Loader:
         start = state.addresses.get(command.client)
         if owner is None or start is None or command.mark:
             return None
-        copy_at_once = owner.uffd.copy_at_once
-        mode = state.kind.copy_mode
+        copy_at_once = owner.uffd_of(state.kind).copy_at_once
+        mode = _mode_of(command, state)
         nbytes = state.geometry.unit_nbytes
         address = start + command.unit * nbytes
 
@@ -261,6 +263,7 @@ class Loader:
                 Span(body.start + begin // page_nbytes, body.start + end // page_nbytes),
                 source=workspace.unit.address + skip + begin if workspace else None,
                 data=workspace.unit.view[skip + begin :] if workspace else None,
+                wakes=not command.writes,
             )
             return stop is Stop.DONE
 
@@ -286,6 +289,7 @@ class Loader:
         *,
         source: int | None,
         data: memoryview | None,
+        wakes: bool = True,
     ) -> Stop:
         """Install pages of a region in a client; return `Stop.DONE`, or why not all are in."""
         # Looked up now, outside of the lock: the client may have ended since the load began.  Its
@@ -299,14 +303,15 @@ class Loader:
         page_nbytes = found.kind.page_nbytes
         offset = pages.start * page_nbytes
         return installer.install(
-            owner.uffd,
+            owner.uffd_of(found.kind),
             address + offset,
             pages.size * page_nbytes,
             source=source,
             data=data,
             backing=found.backing_at(offset),
             page_nbytes=page_nbytes,
-            mode=found.kind.copy_mode,
+            mode=found.kind.copy_mode | (0 if wakes else _DONTWAKE),
+            copies_zeros=found.kind.writes_back,
         )
 
     def failed(self, command: m.Load, error: BaseException) -> m.LoadFailed:
@@ -334,6 +339,13 @@ def arrived(command: m.Load) -> m.Arrived:
     """Return the event for a load whose awaited pages are installed, and whose others are not."""
     assert command.awaited is not None
     return m.Arrived(command.region, command.unit, command.awaited)
+
+
+def _mode_of(command: m.Load, state: RegionState) -> int:
+    """Return how the bytes of a unit are copied to a client."""
+    # A thread that wants to write would fault again, on the protection.  So it is woken when that
+    # is lifted (`Unprotect`).
+    return state.kind.copy_mode | (_DONTWAKE if command.writes else 0)
 
 
 def awaited_bytes(command: m.Load, state: RegionState) -> Span | None:

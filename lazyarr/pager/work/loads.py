@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from lazyarr.pager.work.decoders import Decoders, Order
 from lazyarr.pager.work.loader import Loader, arrived
+from lazyarr.pager.work.replacements import Replacements
 from lazyarr.pager.work.shared_load import SharedLoad
 from lazyarr.plan import messages as m
 from lazyarr.reading.workspace import Workspace
@@ -46,6 +47,8 @@ class Loads:
         The worker's threads, which do the loads that no decoder does.
     decoders : Decoders
         The processes that decode beside the worker.
+    replacements : Replacements
+        Which shards loads may not read from now.
     """
 
     def __init__(self, core: Core) -> None:
@@ -55,6 +58,7 @@ class Loads:
         self._fetcher: Fetcher | None = None
         self.decoders = Decoders(core, refuse=self._load_here, on_result=self._on_result)
         self.loader = Loader(core)
+        self.replacements = Replacements()
         self._queued: list[m.Load] = []
         # For each load on which no client waits, what makes it urgent.  A load that has ended, or
         # was made urgent, is not here any more.
@@ -88,6 +92,11 @@ class Loads:
     def start(self, command: m.Load) -> None:
         """Take on a load; `start_queued` must follow."""
         region = self._core.regions[command.region]
+        if region.kind.writes_back:
+            shards = region.source.shards_of(command.unit)
+            again = partial(self.start, command)
+            if not self.replacements.begin_load(command.region, command.unit, shards, again):
+                return
         self._core.begin_load(command.client)
         # Queued, so that small neighbouring units become one job.
         if not region.is_remote:
@@ -207,15 +216,15 @@ class Loads:
         self, batch: Sequence[m.Load], workspace: Workspace, fetched: Fetched | None = None
     ) -> list[m.Event]:
         """Load and install units; return the events for the machine."""
-        had_nbytes = workspace.nbytes
         events: list[m.Event] = []
         for command in batch:
             self._core.inflight.begin(command.region, command.unit)
             events.append(self.loader.load(command, workspace, fetched))
         self._core.inflight.end()
-        # Memory to decode in counts towards the limit, and stays.
-        if workspace.nbytes != had_nbytes:
-            events.append(m.ScratchGrew(workspace.nbytes - had_nbytes))
+        # Memory to decode in counts towards the limit, and is kept for the next units.
+        growth = workspace.take_growth()
+        if growth:
+            events.append(m.ScratchGrew(growth))
         return events
 
     def _end_loads(self, batch: Sequence[m.Load], events: Iterable[m.Event]) -> None:
@@ -223,6 +232,7 @@ class Loads:
         with self._core.lock:
             for command in batch:
                 self._hasten.pop((command.region, command.unit), None)
+                self.replacements.end_load(command.region, command.unit)
             self._core.step(events)
             self._core.end_loads(batch[0].client, len(batch))
 
@@ -231,11 +241,11 @@ class Loads:
         shared = SharedLoad(n_parts, work)
 
         def help_out(workspace: Workspace) -> None:
-            had_nbytes = workspace.nbytes
             shared.help(workspace)
-            if workspace.nbytes != had_nbytes:
+            growth = workspace.take_growth()
+            if growth:
                 with self._core.lock:
-                    self._core.step([m.ScratchGrew(workspace.nbytes - had_nbytes)])
+                    self._core.step([m.ScratchGrew(growth)])
 
         for _ in range(min(self.threads.n_idle, n_parts - 1)):
             self.threads.add(help_out, urgent=True)

@@ -183,11 +183,11 @@ def test_a_group_lists_what_it_holds():
     assert value_of(text, "size") == "12.5 KiB in memory"
     assert value_of(text, "attributes") == '{"title": "t"}'
     assert text.partition("\n\n")[2].splitlines() == [
-        "  a         (100, 64)  uint16  12.5 KiB  chunks (8, 64)",
+        "  a         (100, 64)  uint16  12.5 KiB  chunks (8, 64)  codecs bytes",
         "  g/",
         "  g/h/",
-        "  g/h/deep  ()         uint16  2 B       chunks ()",
-        "  g/last    (0, 3)     uint16  0 B       chunks (1, 3)",
+        "  g/h/deep  ()         uint16  2 B       chunks ()       codecs bytes",
+        "  g/last    (0, 3)     uint16  0 B       chunks (1, 3)   codecs bytes",
         "  z         cannot be mapped: no good",
     ]
 

@@ -87,6 +87,14 @@ def test_picks_are_plain(x, key):
     assert np.shape(picked) == np.shape(expected)
 
 
+def test_masks_of_views_without_rows(x):
+    """Pick nothing, as NumPy's do, of whatever shape the mask is."""
+    for view, plain in ((x[:0], DATA[:0]), (x[:, :0], DATA[:, :0])):
+        for n_axes in (1, 2, 3):
+            mask = np.ones(plain.shape[:n_axes], bool)
+            np.testing.assert_array_equal(view[mask], plain[mask])
+
+
 @pytest.mark.parametrize("key", [64, -65, (0, 32), [64], (0, 0, 0, 0), "field", 1.5])
 def test_wrong_indexes_raise_what_numpy_raises(x, key):
     """An index that NumPy refuses is refused with NumPy's error."""
@@ -291,7 +299,8 @@ def test_many_threads_read_right(x):
 
 def test_repr_loads_nothing_and_says_what_it_is(x):
     """The repr names the array and its residency without reading it."""
-    assert repr(x).startswith(f"<{type(x).__name__} / (64, 32, 128) uint16, 0 of 16 units resident")
+    said = f"<{type(x).__name__} / (64, 32, 128) uint16, mode 'r', 0 of 16 units resident"
+    assert repr(x).startswith(said)
     assert x.residency().resident_units == 0
     assert repr(x.copy()) == repr(DATA)
 

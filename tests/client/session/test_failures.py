@@ -7,7 +7,7 @@ import weakref
 
 import pytest
 
-from lazyarr.client.session.failures import raise_first, raise_together
+from lazyarr.client.session.failures import do_each, raise_first, raise_together
 from lazyarr.errors import ChunkError
 
 
@@ -49,6 +49,31 @@ def test_the_others_are_a_few_notes_of_the_first(n_failures):
     n_told = min(n_failures, 8) - 1
     assert notes[:n_told] == [f"also: chunk {n} cannot be had" for n in range(1, n_told + 1)]
     assert notes[n_told:] == ([f"and {n_failures - 8} more"] if n_failures > 8 else [])
+
+
+def test_each_is_called_though_others_fail():
+    """And the notes of all that failed are there."""
+
+    def fail(number):
+        error = ChunkError(f"chunk {number} cannot be had")
+        error.add_note(f"note {number}")
+        raise error
+
+    called = []
+    assert do_each(lambda: 1, lambda: 2) == [1, 2]
+    with pytest.raises(ChunkError, match="chunk 0") as caught:
+        do_each(lambda: fail(0), lambda: called.append(1), lambda: fail(2))
+    assert called == [1]
+    assert caught.value.__notes__ == ["note 0", "also: chunk 2 cannot be had", "note 2"]
+
+
+def test_one_error_of_several_units_is_raised_again_and_again():
+    """Nothing is noted twice, nor of the error itself."""
+    first, other = ChunkError("chunk 0 cannot be had"), ChunkError("chunk 1 cannot be had")
+    for _ in range(3):
+        with pytest.raises(ChunkError, match="chunk 0") as caught:
+            raise_together([first, first, other, first, other])
+        assert caught.value.__notes__ == ["also: chunk 1 cannot be had"]
 
 
 def test_an_error_is_freed_with_the_last_reference_to_it():

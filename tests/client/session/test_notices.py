@@ -25,6 +25,12 @@ def test_each_array_is_a_warning_that_names_it():
     assert {warning.filename for warning in shown} == {__file__}
 
 
+def test_shuffles_are_told_which_order_to_read_in():
+    """By the line of code that does it."""
+    with pytest.warns(PerformanceWarning, match=r"sampler=lazyarr\.torch\.ChunkShuffle\(x\)"):
+        warn_of_reloads([notice("a") | {"is_shuffled": True}])
+
+
 def test_no_notice_is_no_warning():
     """As nearly every answer has none."""
     with warnings.catch_warnings(record=True) as shown:

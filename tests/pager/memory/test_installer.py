@@ -6,22 +6,35 @@ import errno
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 import lazyarr
+from lazyarr.errors import PagerError
 from lazyarr.kernel import (
     PAGE_NBYTES,
     Advice,
     Features,
+    InstallMode,
     Outcome,
     ScratchBuffer,
     Stop,
     Userfaultfd,
     madvise,
+    memory_view,
 )
-from lazyarr.pager.memory.installer import Backing, install, map_resident, poison
+from lazyarr.pager.memory import installer
+from lazyarr.pager.memory.installer import (
+    Backing,
+    install,
+    map_resident,
+    poison,
+    protect,
+    unprotect,
+)
 from lazyarr.wire.channel import channel_pair
 from tests.pager.conftest import N_PAGES, ClientMemory
 from tests.process.running import command_of
@@ -287,6 +300,181 @@ def test_page_that_is_there_is_not_poisoned(memory):
     )
 
 
+# --- memory that is written back --------------------------------------------------------
+
+PROTECTED = int(InstallMode.WP)
+DONTWAKE = int(InstallMode.DONTWAKE)
+
+
+def put_protected(memory: ClientMemory, first: int, letters: str, *, mode: int = PROTECTED) -> Stop:
+    """Install pages of letters write-protected, or for spaces pages of zeros."""
+    with ScratchBuffer(len(letters) * PAGE_NBYTES) as scratch:
+        scratch.view[:] = b"".join(map(page, letters))
+        has_bytes = letters.strip() != ""
+        return install(
+            memory.uffd,
+            memory.at(first),
+            scratch.nbytes,
+            source=scratch.address if has_bytes else None,
+            data=scratch.view if has_bytes else None,
+            backing=memory.backing_at(first),
+            page_nbytes=PAGE_NBYTES,
+            mode=mode,
+            copies_zeros=True,
+        )
+
+
+def lift(
+    memory: ClientMemory, first: int, n_pages: int = 1, *, awaited: Sequence[int] = ()
+) -> tuple[Stop, list[int]]:
+    """Let pages be written to."""
+    offsets = [(page - first) * PAGE_NBYTES for page in awaited]
+    return unprotect(memory.uffd, memory.at(first), n_pages * PAGE_NBYTES, awaited=offsets)
+
+
+def is_protected(memory: ClientMemory, number: int) -> bool:
+    """Return whether a system call may not write to a page that it may read."""
+    assert not is_missing(memory, number)
+    with open("/dev/zero", "rb", buffering=0) as zeros:
+        view = memory_view(memory.at(number), 1, writable=True)
+        before = bytes(view)
+        try:
+            zeros.readinto(view)
+        except OSError as error:
+            return error.errno == errno.EFAULT
+        view[:] = before
+        return False
+
+
+@pytest.mark.parametrize("letters", ["abc", "   "])
+@pytest.mark.parametrize("is_stray", [False, True])
+def test_what_is_installed_is_protected(written_memory, letters, is_stray):
+    """Bytes and zeros, also where the memory object has a page that is brought up to date."""
+    if is_stray:
+        written_memory.write_behind(1, page("s"))
+    assert put_protected(written_memory, 0, letters) is Stop.DONE
+    wanted = b"".join(map(page, letters)) if letters.strip() else ZEROS * 3
+    assert written_memory.read(0, 3) == wanted
+    assert [is_protected(written_memory, n) for n in range(3)] == [True] * 3
+
+
+def test_more_zeros_than_there_are_at_hand(written_memory, monkeypatch):
+    """They are copied from a buffer that is shorter."""
+    monkeypatch.setattr(installer, "_ZEROS_NBYTES", 2 * PAGE_NBYTES)
+    found = written_memory.touch(4)
+    assert put_protected(written_memory, 0, "     ") is Stop.DONE
+    written_memory.join()
+    assert found == [b"\0"]
+    assert written_memory.read(0, 5) == ZEROS * 5
+    assert is_protected(written_memory, 4)
+
+
+@pytest.mark.parametrize("is_stray", [False, True])
+def test_nobody_is_woken_who_is_not_to_be(written_memory, is_stray):
+    """A thread that writes goes on when the protection is lifted, with one fault in all."""
+    if is_stray:
+        written_memory.write_behind(1, page("s"))
+    found = written_memory.touch(1, write=b"!")
+    mode = PROTECTED | DONTWAKE
+    assert put_protected(written_memory, 0, "abc", mode=mode) is Stop.DONE
+    uffd, address = written_memory.uffd, written_memory.at(0)
+    mapped = map_resident(uffd, address, 3 * PAGE_NBYTES, PAGE_NBYTES, mode=mode)
+    assert mapped == (Stop.DONE, [])
+    assert found == []
+    assert uffd.read_faults() == []
+    assert lift(written_memory, 1) == (Stop.DONE, [])
+    written_memory.join()
+    assert found == [b"!"]
+    assert [is_protected(written_memory, n) for n in range(3)] == [True, False, True]
+    assert uffd.read_faults() == []
+
+
+@pytest.mark.parametrize("mode", [0, PROTECTED])
+def test_resident_pages_are_mapped_in_a_mode(written_memory, mode):
+    """What is mapped already stays as it is."""
+    put_protected(written_memory, 1, "b")
+    for number, letter in ((0, "a"), (2, "c")):
+        written_memory.write_behind(number, page(letter))
+    uffd, address = written_memory.uffd, written_memory.at(0)
+    mapped = map_resident(uffd, address, 3 * PAGE_NBYTES, PAGE_NBYTES, mode=mode)
+    assert mapped == (Stop.DONE, [])
+    expected = [bool(mode), True, bool(mode)]
+    assert [is_protected(written_memory, n) for n in range(3)] == expected
+
+
+def test_what_is_protected_again_is_a_fault_again(written_memory):
+    """And what is beside it is not."""
+    put_protected(written_memory, 0, "abc")
+    written_memory.write_behind(3, page("d"))
+    assert lift(written_memory, 0, 4, awaited=[3]) == (Stop.DONE, [])
+    assert not any(is_protected(written_memory, n) for n in range(4))
+    assert protect(written_memory.uffd, written_memory.at(1), 3 * PAGE_NBYTES) is Stop.DONE
+    expected = [False, True, True, True]
+    assert [is_protected(written_memory, n) for n in range(4)] == expected
+
+
+def test_holes_are_named_and_the_rest_is_let_go(written_memory):
+    """As when pages are mapped: who waits for the hole faults again."""
+    put_protected(written_memory, 0, "abc")
+    written_memory.punch(1)
+    found = written_memory.touch(0, write=b"!")
+    written_memory.touch(1, write=b"?")
+    assert lift(written_memory, 0, 3, awaited=[1]) == (Stop.DONE, [PAGE_NBYTES])
+    assert written_memory.wait_for_fault() == written_memory.at(1)
+    put_protected(written_memory, 1, "B")
+    written_memory.wait_for_fault()
+    lift(written_memory, 1)
+    written_memory.join()
+    assert found == [b"!"]
+    assert written_memory.read(1)[:2] == b"?B"
+
+
+def test_pages_that_are_not_mapped_are_mapped_from_the_first_and_from_an_awaited_one_on(
+    written_memory,
+):
+    """Up to one that is; whoever touches what is left out has a fault there, and a thread waits."""
+    for number, letter in enumerate("abcdef"):
+        written_memory.write_behind(number, page(letter))
+    map_resident(written_memory.uffd, written_memory.at(1), PAGE_NBYTES, PAGE_NBYTES)
+    found = written_memory.touch(4, write=b"!")
+    assert lift(written_memory, 0, 6, awaited=[4]) == (Stop.DONE, [])
+    written_memory.join()
+    assert found == [b"!"]
+    assert [is_missing(written_memory, n) for n in range(6)] == [n in (2, 3) for n in range(6)]
+    assert not any(is_protected(written_memory, n) for n in (0, 1, 4, 5))
+
+
+def test_a_page_that_the_kernel_cannot_protect_is_an_error():
+    """Whoever wrote there would write what nobody notes."""
+    with pytest.raises(PagerError, match="could not protect"):
+        protect(Scripted(("writeprotect", Stop.NO_MEMORY, 0)), 0, PAGE_NBYTES)
+
+
+def test_what_is_not_registered_is_neither_protected_nor_lifted(written_memory):
+    """The region is gone."""
+    put_protected(written_memory, 0, "a")
+    written_memory.uffd.unregister(written_memory.address, written_memory.nbytes)
+    uffd, address = written_memory.uffd, written_memory.at(0)
+    assert protect(uffd, address, PAGE_NBYTES) is Stop.UNMAPPED
+    assert lift(written_memory, 0) == (Stop.UNMAPPED, [])
+    assert poison(uffd, address, PAGE_NBYTES, lifts=True) is Stop.UNMAPPED
+
+
+def test_an_evicted_page_is_poisoned_where_its_protection_is_left(written_memory):
+    """The kernel leaves it behind, and puts no poison in its place."""
+    put_protected(written_memory, 0, "a")
+    written_memory.punch(0)
+    uffd, address = written_memory.uffd, written_memory.at(0)
+    assert uffd.poison(address, PAGE_NBYTES).stop is Stop.PRESENT
+    assert poison(uffd, address, PAGE_NBYTES, lifts=True) is Stop.DONE
+    assert is_missing(written_memory, 0)
+    found = written_memory.touch(1)
+    assert put_protected(written_memory, 0, "Ab") is Stop.DONE
+    written_memory.join()
+    assert found == [b"b"]
+    assert is_protected(written_memory, 0)
+
+
 # --- what the kernel does rarely ----------------------------------------------------
 
 
@@ -306,8 +494,14 @@ class Scripted:
     def copy(self, dst: int, _: int, nbytes: int, *, mode: int = 0) -> Outcome:
         return self._next("copy", dst, nbytes)
 
-    def continue_(self, address: int, nbytes: int) -> Outcome:
+    def continue_(self, address: int, nbytes: int, *, mode: int = 0) -> Outcome:
         return self._next("continue", address, nbytes)
+
+    def writeprotect(self, address: int, nbytes: int, *, mode: int = 1) -> Outcome:
+        return self._next("writeprotect", address, nbytes)
+
+    def poison(self, address: int, nbytes: int) -> Outcome:
+        return self._next("poison", address, nbytes)
 
     def wake(self, address: int, nbytes: int) -> None:
         self.calls.append(("wake", address // PAGE_NBYTES, nbytes // PAGE_NBYTES))
@@ -376,3 +570,16 @@ def test_install_that_can_not_go_on_says_why(stop):
             page_nbytes=PAGE_NBYTES,
         )
     assert ended is stop
+
+
+@pytest.mark.parametrize("act", [protect, partial(poison, lifts=True)])
+def test_a_protection_waits_for_a_layout_that_changes(act):
+    """As installs do."""
+    uffd = Scripted(
+        ("writeprotect", Stop.CHANGING, 0),
+        ("writeprotect", Stop.CHANGING, 0),
+        ("writeprotect", Stop.DONE, 1),
+        ("poison", Stop.DONE, 1),
+    )
+    assert act(uffd, 0, PAGE_NBYTES) is Stop.DONE
+    assert len(uffd.calls) == (3 if act is protect else 4)

@@ -24,7 +24,7 @@ GOOD = settings.current().document() | {
     "timeout": 2.5,
     "retries": 4,
     "cache_dir": None,
-    "_shares_limit": False,
+    "_shared_limit": 0,
 }
 
 
@@ -102,7 +102,7 @@ def test_a_cache_is_made_once_for_a_directory(tmp_path):
 def test_a_shared_limit_is_the_machines_part_of_it():
     """Found out by a job, for reading /proc takes its time."""
     told = Told()
-    told.policy.apply(GOOD | {"_shares_limit": True})
+    told.policy.apply(GOOD | {"_shared_limit": 4 * GIB})
     told.calls.clear()
     told.policy.update_shared_limit()
     assert told.calls == []
@@ -111,10 +111,21 @@ def test_a_shared_limit_is_the_machines_part_of_it():
     assert told.calls == [m.LimitChanged(2 * GIB)]
 
 
+def test_a_part_is_at_most_what_the_pager_may_hold():
+    """A worker of a cluster may hold less than what is shared."""
+    told = Told()
+    told.policy.apply(GOOD | {"memory_limit": GIB, "_shared_limit": 4 * GIB})
+    told.calls.clear()
+    told.policy.update_shared_limit()
+    told.jobs.pop()(None)
+    assert told.asked == [(4 * GIB, 7)]
+    assert told.calls == [m.LimitChanged(GIB)]
+
+
 def test_a_limit_of_its_own_is_not_shared():
     """The others are told what this pager holds all the same."""
     told = Told()
-    told.policy.apply(GOOD | {"_shares_limit": True})
+    told.policy.apply(GOOD | {"_shared_limit": 4 * GIB})
     told.policy.apply(GOOD)
     told.calls.clear()
     told.policy.update_shared_limit()
@@ -125,7 +136,7 @@ def test_a_limit_of_its_own_is_not_shared():
 def test_a_limit_that_is_set_while_the_part_is_found_out_holds():
     """The part is of another limit by then."""
     told = Told()
-    told.policy.apply(GOOD | {"_shares_limit": True})
+    told.policy.apply(GOOD | {"_shared_limit": 4 * GIB})
     told.calls.clear()
     find = told.part_of
 

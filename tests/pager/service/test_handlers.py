@@ -27,7 +27,9 @@ class Told:
 
     def __init__(self, *, mapped_by: tuple[int, ...] = (), refused: bool = False) -> None:
         self.calls: list[tuple[object, ...]] = []
-        self.client = SimpleNamespace(number=CLIENT, main=SimpleNamespace(signal=0))
+        self.client = SimpleNamespace(
+            number=CLIENT, main=SimpleNamespace(signal=0), require=lambda _: None
+        )
         self._refused = refused
         self.state = SimpleNamespace(addresses=dict.fromkeys(mapped_by, ADDRESS), geometry="pages")
         executor = SimpleNamespace(
@@ -36,6 +38,9 @@ class Told:
             handle=lambda events: self.calls.extend(("handle", event) for event in events),
             expect=lambda *call: self.calls.append(("expect", *call)),
             answer=lambda *call: self.calls.append(("answer", *call)),
+            retire=lambda event: self.calls.append(("retire", event)),
+            flush_last=lambda event: self.calls.append(("flush last", event)),
+            said={REGION},
         )
         ledger = SimpleNamespace(enter=lambda *call: self.calls.append(("enter", *call)))
         self.handlers = Handlers(
@@ -74,7 +79,19 @@ EXPECTED = ("expect", CLIENT, TICKET, CHANNEL)
             w.Request(TICKET, REGION, [[3, 4]], [10, 12]),
             m.Requested(CLIENT, REGION, TICKET, (Span(3, 4),), pages=Span(10, 12)),
         ),
+        (
+            w.Request(TICKET, REGION, [[0, 2]], [], writes=True),
+            m.Requested(CLIENT, REGION, TICKET, (Span(0, 2),), writes=True),
+        ),
+        (w.Flush(TICKET, REGION, 1, 4), m.FlushAsked(CLIENT, REGION, TICKET, Span(1, 4))),
+        (w.Flush(TICKET, REGION, -1, 4), m.FlushAsked(CLIENT, REGION, TICKET, Span(0, 4))),
         (w.Evict(TICKET, REGION, 1, 4), m.EvictionAsked(CLIENT, REGION, TICKET, Span(1, 4))),
+        (w.BeginRecording(TICKET), m.RecordingBegan(CLIENT, TICKET)),
+        (w.EndRecording(TICKET, 3), m.RecordingEnded(CLIENT, TICKET, 3)),
+        (
+            w.Schedule(TICKET, 3, 5, [9, REGION], [1, 0], [[0, 2], [-4, 6]], False),
+            m.Scheduled(CLIENT, TICKET, 3, 5, ((REGION, Span(0, 2)), (9, Span(0, 6))), False),
+        ),
         *(
             (
                 w.Advise(TICKET, REGION, 1, 4, advice.value),
@@ -87,6 +104,23 @@ EXPECTED = ("expect", CLIENT, TICKET, CHANNEL)
 def test_a_question_is_an_event_whose_ticket_is_expected_before(message, event):
     """The machine may answer in the same step; and what came on the first channel is heard."""
     assert Told().hear(message) == [("hear first", CHANNEL), EXPECTED, ("handle", event)]
+
+
+def test_a_region_is_retired_by_the_executor():
+    """It tells the supervisor when that is done."""
+    told = Told().hear(w.Retire(TICKET, REGION))
+    assert told == [
+        ("hear first", CHANNEL),
+        EXPECTED,
+        ("retire", m.Retired(CLIENT, TICKET, REGION)),
+    ]
+
+
+def test_the_last_flush_of_a_client_is_known_to_the_executor():
+    """What fails then the client says."""
+    told = Told().hear(w.Flush(TICKET, REGION, 0, 4, True))
+    event = m.FlushAsked(CLIENT, REGION, TICKET, Span(0, 4))
+    assert told == [("hear first", CHANNEL), EXPECTED, ("flush last", event)]
 
 
 def test_an_end_of_a_region_is_entered_after_what_came_before_it():
@@ -105,6 +139,9 @@ def test_an_end_of_a_region_is_entered_after_what_came_before_it():
         w.Request(TICKET, REGION, [[0, 1, 2]], []),
         w.Request(TICKET, REGION, [[]], []),
         w.Advise(TICKET, REGION, 0, 1, "faster"),
+        w.Schedule(TICKET, 3, 0, [REGION], [1], [[0, 1]], True),
+        w.Schedule(TICKET, 3, 0, [REGION], [0, 0], [[0, 1]], True),
+        w.Schedule(TICKET, 3, 0, [REGION], [0], [[0, 1, 2]], True),
         w.AttachRegion(REGION + 1, ADDRESS),
     ],
 )

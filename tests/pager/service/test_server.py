@@ -16,7 +16,7 @@ from lazyarr.pager.lifecycle.inflight_record import InflightRecord
 from lazyarr.pager.service.server import Pager
 from lazyarr.wire import messages as w
 from lazyarr.wire.channel import Channel, channel_pair
-from lazyarr.wire.ledger import ClientRecord, Ledger
+from lazyarr.wire.ledger import ClientRecord, Ledger, Objects, RegionRecord
 from lazyarr.wire.packets import message_of
 
 
@@ -43,9 +43,32 @@ def served():
         pager._threads.close()
         pager._watch.close()
         os.close(pager._sharing.fileno())
+        os.close(pager._wakeup)
         for descriptor in (*memfds, inflight._memfd):
             os.close(descriptor)
     for channel in (supervisor, to_supervisor, control, side, side_in_pager):
+        channel.close()
+
+
+@pytest.mark.parametrize("kind", ["SHARED", "TRACKED"])
+def test_an_array_that_cannot_be_taken_over_is_named(capfd, kind):
+    """With what becomes of its processes and of what they had written, and what to do."""
+    supervisor, to_supervisor = channel_pair()
+    ledger, inflight = Ledger(), InflightRecord()
+    opened = w.OpenRegion(7, 0, 0, 0, "file:///d/s.zarr", "g/x", "no layout", {}, False, kind)
+    objects = Objects(create_memfd("test"), create_memfd("test"), n_regions=1)
+    ledger.regions[7] = RegionRecord(opened, objects, (), {3: 1 << 20})
+    pager = Pager(to_supervisor, ledger, inflight, set())
+    said = capfd.readouterr().err
+    assert said.startswith("lazyarr: cannot take over array 'g/x' of file:///d/s.zarr: ")
+    assert "end with SIGBUS; " in said
+    remedy = f"end process {os.getpid()}" if kind == "TRACKED" else "open it again"
+    assert said.endswith(f"{remedy}\n")
+    pager._threads.close()
+    pager._watch.close()
+    for descriptor in (pager._sharing.fileno(), pager._wakeup, inflight._memfd):
+        os.close(descriptor)
+    for channel in (supervisor, to_supervisor):
         channel.close()
 
 
@@ -130,3 +153,33 @@ def test_a_question_that_is_refused_is_an_error(served):
         is_asked.set()
         listener.join()
     questions.close()
+
+
+@pytest.mark.parametrize("is_first", [True, False], ids=["first", "other"])
+@pytest.mark.parametrize(
+    ("message", "n_descriptors"),
+    [
+        (w.Record(0, {}), 3),
+        (w.Hire(1), 1),
+        (w.Found(1, 2, 0, 0), 2),
+        (w.ClaimFound(1), 1),
+        (w.Knock(w.VERSION, "secret"), 1),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_comes_with_a_message_that_no_client_sends_is_closed(
+    served, message, n_descriptors, is_first
+):
+    """The pager's own processes send such messages, and whoever gets them keeps what comes."""
+    pager, control, side, _ = served
+    client = pager._executor.clients[0]
+    channel = client.channels[0 if is_first else 1]
+    there, here = os.pipe()
+    (control if is_first else side).send(message, (here,) * n_descriptors)
+    os.close(here)
+    with pytest.raises(PagerError, match="a client sends no"):
+        pager._handle(client, channel, channel.hear())
+    # The end of the pipe: nobody has the other side any more.
+    os.set_blocking(there, False)
+    assert os.read(there, 1) == b""
+    os.close(there)

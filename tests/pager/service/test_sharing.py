@@ -28,7 +28,8 @@ class Told:
         self.executor = one.executor
         self.entered = []
         ledger = SimpleNamespace(enter=lambda client, body: self.entered.append((client, body)))
-        self.sharing = Sharing(one.executor, ledger)
+        self.due = []
+        self.sharing = Sharing(one.executor, ledger, after=lambda _, act: self.due.append(act))
         self.other = SimpleNamespace(number=OTHER, notices=[], close=lambda: None)
         self.executor.add_client(self.other)
         self.ours, self.theirs = channel_pair()
@@ -153,6 +154,40 @@ def test_who_has_the_region_is_told_so_without_a_promise(tell):
     assert told.executor.machine.region(REGION).leaving == {OTHER: 9}
     assert told.want(REGION).region == REGION
     assert told.entered == []
+
+
+def test_who_has_the_same_reference_gets_what_is_there(tell):
+    """The pages of that time: the store may have changed.  Another reference does not."""
+    told = tell()
+    told.one.source.is_unchanged = lambda: False
+    region = told.executor.regions[REGION]
+    region.message = region.message._replace(origin="p:1")
+    assert told.find().region == -1
+    assert told.find(origin="p:2").region == -1
+    assert told.find(origin="p:1", layout="other").region == -1
+    told.due.pop()()
+    assert told.find(origin="p:1").region == REGION
+    assert told.entered == [(OTHER, w.Reserve(REGION))]
+
+
+def test_one_opens_and_the_others_wait(tell):
+    """For what it opens; if it does not, the next one may after a while."""
+    told = tell()
+    wanted = {"path": "b", "origin": "p:1"}
+    assert told.find(**wanted).region == -1
+    assert told.find(6, **wanted) is None
+    assert told.find(7, **wanted) is None
+    assert told.find(8, **wanted | {"origin": "p:2"}).region == -1
+    told.due.pop(0)()  # nothing has been opened
+    assert told.answer() == w.Found(6, -1, 0, 0)
+    assert told.answer() is None
+    region = told.executor.regions[REGION]
+    region.message = region.message._replace(path="b", origin="p:1")
+    told.sharing.on_opened("p:1")
+    assert told.answer() == w.Found(7, REGION, 0, 0)
+    while told.due:
+        told.due.pop()()  # too late for anything
+    assert told.answer() is None
 
 
 def test_an_answer_to_a_client_that_has_gone_is_dropped(tell):

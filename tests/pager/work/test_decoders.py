@@ -154,7 +154,7 @@ def test_a_job_is_done_before_the_thread_that_gave_it_out_goes_on(hirer):
     one.far_ends[0].send(READY)
     one.hear()
     one.addresses[1] = 1 << 40
-    one.clients[1] = SimpleNamespace(uffd=SimpleNamespace(fileno=lambda: 0))
+    one.clients[1] = SimpleNamespace(uffd_of=lambda _: SimpleNamespace(fileno=lambda: 0))
     listener = threading.Thread(target=one.hear)
 
     def lend(unit, send) -> bool:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+
 import pytest
 
-from lazyarr.kernel import PAGE_NBYTES, Outcome
+from lazyarr.errors import KernelError
+from lazyarr.kernel import PAGE_NBYTES, Outcome, pidfd_open
 from lazyarr.memory_kind import MemoryKind
 from lazyarr.plan import messages as m
 from lazyarr.reading.workspace import Workspace
@@ -131,6 +136,28 @@ def test_a_client_is_closed_when_the_last_load_into_it_has_ended(serve):
     assert REGION not in one.executor.regions
 
 
+def test_a_client_is_expelled_once_and_not_after_it_has_left(serve, capfd):
+    """What the kernel refuses of one that is gone, maybe but for its loads, is no news."""
+    one, expelled = serve(2, 1 << 16), []
+    one.executor.expelled = expelled.append
+    error = KernelError("no such memory")
+    for _ in range(2):
+        one.executor.expel(CLIENT, error)
+    assert expelled == [CLIENT]
+    assert "no such memory" in capfd.readouterr().err
+    other = serve(2, 1 << 16)
+    other.executor.expelled = expelled.append
+    other.fault(0)
+    other.executor.remove_client(CLIENT)
+    other.executor.expel(CLIENT, error)
+    other.jobs.run()
+    assert CLIENT not in other.executor.clients
+    other.executor.expel(CLIENT, error)
+    assert expelled == [CLIENT]
+    assert not other.executor.is_served(CLIENT)
+    assert "no such memory" not in capfd.readouterr().err
+
+
 def test_who_does_not_read_answers_is_hung_up_on(serve):
     """Nobody waits for them."""
     one = serve(1, PAGE_NBYTES)
@@ -155,3 +182,68 @@ def test_only_memory_that_can_be_evicted_is_taken_out(serve, kind):
     one.jobs.run()
     one.ours.receive()
     assert one.residency == [int(not kind.is_evictable), 0]
+
+
+def test_what_a_thread_waits_to_write_to_is_mapped_before_it_is_lifted(serve):
+    """From the first page on, and from one that was not mapped on: once, and not beside it."""
+    one = serve(1, 1 << 16, kind=MemoryKind.TRACKED)
+    one.executor.note_writers(
+        CLIENT, [], [ADDRESS + 3 * PAGE_NBYTES + 8, ADDRESS + 9 * PAGE_NBYTES]
+    )
+    for _ in range(2):
+        one.executor.carry_out([m.Unprotect(REGION, CLIENT, Span(2, 8))])
+    assert one.uffd.mapped == [Span(2, 8), Span(3, 8), Span(2, 8)]
+    assert one.uffd.unprotected == [Span(2, 8)] * 2
+    one.executor.carry_out([m.Unprotect(REGION, CLIENT, Span(8, 10))])
+    assert one.uffd.mapped[3:] == [Span(8, 10), Span(9, 10)]
+
+
+def test_a_write_that_is_refused_is_a_signal_and_is_tried_again(serve, capfd):
+    """By a process that lives on, in a thread that would wait for ever."""
+    one = serve(1, 1 << 16, kind=MemoryKind.TRACKED)
+    with subprocess.Popen(["sleep", "60"]) as process:
+        one.executor.clients[CLIENT].pidfd = pidfd_open(process.pid)
+        failure = m.Failure("the disk is full", {})
+        one.executor.carry_out([m.Refuse(REGION, CLIENT, (2, 5), failure)])
+        assert process.wait() == -signal.SIGBUS
+        # The process is gone by now, which is not the worker's mistake.
+        one.executor.carry_out([m.Refuse(REGION, CLIENT, (7,), failure)])
+        os.close(one.executor.clients[CLIENT].pidfd)
+    assert one.uffd.woken == [Span(2, 3), Span(5, 6), Span(7, 8)]
+    line = "lazyarr: the disk is full; a thread that writes there gets SIGBUS\n"
+    assert capfd.readouterr().err == 2 * line
+
+
+def test_a_trace_has_arrays_that_are_gone(serve):
+    """Until nobody records them; of a recording that is not known there is nothing."""
+    served = serve(4, 2 * PAGE_NBYTES)
+    executor = served.executor
+    for ticket in (5, 6):
+        served.ask(m.RecordingBegan(CLIENT, ticket))
+    served.fault(4)
+    served.jobs.run()
+    expected = {
+        "n_arrays": 1,
+        "n_runs": 1,
+        "n_left_out": 0,
+        "arrays": [{"url": "u", "path": "a", "itemsize": 1}],
+        "runs": [[0, 4 * PAGE_NBYTES, 6 * PAGE_NBYTES]],
+    }
+    assert executor.trace(CLIENT, 5, 0, 0) == expected
+    served.ask(m.Detached(CLIENT, REGION, 7))
+    assert REGION not in executor.regions
+    assert executor.trace(CLIENT, 6, 0, 0) == expected
+    assert executor.trace(CLIENT, 6, 1, 1) == expected | {"arrays": [], "runs": []}
+    assert executor.trace(CLIENT + 1, 6, 0, 0) == executor.trace(CLIENT, 7, 0, 0) == {}
+
+
+def test_a_schedule_is_loaded_while_nobody_waits(serve):
+    """As a job that the step leaves for later, and in the order of the schedule."""
+    served = serve(8, 2 * PAGE_NBYTES)
+    served.executor.handle([m.ReadaheadChanged(1 << 20)])
+    runs = tuple((REGION, Span(unit, unit + 1)) for unit in (5, 2, 7))
+    served.ask(m.Scheduled(CLIENT, 5, 5, 0, runs, True))
+    assert not sum(served.residency)
+    served.jobs.run()
+    assert served.residency == [0, 0, 1, 0, 0, 1, 0, 1]
+    assert [place.start // 2 for place, _ in served.uffd.installed] == [2], "marks: 5 and 7"

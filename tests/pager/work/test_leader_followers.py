@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -264,3 +265,22 @@ def test_no_job_is_lost_and_none_is_done_twice(make_office):
         stranger.join()
     assert sorted(done.get(timeout=SECONDS) for _ in range(400)) == list(range(400))
     assert done.empty()
+
+
+def test_memory_that_no_job_works_in_is_given_back(make_office):
+    """With what was counted for it, so that it can be taken off the limit's account."""
+    office = make_office(2)
+    done: queue.SimpleQueue[tuple[Workspace, int]] = queue.SimpleQueue()
+
+    def work(workspace: Workspace) -> None:
+        workspace.unit.grow(4 << 20)
+        done.put((workspace, workspace.take_growth()))
+
+    office.ask(lambda: office.threads.add(work, urgent=True))
+    workspace, growth = done.get(timeout=SECONDS)
+    assert growth == (4 << 20) - (1 << 16)
+    deadline = time.monotonic() + SECONDS
+    while not (dropped := office.threads.drop_workspaces()) and time.monotonic() < deadline:
+        time.sleep(0.001)  # the job has ended, its thread has yet to put the workspace back
+    assert (dropped, workspace.nbytes) == (growth, 0)
+    assert office.threads.drop_workspaces() == 0

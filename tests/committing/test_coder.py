@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from lazyarr.codecs import DamagedChunkError
+from lazyarr.committing.coder import ChunkCoder
 from lazyarr.formats.zarr import array_document, data_type_from_numpy, parse_node
-from lazyarr.writer.coder import ChunkCoder
 
 
 def coder_of(dtype, chunks=(4, 3), fill_value=0):
@@ -14,7 +14,8 @@ def coder_of(dtype, chunks=(4, 3), fill_value=0):
         shape=(10, 3), dtype=data_type_from_numpy(np.dtype(dtype)), chunks=chunks,
         fill_value=fill_value,
     )  # fmt: skip
-    return ChunkCoder(parse_node(document, path="x"))
+    metadata = parse_node(document, path="x")
+    return ChunkCoder(metadata.layout(), metadata.dtype.to_numpy())
 
 
 @pytest.mark.parametrize(

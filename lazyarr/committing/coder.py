@@ -10,7 +10,7 @@ from lazyarr.codecs.checksum import Crc32c
 
 if TYPE_CHECKING:
     from lazyarr.codecs import Buffer
-    from lazyarr.formats.zarr import ArrayMetadata
+    from lazyarr.layout import Layout
 
 __all__ = ["ChunkCoder"]
 
@@ -26,17 +26,19 @@ class ChunkCoder:
 
     Parameters
     ----------
-    metadata : ArrayMetadata
+    layout : Layout
         The array; its shape does not matter.
+    dtype : numpy.dtype
+        Its elements in memory; any type of their size where they are only copied.
 
     Notes
     -----
     Safe from several threads at once: it has no state.
     """
 
-    def __init__(self, metadata: ArrayMetadata) -> None:
-        self._layout = metadata.layout()
-        self.dtype = metadata.dtype.to_numpy()
+    def __init__(self, layout: Layout, dtype: numpy.dtype[Any]) -> None:
+        self._layout = layout
+        self.dtype = dtype
         self._fill = numpy.frombuffer(self._layout.fill, dtype=self.dtype)[0:1].reshape(())
         # Axis k of the array is axis `_logical[k]` of a chunk in memory.
         self._logical = tuple(int(axis) for axis in numpy.argsort(self._layout.axes))
