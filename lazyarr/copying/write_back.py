@@ -17,6 +17,7 @@ from lazyarr.copying.rooms import Rooms
 from lazyarr.errors import LazyarrError, StoreError
 from lazyarr.flush_report import FlushReport
 from lazyarr.kernel import renew_in_child
+from lazyarr.plan.objects import ObjectGrid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -83,8 +84,10 @@ class WriteBack:
         self._copied = _Budget(_COPIED_NBYTES)
         self._committer: Committer | None = None
         self._pid = os.getpid()
+        layout = node.metadata.layout()
         # An index of a shard must not be used with the shard that has taken its place.
-        self._rooms = Rooms() if node.metadata.layout().levels else None
+        self._rooms = Rooms() if layout.levels else None
+        self._objects = ObjectGrid(geometry, layout.chunks_per_object if layout.levels else ())
         # What was written to an array that is gone must be in the store before this one reads.
         for other in list(_all):
             if other.place == self.place:
@@ -123,8 +126,17 @@ class WriteBack:
             return nullcontext()
         return self._rooms.inside(_LOADS)
 
-    def flush(self, spans: Sequence[Span] | None = None, *, progress: bool = False) -> FlushReport:
+    def flush(
+        self,
+        spans: Sequence[Span] | None = None,
+        *,
+        progress: bool = False,
+        leaves_newest: bool = False,
+    ) -> FlushReport:
         """Have the dirty units of some spans, or all, be in the store, durably.
+
+        With `leaves_newest` those of the shard that was written to last stay dirty, unless it is
+        dirty from end to end: who fills shards in order has each of them put once.
 
         Raises
         ------
@@ -138,6 +150,8 @@ class WriteBack:
         with self._turn:
             dirty = list(self._shelf.dirty)
             units = [u for u in dirty if spans is None or any(u in span for span in spans)]
+            if leaves_newest:
+                units = self._settled(units)
             try:
                 nbytes = self._write(units, progress=progress)
             except LazyarrError as error:
@@ -149,6 +163,14 @@ class WriteBack:
                 )
                 raise
         return FlushReport(len(units), nbytes, time.monotonic() - began_at)
+
+    def _settled(self, units: Sequence[int]) -> list[int]:
+        """Return units without those of the newest object, if that is not whole."""
+        places = [self._objects.place_of(unit) for unit in units]
+        newest = [unit for unit, place in zip(units, places, strict=True) if place == places[-1]]
+        if not newest or self._nbytes_of(newest) >= self._objects.nbytes_of(places[-1]):
+            return list(units)
+        return [unit for unit, place in zip(units, places, strict=True) if place != places[-1]]
 
     def _nbytes_of(self, units: Sequence[int]) -> int:
         return sum(self._geometry.unit_bytes(unit).size for unit in units)
@@ -286,7 +308,7 @@ def make_room(nbytes: int) -> None:
     errors: list[LazyarrError] = []
     for each in list(_all):
         try:
-            each.flush()
+            each.flush(leaves_newest=has_room)
         except LazyarrError as error:
             errors.append(error)
     _retry_nbytes = dirty_nbytes + limit_nbytes // _SHARE_TO_RETRY if errors else 0

@@ -9,11 +9,14 @@ from lazyarr.units import Span
 
 if TYPE_CHECKING:
     from lazyarr.plan.messages import Failure
+    from lazyarr.plan.objects import ObjectGrid
 
 __all__ = ["DirtyUnit", "DirtyUnits", "Flush", "Stage", "Writer"]
 
 Key = tuple[int, int]
 """Region and unit."""
+Owner = tuple[int, tuple[int, ...]]
+"""Region and, in it, the place of an object."""
 
 # An answer to a flush names at most so many failures.
 _MAX_FAILURES = 100
@@ -134,12 +137,17 @@ class DirtyUnit:
         Those that came after `is_again`: they wait for the one after that.
     blocked : list of Writer
         Those that may go on when the unit is copied.
+    owner : (int, tuple of int)
+        Region and place of the object that it lies in.
     """
 
-    __slots__ = ("blocked", "flushes", "has_failed", "is_again", "later_flushes", "nbytes", "stage")
+    __slots__ = (
+        "blocked", "flushes", "has_failed", "is_again", "later_flushes", "nbytes", "owner", "stage",
+    )  # fmt: skip
 
-    def __init__(self, nbytes: int) -> None:
+    def __init__(self, nbytes: int, owner: Owner) -> None:
         self.nbytes = nbytes
+        self.owner = owner
         self.stage = Stage.WAITING
         self.is_again = self.has_failed = False
         self.flushes: list[Flush] = []
@@ -162,8 +170,37 @@ class DirtyUnit:
         flush.n_waiting += 1
 
 
+class _DirtyObject:
+    """Units of one object that nobody has tried to write yet, as they are now.
+
+    Attributes
+    ----------
+    units : dict of (int, int) to None
+        Region and number of each, in the order in which they became dirty.
+    nbytes : int
+        How many bytes they have.
+    whole_nbytes : int
+        How many bytes all units of the object have.
+    """
+
+    __slots__ = ("nbytes", "units", "whole_nbytes")
+
+    def __init__(self, whole_nbytes: int) -> None:
+        self.units: dict[Key, None] = {}
+        self.nbytes = 0
+        self.whole_nbytes = whole_nbytes
+
+    def __repr__(self) -> str:
+        return f"<_DirtyObject: {self.nbytes} of {self.whole_nbytes} bytes>"
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing of the object that is in the store would be kept."""
+        return self.nbytes >= self.whole_nbytes
+
+
 class DirtyUnits:
-    """How many units of all regions are dirty, and the order in which they became so.
+    """How many units of all regions are dirty, and which of them are best written first.
 
     Attributes
     ----------
@@ -180,7 +217,9 @@ class DirtyUnits:
     def __init__(self) -> None:
         self.n_units = self.nbytes = self.promised_nbytes = 0
         self.fresh_nbytes = self.failed_nbytes = 0
-        self._waiting: dict[Key, DirtyUnit] = {}
+        self._failed: dict[Key, None] = {}
+        # In the order in which a unit of theirs has become dirty last.
+        self._objects: dict[Owner, _DirtyObject] = {}
 
     def __repr__(self) -> str:
         return f"<DirtyUnits: {self.n_units} units, {self.nbytes} bytes>"
@@ -190,15 +229,51 @@ class DirtyUnits:
         """How much is dirty, or will be."""
         return self.nbytes + self.promised_nbytes
 
-    def waiting(self) -> list[Key]:
-        """Return the units that are in nobody's hands; those that were dirty first in front."""
-        return list(self._waiting)
+    @property
+    def underway_nbytes(self) -> int:
+        """How much is being written, or queued for that."""
+        return self.nbytes - self.fresh_nbytes - self.failed_nbytes
 
-    def add(self, key: Key, unit: DirtyUnit) -> None:
+    @property
+    def settled_nbytes(self) -> int:
+        """How much is fresh, but for an object that somebody may be about to fill."""
+        if not self._objects:
+            return 0
+        newest = self._objects[next(reversed(self._objects))]
+        return self.fresh_nbytes - (0 if newest.is_whole else newest.nbytes)
+
+    def choose(self, left_nbytes: int, *, with_newest: bool) -> list[Key]:
+        """Return units to be written, so that no more are fresh than so many bytes of them.
+
+        Those that have failed come first.  Then come whole objects: they are put without what is
+        in the store being read, and need not be put again for what comes next.  Then those to
+        which nobody has written for the longest time.
+
+        Parameters
+        ----------
+        left_nbytes : int
+            How many bytes may be left.
+        with_newest : bool
+            Whether the object too that was written to last may be chosen before it is whole.
+        """
+        chosen = list(self._failed)
+        nbytes = self.fresh_nbytes
+        objects = list(self._objects.values())
+        if objects and not with_newest and not objects[-1].is_whole:
+            objects.pop()
+        objects.sort(key=lambda each: not each.is_whole)
+        for each in objects:
+            if nbytes <= left_nbytes:
+                break
+            chosen += each.units
+            nbytes -= each.nbytes
+        return chosen
+
+    def add(self, key: Key, unit: DirtyUnit, objects: ObjectGrid) -> None:
         """Take down that a unit is dirty."""
         self.n_units += 1
         self.nbytes += unit.nbytes
-        self._wait(key, unit)
+        self._wait(key, unit, objects)
 
     def remove(self, key: Key, unit: DirtyUnit) -> None:
         """Take down that a unit is clean."""
@@ -212,25 +287,35 @@ class DirtyUnits:
         unit.stage = Stage.QUEUED
         unit.has_failed = False
 
-    def put_back(self, key: Key, unit: DirtyUnit, *, has_failed: bool) -> None:
+    def put_back(self, key: Key, unit: DirtyUnit, objects: ObjectGrid, *, has_failed: bool) -> None:
         """Take down that a unit is dirty still, or again, after it was written back."""
         self._leave(key, unit)
         unit.stage = Stage.WAITING
         unit.is_again = False
         unit.has_failed = has_failed
-        self._wait(key, unit)
+        self._wait(key, unit, objects)
 
-    def _wait(self, key: Key, unit: DirtyUnit) -> None:
-        self._waiting[key] = unit
+    def _wait(self, key: Key, unit: DirtyUnit, objects: ObjectGrid) -> None:
         if unit.has_failed:
             self.failed_nbytes += unit.nbytes
-        else:
-            self.fresh_nbytes += unit.nbytes
+            self._failed[key] = None
+            return
+        self.fresh_nbytes += unit.nbytes
+        owner = self._objects.pop(unit.owner, None)
+        if owner is None:
+            owner = _DirtyObject(objects.nbytes_of(unit.owner[1]))
+        self._objects[unit.owner] = owner
+        owner.units[key] = None
+        owner.nbytes += unit.nbytes
 
     def _leave(self, key: Key, unit: DirtyUnit) -> None:
-        if self._waiting.pop(key, None) is None:
-            return
-        if unit.has_failed:
+        if self._failed.pop(key, self) is None:
             self.failed_nbytes -= unit.nbytes
-        else:
-            self.fresh_nbytes -= unit.nbytes
+            return
+        owner = self._objects.get(unit.owner)
+        if owner is None or owner.units.pop(key, self) is not None:
+            return
+        self.fresh_nbytes -= unit.nbytes
+        owner.nbytes -= unit.nbytes
+        if not owner.units:
+            del self._objects[unit.owner]

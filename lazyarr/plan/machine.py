@@ -191,6 +191,9 @@ _MOST_REMOTE_UNITS = 4096
 _MOST_CHUNKS = 1 << 16
 # So many schedules are followed at once, of all clients.
 _MAX_SCHEDULES = 16
+# Half of what a part of a large request has (`client.arrays.passes`): some of its units may be
+# neighbours.
+_PART_SHARE, _PART_NBYTES = 16, 32 << 20
 # An answer names at most so many failures; after so many, no more of its units are tried.
 _MAX_FAILURES = 100
 
@@ -711,7 +714,10 @@ class Members:
         # it.
         if event.region not in self._units.regions:
             self._units.regions[event.region] = RegionState(
-                event.geometry, kind=event.kind, remote=event.remote
+                event.geometry,
+                kind=event.kind,
+                remote=event.remote,
+                chunks_per_object=event.chunks_per_object,
             )
 
     def on_attached(self, event: m.Attached) -> None:
@@ -856,8 +862,10 @@ class Requests:
         self._units.counters["requests"] += 1
         state = self._units.regions.get(event.region)
         all_units = Span(0, state.geometry.n_units if state is not None else 0)
-        if state is not None and state.n_reloaded and state.count_scattered(len(event.units)):
-            self._units.thrashing.append(event.region)
+        if state is not None and state.n_reloaded:
+            most_nbytes = min(self._units.room.limit_nbytes // _PART_SHARE, _PART_NBYTES)
+            if state.count_scattered(len(event.units), most_nbytes // state.geometry.unit_nbytes):
+                self._units.thrashing.append(event.region)
         ticket = (event.client, event.ticket)
         self._requests[ticket] = _Request(event, (span & all_units for span in event.units))
         self._go_on(ticket)
@@ -1597,8 +1605,10 @@ class UnitTable:
             return
         # First: who is let in may write at once, and all may die then.
         self.commands.append(m.Publish(region, unit, resident=True, dirty=True))
-        dirty = state.dirty[unit] = DirtyUnit(state.unit_nbytes(unit))
-        self.dirty.add((region, unit), dirty)
+        dirty = state.dirty[unit] = DirtyUnit(
+            state.unit_nbytes(unit), (region, state.objects.place_of(unit))
+        )
+        self.dirty.add((region, unit), dirty, state.objects)
         if unit in state.promised:
             self.dirty.promised_nbytes -= dirty.nbytes
         self._policy.pin((region, unit))

@@ -78,7 +78,10 @@ class Failure(FieldTuple):
 
 
 class Attached(FieldTuple):
-    """A client has mapped a region and registered it; `remote` if it comes over a network."""
+    """A client has mapped a region and registered it; `remote` if it comes over a network.
+
+    `chunks_per_object` is as `ObjectGrid` takes it.
+    """
 
     client: int
     region: int
@@ -86,6 +89,7 @@ class Attached(FieldTuple):
     geometry: Geometry
     kind: MemoryKind
     remote: bool = False
+    chunks_per_object: tuple[int, ...] = ()
 
 
 # For a worker that takes over while only announced children have a region: without it
@@ -97,6 +101,7 @@ class Opened(FieldTuple):
     geometry: Geometry
     kind: MemoryKind
     remote: bool = False
+    chunks_per_object: tuple[int, ...] = ()
 
 
 class Reserved(FieldTuple):

@@ -10,6 +10,7 @@ from lazyarr.plan.dirty import DirtyUnit, Flush, Writer
 from lazyarr.plan.edges import EdgePages
 from lazyarr.plan.marks import Marks
 from lazyarr.plan.messages import Failure
+from lazyarr.plan.objects import ObjectGrid
 from lazyarr.units import Span
 
 __all__ = ["AddressTable", "Loading", "RegionState"]
@@ -18,8 +19,10 @@ __all__ = ["AddressTable", "Loading", "RegionState"]
 # as many as the array has units.  So many loads take about a second.
 _MANY_LOADS = 1024
 _MANY_TIMES = 16
-# A request for so many ranges of units picks rows here and there, as a shuffle does.
+# A request for so many ranges of units picks rows here and there, as a shuffle does; one that is
+# as large as a request may be has fewer where units are large.
 _SCATTERED_RANGES = 8
+_FEW_RANGES = 2
 _MANY_SHUFFLED_TIMES = 4
 
 
@@ -115,6 +118,8 @@ class RegionState:
         Whether several clients can map the memory, and whether it can be evicted.
     remote : bool
         Whether its chunks come over a network, so that a few take no longer than one.
+    chunks_per_object : tuple of int
+        Which of its units lie in one object, as `ObjectGrid` takes it.
 
     Attributes
     ----------
@@ -132,6 +137,8 @@ class RegionState:
         and went for want of room.
     is_shuffled : bool
         Whether rows are picked here and there, and units loaded again and again for that.
+    objects : ObjectGrid
+        Which units lie in one object.
     dirty : dict of int to DirtyUnit
         The units that are dirty, those that are being written among them.
     strays : set of int
@@ -152,8 +159,16 @@ class RegionState:
         Why the last one of them could not be written.
     """
 
-    def __init__(self, geometry: Geometry, *, kind: MemoryKind, remote: bool = False) -> None:
+    def __init__(
+        self,
+        geometry: Geometry,
+        *,
+        kind: MemoryKind,
+        remote: bool = False,
+        chunks_per_object: tuple[int, ...] = (),
+    ) -> None:
         self.geometry = geometry
+        self.objects = ObjectGrid(geometry, chunks_per_object)
         self.kind = kind
         self.remote = remote
         self.pipe_units = 0
@@ -211,14 +226,17 @@ class RegionState:
         self._n_refaults += 1
         return self._n_refaults == max(_MANY_LOADS, _MANY_TIMES * self.geometry.n_units)
 
-    def count_scattered(self, n_ranges: int) -> bool:
+    def count_scattered(self, n_ranges: int, n_units: int) -> bool:
         """Count a request for some ranges of units; return True once, if they come too often.
+
+        Of units as large as these `n_units` may be in one request, none of them neighbours.
 
         Too often is four times the units of the array.  A program that picks rows in a random
         order loads a unit for each row, as soon as there is no room for all units.
         """
         many = max(_MANY_LOADS, _MANY_SHUFFLED_TIMES * self.geometry.n_units)
-        if self.is_shuffled or n_ranges < _SCATTERED_RANGES or self.n_reloaded < many:
+        n_scattered = max(_FEW_RANGES, min(n_units, _SCATTERED_RANGES))
+        if self.is_shuffled or n_ranges < n_scattered or self.n_reloaded < many:
             return False
         self.is_shuffled = True
         return True

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["WriteBacks", "Writers"]
 
+# Of the memory limit: what may be dirty before some of it is written, and what is left then.
+_DIRTY_SHARE, _LEFT_SHARE = 4, 8
 # So often a unit is tried that nobody has any more.
 _LAST_TRIES = 2
 _HOLE = m.Failure("a page of memory that was written to is gone, and with it what was written", {})
@@ -336,9 +338,12 @@ class Writers:
 class WriteBacks:
     """Has dirty units written to the store, and answers flushes.
 
-    All that is dirty is written when it is more than a quarter of the memory limit, or when
-    somebody waits for room; what a flush names when it is asked for; and all of a region that
-    nobody has any more.
+    What a flush names is written when it is asked for, and all of a region that nobody has any
+    more.  Without that, some of what is dirty is written in a *round*: when it is a quarter of the
+    memory limit, or when somebody waits for room.  An eighth of the limit is left, of what was
+    written to last.  An object is put whole, each time that one of its units is written: so that
+    this is done once for each object that somebody fills, a round takes objects that are dirty
+    from end to end first, and waits as long as it can for the one that was written to last.
 
     Parameters
     ----------
@@ -365,17 +370,29 @@ class WriteBacks:
         if not dirty.n_units and not writers.is_waiting:
             return
         writers.take_turns()
-        is_much = dirty.fresh_nbytes > self._units.room.limit_nbytes // 4
-        is_due = writers.wants_round or is_much or (writers.is_waiting and dirty.fresh_nbytes)
-        if is_due and not self._is_round:
-            writers.wants_round = False
-            self._is_round = True
-            self._list_slice(dirty.waiting(), 0, {}, None)
+        if not self._is_round:
+            self._begin_round()
         # What has failed is tried again first, for whoever has come since.
         if writers.is_waiting and self._failure is not None and not self._is_round:
             writers.fail_hopeless(self._failure)
             # Who is in front now may belong to a region of larger units, and have its turn.
             writers.take_turns()
+
+    def _begin_round(self) -> None:
+        """Have units written without a flush, if there is a reason for that."""
+        writers, dirty = self._writers, self._units.dirty
+        limit_nbytes = self._units.room.limit_nbytes
+        # While something is under way there will be room without the rest.
+        is_stuck = writers.is_waiting and not dirty.underway_nbytes
+        left_nbytes = 0 if is_stuck else limit_nbytes // _LEFT_SHARE
+        choosable_nbytes = dirty.fresh_nbytes if is_stuck else dirty.settled_nbytes
+        is_wanted = writers.wants_round or (writers.is_waiting and choosable_nbytes > left_nbytes)
+        is_much = dirty.settled_nbytes and dirty.settled_nbytes >= limit_nbytes // _DIRTY_SHARE
+        if is_wanted or is_much:
+            writers.wants_round = False
+            self._is_round = True
+            chosen = dirty.choose(left_nbytes, with_newest=is_stuck)
+            self._list_slice(chosen, 0, {}, None)
 
     def _list_slice(
         self, keys: Sequence[Key], start: int, batch: dict[int, list[int]], flush: Flush | None
@@ -569,7 +586,8 @@ class WriteBacks:
         if is_written and not dirty.is_again:
             self._units.mark_clean(event.region, state, unit)
             return False
-        self._units.dirty.put_back(key, dirty, has_failed=event.failure is not None)
+        has_failed = event.failure is not None
+        self._units.dirty.put_back(key, dirty, state.objects, has_failed=has_failed)
         is_wanted = bool(dirty.flushes)
         if state.n_tries is not None:
             state.n_tries[unit] = state.n_tries.get(unit, 0) + (event.failure is not None)

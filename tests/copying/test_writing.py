@@ -200,6 +200,24 @@ def test_dirty_memory_has_a_limit(tmp_path):
     np.testing.assert_array_equal(stored(url)[:, 0, 0], np.arange(64))
 
 
+def test_who_fills_shards_in_order_has_each_put_once(tmp_path):
+    """A shard of a third of the limit is written when it is whole."""
+    data = IMAGES[:, :8, :128].astype("u2")
+    url = write_zarr(tmp_path / "x.zarr", data, chunks=(4, 8, 128), shards=(16, 8, 128))
+    files = [Path(url, f"c/{k}/0/0") for k in range(4)]
+    seen = {(file, file.stat().st_ino): None for file in files}
+    with lazyarr.configure(memory_limit="96 KiB"):
+        x = lazyarr.open(url, "r+")
+        for i in range(0, len(data), 4):
+            x[i : i + 4] = i
+            seen |= {(file, file.stat().st_ino): None for file in files}
+            assert lazyarr.stats()["bytes_dirty"] <= 48 << 10
+        x.flush()
+    seen |= {(file, file.stat().st_ino): None for file in files}
+    assert [file for file, _ in seen] == [*files, *files]
+    np.testing.assert_array_equal(stored(url)[:, 0, 0], np.arange(64) // 4 * 4)
+
+
 def test_a_unit_that_is_replaced_is_not_read(url):
     """A damaged chunk is mended by that; a part of it cannot be changed, and nothing else is."""
     Path(url, "c/3/0/0").write_bytes(b"damaged")

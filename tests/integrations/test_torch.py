@@ -13,6 +13,8 @@ import pytest
 import lazyarr
 from lazyarr.errors import PerformanceWarning
 from tests.engines import memory_only
+from tests.process.running import run_program
+from tests.programs import sampling as programs
 from tests.stores import images, write_zarr
 
 torch = pytest.importorskip("torch", reason="it has a small build for one version of Python")
@@ -283,3 +285,12 @@ def test_lightning_trains_on_the_samples(url, tmp_path):
         trainer.fit(Model(), loader)
     assert sorted(seen[:N]) == sorted(seen[N:]) == Y.tolist()
     assert seen[:N] != seen[N:]
+
+
+@memory_only
+def test_a_plain_shuffle_is_told_of_by_one_worker(tmp_path):
+    """Not by each of them; the line of code that mends it is named."""
+    url = write_zarr(tmp_path / "x.zarr", np.ones((2048, 1024), np.uint8), chunks=(32, 1024))
+    ended = run_program(programs.shuffle_in_workers, url)
+    assert (ended.returncode, ended.stdout) == (0, "4096\n"), ended.stderr
+    assert ended.stderr.count("sampler=lazyarr.torch.ChunkShuffle(x)") == 1, ended.stderr

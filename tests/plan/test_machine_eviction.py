@@ -202,3 +202,17 @@ def test_picking_here_and_there_again_and_again_is_told_of_once():
         world.request(client, region, *half)
         settle(world)
     assert not world.machine.take_thrashing()
+
+
+def test_picking_large_units_here_and_there_is_told_of_too():
+    """Of them only a few are in one part of a batch."""
+    world, (client,), region = world_with(
+        Geometry((16 * PAGE_NBYTES,), (PAGE_NBYTES,), 1, PAGE_NBYTES), limit=5 * PAGE_NBYTES
+    )
+    n_told = 0
+    while world.state(region).n_reloaded < 1500:
+        for unit in range(8):
+            world.request(client, region, Span(unit, unit + 1), Span(unit + 8, unit + 9))
+            settle(world)
+        n_told += len(world.machine.take_thrashing())
+    assert n_told == 1

@@ -19,12 +19,20 @@ ADDRESS = 1 << 20
 class Pager:
     """A machine, and loads that end at once."""
 
-    def __init__(self, geometry: Geometry = PAGES, *, limit: int = 1 << 20, n_clients: int = 1):
+    def __init__(
+        self,
+        geometry: Geometry = PAGES,
+        *,
+        limit: int = 1 << 20,
+        n_clients: int = 1,
+        per_object: tuple[int, ...] = (),
+    ):
         self.machine = Machine(limit)
         self.geometry = geometry
         self.log: list[m.Command] = []
         for client in range(1, n_clients + 1):
-            self.do(m.Attached(client, 1, client * ADDRESS, geometry, MemoryKind.TRACKED))
+            where, kind = (client, 1, client * ADDRESS, geometry), MemoryKind.TRACKED
+            self.do(m.Attached(*where, kind, chunks_per_object=per_object))
 
     def do(self, event: m.Event) -> list[m.Command]:
         """Return the commands of an event, and of what it leaves to be done."""
@@ -322,3 +330,57 @@ def test_what_another_worker_has_left_dirty_is_written_back():
     pager.write_back(0)
     pager.do(m.ClientLeft(1))
     assert pager.machine.held_nbytes == 0
+
+
+# --- what is written first ------------------------------------------------------------------
+
+OBJECTS = Geometry((64 * 16,), (16,), 1, 16)  # 64 units of one page, four to an object
+
+
+def write_backs(commands: list[m.Command]) -> list[set[int]]:
+    """Return the units of each write back."""
+    return [set(command.units) for command in of(commands, m.WriteBack)]
+
+
+def test_who_fills_objects_in_order_has_each_written_once():
+    """When it is whole, and a quarter of the limit is dirty."""
+    pager = Pager(OBJECTS, limit=32 * 16, per_object=(4,))
+    for unit in range(64):
+        for written in write_backs(pager.write(unit)):
+            assert len(written) % 4 == 0
+            pager.write_back(*written)
+    pager.do(m.FlushAsked(1, 1, 7, Span(0, 64)))
+    written = [unit for command in of(pager.log, m.WriteBack) for unit in command.units]
+    assert sorted(written) == list(range(64))
+
+
+def test_an_object_larger_than_the_dirty_share_is_waited_for():
+    """As long as nobody waits for room; then as much of it is written as there is."""
+    pager = Pager(OBJECTS, limit=32 * 16, per_object=(64,))
+    commands = [command for unit in range(17) for command in pager.write(unit)]
+    assert write_backs(commands) == []
+    assert write_backs(pager.write(17)) == [set(range(17))]
+
+
+def test_objects_that_were_written_to_last_are_left():
+    """Up to an eighth of the limit: who writes here and there may come back to them."""
+    pager = Pager(OBJECTS, limit=64 * 16, per_object=(4,))
+    order = [0, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 44, 48, 52, 56, 60, 1, 5]
+    commands = [command for unit in order for command in pager.write(unit)]
+    assert write_backs(commands) == [{8, 12, 16, 20, 24, 28, 32, 36, 40, 44}]
+
+
+def test_whole_objects_are_written_first():
+    """Nothing has to be read for them, and they need not be written again."""
+    pager = Pager(OBJECTS, limit=64 * 16, per_object=(4,))
+    order = [0, 4, 8, 12, 16, 20, 24, 28, 60, 61, 62, 63, 32, 36, 40, 44, 48]
+    commands = [command for unit in order for command in pager.write(unit)]
+    assert write_backs(commands) == [{60, 61, 62, 63, 0, 4, 8, 12, 16}]
+
+
+def test_what_waits_for_room_is_not_stuck_behind_an_object_that_is_not_whole():
+    """However it came to be the only one that is dirty."""
+    pager = Pager(OBJECTS, limit=4 * 16, per_object=(64,))
+    commands = [command for unit in range(6) for command in pager.write(unit)]
+    (written,) = write_backs(commands)
+    assert of(pager.write_back(*written), m.Unprotect)

@@ -206,7 +206,14 @@ class WrittenWorld:
 
     def _attach(self, client: int, region: int) -> None:
         address, geometry = self.address(client, region, 0), self.areas[region].geometry
-        self.do(m.Attached(client, region, address, geometry, MemoryKind.TRACKED))
+        # Of every three regions one has an object for each unit, the others larger ones.
+        n_chunks = region % 3 + 1
+        per_object = (n_chunks,) * len(geometry.shape) if n_chunks > 1 else ()
+        self.do(
+            m.Attached(
+                client, region, address, geometry, MemoryKind.TRACKED, chunks_per_object=per_object
+            )
+        )
 
     def promise(self, client: int, region: int) -> None:
         """Promise a client a region."""

@@ -223,6 +223,8 @@ class Region(Struct):
         The settings under which the source was made: time-out, retries, cache.
     pipeline : bytes
         How chunks are decoded, as text for the decoders.
+    chunks_per_object : tuple of int
+        Where memory is written back, how many chunks a shard has along each axis; else empty.
     open_committing : callable or None
         Opens the store for what clients have written; None where memory is not written back.
     published, published_at : memoryview or None, int
@@ -243,6 +245,7 @@ class Region(Struct):
     n_units: int
     limits: tuple[object, ...]
     pipeline: bytes
+    chunks_per_object: tuple[int, ...] = ()
     open_committing: Callable[[], Committing] | None = None
     published: memoryview | None = None
     published_at: int = 0

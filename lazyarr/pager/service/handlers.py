@@ -130,8 +130,8 @@ class Handlers:
     ) -> None:
         """Tell the machine that a client has mapped a region."""
         self._executor.said.discard(number)
-        attached = m.Attached(client, number, address, geometry, region.kind, region.is_remote)
-        self._executor.handle([attached])
+        about = (geometry, region.kind, region.is_remote, region.chunks_per_object)
+        self._executor.handle([m.Attached(client, number, address, *about)])
 
     def take_over_region(self, number: int, record: RegionRecord, arena: Arena) -> None:
         """Serve a region of the worker before this one; its clients are served already."""
@@ -166,7 +166,8 @@ class Handlers:
         # forgotten when its last present client lets go.
         # What was written by clients that have all ended is written back, and forgotten then.
         if waiting or dirty:
-            self._executor.handle([m.Opened(number, geometry, region.kind, region.is_remote)])
+            about = (geometry, region.kind, region.is_remote, region.chunks_per_object)
+            self._executor.handle([m.Opened(number, *about)])
             self._executor.handle([m.Reserved(name, (number,)) for name in waiting])
         if dirty:
             self._executor.handle([m.Restored(number, tuple(dirty))])

@@ -134,6 +134,7 @@ def open_region(
         # Made once: each job of a decoder carries it.
         pipeline=pipeline_text(layout.pipeline).encode(),
         limits=(timeout_seconds, retries, cache),
+        chunks_per_object=layout.chunks_per_object if kind.writes_back and layout.levels else (),
         open_committing=open_committing if kind.writes_back else None,
     )
     return region, geometry

@@ -276,7 +276,11 @@ class Core(ABC):
         owner = self.clients.get(client)
         # Notices go with a `Done` only, which is the one answer that has a place for them.
         if owner is not None and owner.notices and isinstance(message, w.Done):
-            message, owner.notices = message._replace(notices=owner.notices), []
+            told = owner.notices
+            message = message._replace(notices=told)
+            # One process of several that have an array tells its user.
+            for each in self.clients.values():
+                each.notices = [notice for notice in each.notices if notice not in told]
         if channel is not None and channel.fileno() >= 0:
             # Never waited for: this may be under the lock, and a client that does not read would
             # stop all others.

@@ -34,7 +34,11 @@ class Told:
         self.state = SimpleNamespace(addresses=dict.fromkeys(mapped_by, ADDRESS), geometry="pages")
         executor = SimpleNamespace(
             machine=SimpleNamespace(region={REGION: self.state}.get),
-            regions={REGION: SimpleNamespace(kind=MemoryKind.SHARED, is_remote=False)},
+            regions={
+                REGION: SimpleNamespace(
+                    kind=MemoryKind.SHARED, is_remote=False, chunks_per_object=()
+                )
+            },
             handle=lambda events: self.calls.extend(("handle", event) for event in events),
             expect=lambda *call: self.calls.append(("expect", *call)),
             answer=lambda *call: self.calls.append(("answer", *call)),
