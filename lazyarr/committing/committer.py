@@ -223,8 +223,7 @@ class Committer:
         expected = self._versions.expected(key, url=self._store.url)
         if kept:
             parts = assemble(kept, self._level, alignment_nbytes=self._coder.alignment_nbytes)
-            data = parts[0] if len(parts) == 1 else b"".join(parts)
-            version = self._store.write(key, data, expected=expected)
+            version = self._store.write(key, parts, expected=expected)
             if version is None:
                 version = self._store.version(key)
         else:

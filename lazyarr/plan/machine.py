@@ -404,8 +404,8 @@ class Machine:
     def is_being_written(self, region: int, unit: int) -> bool:
         """Return whether a unit is being copied or written, and wanted in the store still.
 
-        To be asked when a copy was made, before `Copied`: what is gone from memory meanwhile is no
-        longer dirty, or was made dirty anew, and that copy of it may not be written.
+        To be asked when a copy was made, before it is put: what is gone from memory meanwhile is
+        no longer dirty, or was made dirty anew, and that copy of it may not be written.
         """
         state = self._units.regions.get(region)
         dirty = state.dirty.get(unit) if state is not None else None

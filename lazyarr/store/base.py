@@ -30,6 +30,7 @@ __all__ = [
     "ChangedError",
     "Expected",
     "NoObjectError",
+    "Parts",
     "RefusedError",
     "Store",
     "StoreReference",
@@ -42,6 +43,9 @@ __all__ = [
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 """What can be written: contiguous bytes.  `collections.abc.Buffer` needs Python 3.12."""
+
+Parts: TypeAlias = bytes | bytearray | memoryview | list[Buffer]
+"""All of an object: its bytes, or a list of parts that follow one another."""
 
 
 Arrived: TypeAlias = "Callable[[memoryview], None]"
@@ -279,15 +283,15 @@ class StoreReference(NamedTuple):
 class WritableStore(Store, Protocol):
     """A store that takes objects too."""
 
-    def write(self, key: str, data: Buffer, *, expected: Expected = ANYTHING) -> str | None:
+    def write(self, key: str, data: Parts, *, expected: Expected = ANYTHING) -> str | None:
         """Put a whole object; readers see the old one or the new one, never a part.
 
         Parameters
         ----------
         key : str
             The object.
-        data : bytes-like
-            All of it.
+        data : bytes-like, or list of bytes-like
+            All of it; in a list, parts that follow one another.
         expected : str, None or ANYTHING
             The version that must be there, None for no object at all.  Some stores compare and
             put in one step; in others, somebody may write between the two.

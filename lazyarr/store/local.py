@@ -30,7 +30,7 @@ from lazyarr.store.unsynced import Unsynced
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
-    from lazyarr.store.base import Buffer, Expected
+    from lazyarr.store.base import Expected, Parts
     from lazyarr.store.claim import Claim
     from lazyarr.store.descriptors import Descriptor
 
@@ -279,7 +279,7 @@ class LocalStore:
             version = _version_of(os.fstat(found.fd))
             return files.read_to_end(found.fd), version
 
-    def write(self, key: str, data: Buffer, *, expected: Expected = ANYTHING) -> str | None:
+    def write(self, key: str, data: Parts, *, expected: Expected = ANYTHING) -> str | None:
         """Put a whole object; readers see the old one or the new one, never a part.
 
         Returns its version.  What is there is compared with what is expected just before, so the

@@ -34,7 +34,7 @@ from lazyarr.store.urls import lives_in_this_process, without_credentials
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from lazyarr.store.base import Arrived, Buffer, Expected
+    from lazyarr.store.base import Arrived, Expected, Parts
     from lazyarr.store.transport import Answer, Transport
 
 __all__ = ["FsspecStore", "UrlStore"]
@@ -268,25 +268,26 @@ class FsspecStore:
         message = f"cannot read {key!r} in {self.url}: it changes all the time; try again"
         raise StoreError(message, url=self.url, key=key, transient=True)
 
-    def write(self, key: str, data: Buffer, *, expected: Expected = ANYTHING) -> str | None:
+    def write(self, key: str, data: Parts, *, expected: Expected = ANYTHING) -> str | None:
         """Put a whole object; return its version where that is known.
 
         S3 compares what is there with what is expected, and puts the object, in one step.  For
         other stores it is compared just before.
         """
         self._check_writable("write", key)
+        whole = b"".join(data) if isinstance(data, list) else bytes(data)
 
         def put(_: Transport, path: str) -> str | None:
             way = self._writing
             if not isinstance(expected, Anything):
                 if isinstance(way, ConditionalTransport) and self._has_conditions:
                     try:
-                        return way.put_if(path, bytes(data), expected)
+                        return way.put_if(path, whole, expected)
                     except UnconditionalError:
-                        self._has_conditions = len(data) > _LARGE_NBYTES
+                        self._has_conditions = len(whole) > _LARGE_NBYTES
                 if self.version(key) != expected:
                     raise OtherVersionError
-            return way.put(path, bytes(data))
+            return way.put(path, whole)
 
         try:
             # What is missing here is what the object should lie in.
@@ -294,7 +295,7 @@ class FsspecStore:
         except OtherVersionError:
             # An attempt of which no answer came may have put it.
             found = self.read_version(key)
-            if found is None or found[0] != data:
+            if found is None or found[0] != whole:
                 raise ChangedError(self.url, key) from None
             return found[1]
         return version

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
         Answer,
         Arrived,
         AsyncStore,
-        Buffer,
         Expected,
+        Parts,
         Store,
         WritableStore,
     )
@@ -197,7 +197,7 @@ class RetryingStore:
         """Return whether every object that was read is certainly what it was."""
         return is_unchanged(self.inner)
 
-    def write(self, key: str, data: Buffer, *, expected: Expected = ANYTHING) -> str | None:
+    def write(self, key: str, data: Parts, *, expected: Expected = ANYTHING) -> str | None:
         """Put a whole object; putting it twice is the same as once."""
         return self._call(lambda: self._writable.write(key, data, expected=expected))
 

@@ -13,8 +13,8 @@ from lazyarr.store.base import ANYTHING
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from lazyarr.store import Buffer, WritableStore
-    from lazyarr.store.base import Expected
+    from lazyarr.store import WritableStore
+    from lazyarr.store.base import Expected, Parts
 
 __all__ = ["Call", "FaultyStore", "Misbehaviour", "random_plan"]
 
@@ -185,7 +185,7 @@ class FaultyStore:
     def borrow(self, key: str) -> None:
         """Return None: an object is no open file here."""
 
-    def write(self, key: str, data: Buffer, *, expected: Expected = ANYTHING) -> str | None:
+    def write(self, key: str, data: Parts, *, expected: Expected = ANYTHING) -> str | None:
         """Put an object, unless that goes wrong."""
         self._begin("write", key)
         return self.inner.write(key, data, expected=expected)

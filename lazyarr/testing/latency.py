@@ -10,8 +10,8 @@ from lazyarr.store.base import ANYTHING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lazyarr.store import Buffer, WritableStore
-    from lazyarr.store.base import Expected
+    from lazyarr.store import WritableStore
+    from lazyarr.store.base import Expected, Parts
 
 __all__ = ["LatencyStore"]
 
@@ -93,7 +93,7 @@ class LatencyStore:
     def borrow(self, key: str) -> None:
         """Return None: an object is no open file here."""
 
-    def write(self, key: str, data: Buffer, *, expected: Expected = ANYTHING) -> str | None:
+    def write(self, key: str, data: Parts, *, expected: Expected = ANYTHING) -> str | None:
         """Put an object, later."""
         self._sleep(self.seconds)
         return self.inner.write(key, data, expected=expected)

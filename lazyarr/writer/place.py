@@ -124,7 +124,7 @@ class StorePlace:
 
     def put(self, key: str, parts: Sequence[Buffer]) -> None:
         """Put an object, in place of an older one in one step."""
-        self._store.write(key, parts[0] if len(parts) == 1 else b"".join(parts))
+        self._store.write(key, list(parts))
 
     def delete(self, key: str) -> None:
         """Take an object away, if it is there."""

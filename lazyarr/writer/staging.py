@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 
 __all__ = ["StagedDirectory"]
 
-_BUFFER_NBYTES = 1 << 16
 _PUT_PREFIX = "put-"
 _MAX_LINKS = 40  # as the kernel follows (path_resolution(7))
 
@@ -166,13 +165,14 @@ class StagedDirectory(StorePlace):
 
     def _write(self, name: str, directory: int, parts: Sequence[Buffer]) -> None:
         fd = os.open(name, files.CREATE_FLAGS, 0o666, dir_fd=directory)
-        with open(fd, "wb", buffering=_BUFFER_NBYTES) as file:
-            file.writelines(parts)
+        try:
+            files.write_parts(fd, parts)
             if self._durable:
                 # By those who put, of which there are several, while others compress.  One
                 # syncfs(2) at the end was no faster, and waits for what others write.
-                file.flush()
                 os.fsync(fd)
+        finally:
+            os.close(fd)
 
     def publish(self, *, exchange: Exchange = exchange_paths) -> None:
         """Put the store in its place; what was there is gone then, or still there on an error.

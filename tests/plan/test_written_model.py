@@ -236,19 +236,19 @@ class WrittenMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.world.jobs)
     @rule(
-        pick=PICK, how=st.sampled_from(("protect", "copy", "copied", "put", "end", "part", "fail"))
+        pick=PICK, how=st.sampled_from(("protect", "copy", "checked", "put", "end", "part", "fail"))
     )
     def write_back(self, pick: int, how: str) -> None:
         job = self.job(pick)
         if how == "protect" and not job.is_protected:
             self.world.protect(job)
-        elif how == "copy" and job.is_protected and not job.is_copied:
+        elif how == "copy" and job.is_protected and not job.is_checked:
             left = [unit for unit in job.units if unit not in job.copies]
             if left:
                 self.world.copy(job, left[0])
-        elif how == "copied" and not job.is_copied:
+        elif how == "checked" and not job.is_checked:
             self.world.end_copy(job)
-        elif how == "put" and job.is_copied:
+        elif how == "put" and job.is_checked:
             self.world.put(job)
         elif how == "part":
             self.world.end_job(job, 1)

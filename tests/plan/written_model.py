@@ -94,13 +94,13 @@ class InFlight:
 
 @dataclass
 class Job:
-    """A write back that has begun: protected, copied, put, in steps."""
+    """A write back that has begun: protected, copied unit by unit, checked and put, in steps."""
 
     region: int
     units: tuple[int, ...]
     clients: tuple[int, ...]
     is_protected: bool = False
-    is_copied: bool = False
+    is_checked: bool = False
     copies: dict[int, list[int]] = field(default_factory=dict)
 
 
@@ -425,28 +425,28 @@ class WrittenWorld:
                     table[page] = _PROTECTED
 
     def copy(self, job: Job, unit: int) -> None:
-        """Copy one of the units of a job."""
+        """Copy one of the units of a job, and let those in who wait to write to it."""
         area = self.areas[job.region]
         span = area.geometry.unit_bytes(unit)
         pages = area.pages_of(unit)
         data = [value for page in pages for value in area.memfd.get(page, _ZEROS)]
         start = span.start - pages.start * PAGE_NBYTES
         job.copies[unit] = data[start : start + span.size]
+        self.do(m.Copied(job.region, (unit,)))
 
     def end_copy(self, job: Job) -> None:
-        """Copy what is not copied yet, and tell the machine; all fail where something is gone."""
+        """Copy what is not copied yet, and look whether all was there; else all fail."""
         if not job.is_protected:
             self.protect(job)
         for unit in job.units:
             if unit not in job.copies:
                 self.copy(job, unit)
         area = self.areas[job.region]
-        job.is_copied = not any(area.lacks(unit) for unit in job.units) and all(
+        job.is_checked = not any(area.lacks(unit) for unit in job.units) and all(
             self.machine.is_being_written(job.region, unit) for unit in job.units
         )
-        if job.is_copied:
+        if job.is_checked:
             assert all(map(all, job.copies.values())), "a hole would be written as zeros"
-            self.do(m.Copied(job.region, job.units))
         else:
             self.end_job(job, fail=True)
 
@@ -461,9 +461,9 @@ class WrittenWorld:
 
     def end_job(self, job: Job, n_units: int = 1 << 30, *, fail: bool = False) -> None:
         """Tell the machine what has become of some units of a job."""
-        if not (fail or job.is_copied):
+        if not (fail or job.is_checked):
             self.end_copy(job)
-            if not job.is_copied:
+            if not job.is_checked:
                 return
         if not fail:
             self.put(job)
@@ -650,7 +650,7 @@ class WrittenWorld:
                 # A copy of what was lost meanwhile is not used.
                 is_lost = unit in self.state(command.region).strays
                 assert is_lost or not any(
-                    job.region == command.region and unit in job.units and not job.is_copied
+                    job.region == command.region and unit in job.units and unit not in job.copies
                     for job in self.jobs
                 ), f"page {page} is unprotected while unit {unit} is copied"
         if command.client not in self.alive:

@@ -318,14 +318,33 @@ class Region(Struct):
                 yield place - self.residency.offset, found
                 place += len(found)
 
-    def lacks(self, pages: Span) -> bool:
-        """Return whether a page of a range is not in the memory object."""
+    def lacking(self, spans: Sequence[Span]) -> list[int]:
+        """Return which of some spans of pages are not whole in the memory object.
+
+        Parameters
+        ----------
+        spans : sequence of Span
+            Spans of pages; quickest when they are in order.
+
+        Returns
+        -------
+        list of int
+            The numbers of those that are not.
+        """
         # What was swapped out is no hole (Linux, mm/filemap.c, `mapping_seek_hole_data`).  The
         # file offset that this moves is nobody's: all reads and writes name their own.
-        page_nbytes = self.kind.page_nbytes
-        start = self.backing.offset + pages.start * page_nbytes
-        hole = os.lseek(self.backing.memfd, start, os.SEEK_HOLE)
-        return hole < start + pages.size * page_nbytes
+        page_nbytes, offset = self.kind.page_nbytes, self.backing.offset
+        found = []
+        # Between these is no hole.  The kernel goes on to the next one, however far that is, so it
+        # is not asked for each span.
+        start = hole = -1
+        for number, pages in enumerate(spans):
+            first = offset + pages.start * page_nbytes
+            if not start <= first < hole:
+                start, hole = first, os.lseek(self.backing.memfd, first, os.SEEK_HOLE)
+            if hole < offset + pages.stop * page_nbytes:
+                found.append(number)
+        return found
 
     def wipe_clean(self, pages: Sequence[Span], units: Sequence[int]) -> None:
         """Take all but some pages out of memory, and all but dirty units off the residency map.

@@ -371,11 +371,9 @@ class Handlers:
 def _find_dirty(region: Region, geometry: Geometry) -> tuple[list[int], int]:
     """Return the dirty units that are whole in memory, and how many are not."""
     marked = region.read_dirty()
-    dirty = [
-        unit
-        for unit in marked
-        if not region.lacks(geometry.pages_of_bytes(geometry.unit_bytes(unit)))
-    ]
+    spans = [geometry.pages_of_bytes(geometry.unit_bytes(unit)) for unit in marked]
+    lost = set(region.lacking(spans))
+    dirty = [unit for number, unit in enumerate(marked) if number not in lost]
     return dirty, len(marked) - len(dirty)
 
 

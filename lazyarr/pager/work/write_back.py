@@ -4,11 +4,12 @@ The machine says what is written (`WriteBack`) and hears how it went (`CopyBegan
 `WrittenBack`).  Of one region one batch is encoded at a time, while another one is put.  The steps
 of a batch:
 
-1. A portion of its units is protected in every client and copied.  Writers of these units wait
-   for no more than that.
-2. The worker's idle threads encode the copies.  Steps 1 and 2 go on until the batch is encoded.
-3. Threads that do nothing else put the objects, for the disk or the network keeps them waiting.
-4. When all are there the store is synced, and the machine is told.
+1. A portion of its units is protected in every client.
+2. The worker's idle threads copy these units and encode the copies, one after the other.  Writers
+   of a unit wait until it is copied.  Steps 1 and 2 go on until the batch is encoded.
+3. Where pages were missing nothing of the object is put, for they were copied as zeros.
+4. Threads that do nothing else put the objects, for the disk or the network keeps them waiting.
+5. When all are there the store is synced, and the machine is told.
 
 A batch is so many units that their bytes and what they are encoded to take about 64 MiB.  What
 lies in one object is never divided: of a larger shard the bytes are copied in portions, and what
@@ -17,18 +18,17 @@ they are encoded to is kept until the shard is put.
 
 from __future__ import annotations
 
-import itertools
 import os
 import queue
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from lazyarr.errors import ChunkError, KernelError, LazyarrError, PagerError, StoreError
-from lazyarr.kernel import ScratchBuffer
+from lazyarr.errors import ChunkError, LazyarrError, PagerError, StoreError
 from lazyarr.pager.log import report
 from lazyarr.plan import messages as m
 from lazyarr.plan.selection import merge_spans
@@ -48,6 +48,8 @@ __all__ = ["WriteBacks"]
 
 # Bytes and encoded bytes together are up to twice as much.
 _BATCH_NBYTES = 32 << 20
+# So much is protected at a time.  Who writes to it waits for the units in front to be encoded.
+_PORTION_NBYTES = 16 << 20
 # Of the memory limit: what batches take counts, and what is clean would have to make room for it.
 _BATCH_SHARE = 16
 # A step of the machine takes as long as its units are many, and others wait for the lock.
@@ -260,66 +262,36 @@ class WriteBacks:
             unit: group for group in batch.groups if group.failure is None for unit in group.units
         }
         sizes = {unit: geometry.unit_bytes(unit).size for unit in owners}
-        portions = list(_portions(owners, sizes, self._batch_nbytes()))
-        largest = max((sum(sizes[u] for u in portion) for portion in portions), default=0)
-        try:
-            # Fresh from the kernel: to fill a `bytearray` with zeros would hold up other threads.
-            copy = ScratchBuffer(largest).view
-        except KernelError as error:
-            self._fail(batch, self._failure(batch.region, (), error))
-            return
-        for portion in portions:
-            # What is copied, about as much that it is encoded to, and what was encoded before.
-            self._take_scratch(batch, 2 * largest + batch.encoded_nbytes)
+        for portion in _portions(owners, sizes, min(self._batch_nbytes(), _PORTION_NBYTES)):
             wanted = [unit for unit in portion if owners[unit].failure is None]
-            ends = list(itertools.accumulate((sizes[unit] for unit in wanted), initial=0))
-            views = {
-                unit: copy[start:stop]
-                for unit, (start, stop) in zip(wanted, itertools.pairwise(ends), strict=True)
-            }
+            # About as much as they are encoded to, and what was encoded before.
+            nbytes = sum(sizes[unit] for unit in wanted)
+            self._take_scratch(batch, nbytes + batch.encoded_nbytes)
+            encode = partial(self._encode_one, batch.region, wanted, owners, committing)
             try:
-                self._copy(batch.region, views)
+                with self._protected(batch.region, wanted):
+                    self._loads.share(len(wanted), encode, workspace)
             except Exception as error:  # noqa: BLE001 - each unit must come to an event
                 failure = self._failure(batch.region, wanted, error)
                 for unit in wanted:
                     owners[unit].failure = owners[unit].failure or failure
-                continue
-            encode = partial(self._encode_one, batch.region, wanted, views, owners, committing)
-            self._loads.share(len(wanted), encode, workspace)
+        self._check_copies(batch)
+        growth = workspace.take_growth()
+        if growth:
+            self._core.handle([m.ScratchGrew(growth)])
 
-    def _encode_one(
-        self,
-        region: int,
-        units: Sequence[int],
-        views: Mapping[int, memoryview],
-        owners: Mapping[int, _Group],
-        committing: Committing,
-        part: int,
-        _: Workspace,
-    ) -> None:
-        """Encode one of the units of a portion."""
-        unit = units[part]
-        group = owners[unit]
-        self._core.inflight.begin(region, unit)
-        try:
-            # Several threads may be at units of one group: to update a dictionary is one step.
-            group.chunks.update(committing.encode(unit, views[unit]))
-        except Exception as error:  # noqa: BLE001 - each unit must come to an event
-            group.failure = group.failure or self._failure(region, (unit,), error)
-        finally:
-            self._core.inflight.end()
-
-    def _copy(self, region: int, views: Mapping[int, memoryview]) -> None:
-        """Protect units in every client, and copy them to memory of this process.
+    @contextmanager
+    def _protected(self, region: int, units: Sequence[int]) -> Iterator[None]:
+        """Keep every client from writing to units until each is copied (`Copied`).
 
         Raises
         ------
-        OSError, PagerError
-            When that cannot be done; the machine is told by `WrittenBack`.
+        PagerError
+            A client cannot be kept from that.
         """
-        core, units = self._core, tuple(views)
+        core = self._core
         with core.lock:
-            core.step([m.CopyBegan(region, units)])
+            core.step([m.CopyBegan(region, tuple(units))])
             state = core.machine.region(region)
             assert state is not None
             geometry, found = state.geometry, core.regions[region]
@@ -332,7 +304,6 @@ class WriteBacks:
             # As if they were loads: no descriptor of these clients is closed meanwhile.
             for client, _ in clients:
                 core.begin_load(client.number)
-        is_right = False
         try:
             spans = [geometry.pages_of_bytes(geometry.unit_bytes(unit)) for unit in units]
             for pages in merge_spans(spans):
@@ -342,22 +313,72 @@ class WriteBacks:
                     if not core.protect(client.number, found.kind, start, nbytes):
                         # What it writes after the copy would be lost; when it is gone, not.
                         raise PagerError(f"process {client.pid} could not be kept from writing")
-            for unit, view in views.items():
-                _read(found, geometry.unit_bytes(unit), view)
-            # A page that is missing was read as zeros, and these would be written.  Asked for
-            # after the read: a hole that is made before the read is there still, or else a load
-            # has filled it, which the machine knows of.
-            is_right = not any(found.lacks(pages) for pages in merge_spans(spans))
+            yield
         finally:
             with core.lock:
-                is_right = is_right and all(
-                    core.machine.is_being_written(region, unit) for unit in units
-                )
-                core.step([m.Copied(region, units)] if is_right else [])
                 for client, _ in clients:
                     core.end_loads(client.number, 1)
-        if not is_right:
-            raise PagerError("pages that were written to are not in memory any more")
+
+    def _encode_one(
+        self,
+        region: int,
+        units: Sequence[int],
+        owners: Mapping[int, _Group],
+        committing: Committing,
+        part: int,
+        workspace: Workspace,
+    ) -> None:
+        """Copy and encode one of the units of a portion."""
+        unit = units[part]
+        group = owners[unit]
+        self._core.inflight.begin(region, unit)
+        try:
+            data = self._copy(region, unit, workspace)
+            # Several threads may be at units of one group: to update a dictionary is one step.
+            group.chunks.update(committing.encode(unit, data))
+        except Exception as error:  # noqa: BLE001 - each unit must come to an event
+            group.failure = group.failure or self._failure(region, (unit,), error)
+        finally:
+            self._core.inflight.end()
+
+    def _copy(self, region: int, unit: int, workspace: Workspace) -> memoryview:
+        """Copy a unit that is protected to memory of this process, and let its writers go on.
+
+        Raises
+        ------
+        OSError, PagerError
+            When that cannot be done; the machine is told by `WrittenBack`.
+        """
+        core = self._core
+        geometry, found = self._geometry(region), core.regions[region]
+        span = geometry.unit_bytes(unit)
+        # One unit at a time, just before it is encoded: it is in the processor's cache then, and
+        # threads that wait to write to it do not wait for others.
+        workspace.unit.grow(span.size)
+        view = workspace.unit.view[: span.size]
+        _read(found, span, view)
+        core.handle([m.Copied(region, (unit,))])
+        return view
+
+    def _check_copies(self, batch: _Batch) -> None:
+        """Let those fail of which pages were not in memory when they were copied."""
+        # Such pages were read as zeros, and these would be written.  Asked for after the reads: a
+        # hole that is made before the read is there still, or else a load has filled it, which
+        # the machine knows of.
+        core, region = self._core, batch.region
+        owners = {
+            unit: group for group in batch.groups if group.failure is None for unit in group.units
+        }
+        units, geometry = sorted(owners), self._geometry(region)
+        spans = [geometry.pages_of_bytes(geometry.unit_bytes(unit)) for unit in units]
+        gone = [units[number] for number in core.regions[region].lacking(spans)]
+        with core.lock:
+            gone += [unit for unit in units if not core.machine.is_being_written(region, unit)]
+        if gone:
+            error = PagerError("pages that were written to are not in memory any more")
+            failure = self._failure(region, gone, error)
+            for unit in gone:
+                owners[unit].failure = failure
 
     def _take_scratch(self, batch: _Batch, nbytes: int) -> None:
         """Let the memory of a batch count towards the limit; with less than before, less."""
@@ -524,7 +545,7 @@ class _Putters:
 def _portions(
     units: Iterable[int], sizes: Mapping[int, int], most_nbytes: int
 ) -> Iterator[list[int]]:
-    """Yield units in portions, each of which is copied at once."""
+    """Yield units in portions, each of which is protected at once."""
     portion: list[int] = []
     nbytes = 0
     for unit in units:

@@ -14,7 +14,7 @@ import threading
 import pytest
 
 from lazyarr.errors import ChunkError, StoreError
-from lazyarr.kernel import PAGE_NBYTES, punch_hole
+from lazyarr.kernel import PAGE_NBYTES, ScratchBuffer, punch_hole
 from lazyarr.kernel.refusal import refusal
 from lazyarr.memory_kind import MemoryKind
 from lazyarr.pager.work import write_back
@@ -208,7 +208,7 @@ def test_what_cannot_be_written_stays_dirty_and_is_written_later(
 
         written.region.open_committing = fail
     if what == "memory":
-        monkeypatch.setattr(write_back, "ScratchBuffer", refuse)
+        monkeypatch.setattr(ScratchBuffer, "grow", refuse)
     written.committing.failing[what] = error
     done = written.flush()
     monkeypatch.undo()
@@ -222,7 +222,7 @@ def test_what_cannot_be_written_stays_dirty_and_is_written_later(
     assert written.committing.stored == capitals(1, 4, 5)
 
 
-def refuse(nbytes):
+def refuse(scratch, nbytes):
     raise refusal("the disk is full; make room", errno.ENOMEM)
 
 
@@ -265,6 +265,15 @@ def test_pages_that_go_while_they_are_copied_are_no_zeros(written, monkeypatch, 
     assert "gone" in done.failures[0]["message"] or "not in memory" in done.failures[0]["message"]
     assert 4 not in written.committing.stored
     assert written.served.residency[4] == (1 if is_loaded_again else 3)
+
+
+def test_a_hole_fails_its_own_object_alone(written):
+    """What else was copied with it is written."""
+    written.write(1, 4)
+    punch_hole(written.memfd, 9 * PAGE, PAGE)
+    done = written.flush()
+    assert (done.n_units, len(done.failures)) == (1, 1)
+    assert written.committing.stored == capitals(1)
 
 
 def test_a_client_goes_when_what_it_has_written_is_gone_and_on_its_way_to_the_store(written):
@@ -335,10 +344,25 @@ def test_a_shared_page_is_in_memory_though_its_client_has_ended(serve):
     served.jobs.run()
     assert served.residency == [3, 3, 0, 0]
     region = served.executor.regions[REGION]
-    assert not region.lacks(Span(0, 1))
+    assert region.lacking([Span(0, 1)]) == []
     assert os.pread(region.backing.memfd, PAGE, 0) == letter(0) * (PAGE // 2) + letter(1) * (
         PAGE // 2
     )
+
+
+def test_spans_that_are_not_whole_are_found(serve):
+    """In any order, and however many have no hole between them."""
+    served = serve(12, PAGE, kind=MemoryKind.TRACKED)
+    served.ask(m.Requested(CLIENT, REGION, 5, (Span(0, 12),)))
+    served.jobs.run()
+    region = served.executor.regions[REGION]
+    spans = [Span(0, 2), Span(2, 3), Span(3, 6), Span(6, 7), Span(7, 12)]
+    assert region.lacking(spans) == []
+    punch_hole(region.backing.memfd, 5 * PAGE, PAGE)
+    punch_hole(region.backing.memfd, 11 * PAGE, PAGE)
+    assert region.lacking(spans) == [2, 4]
+    assert region.lacking(spans[::-1]) == [0, 2]
+    assert region.lacking([]) == []
 
 
 def test_a_unit_that_kills_workers_fails_once(serve):
