@@ -333,6 +333,7 @@ def main(number: int, seed: int, directory: Path) -> int:
     faulthandler.register(signal.SIGUSR1)
     # Python 3.12 and later warn of children, which are tested here.
     warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
+    warnings.simplefilter("ignore", lazyarr.PerformanceWarning)
     shared = Shared.attach(directory / "shared")
     journal = Journal(directory / f"journal-{number}")
     written = Written(f"{directory}/written-{number}.zarr", f"{directory}/sound.zarr", journal)
