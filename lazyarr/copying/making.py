@@ -15,7 +15,15 @@ if TYPE_CHECKING:
     from lazyarr.client.array_ref import ArrayRef, StoreHolder
     from lazyarr.flush_report import FlushReport
 
-__all__ = ["anchor_of", "flush", "make_array", "restride", "retire"]
+__all__ = [
+    "anchor_of",
+    "flush",
+    "is_orphaned",
+    "leave_behind",
+    "make_array",
+    "restride",
+    "retire",
+]
 
 
 def make_array(node: ArrayRef, holder: StoreHolder) -> CopyArray:
@@ -49,6 +57,16 @@ def anchor_of(array: CopyArray) -> StoredArray:
 def flush(anchor: StoredArray) -> FlushReport:
     """Have what was written to an array be in the store, durably."""
     return anchor.flush()
+
+
+def is_orphaned(_: StoredArray) -> bool:
+    """Return False: this process writes back by itself."""
+    return False
+
+
+def leave_behind(anchor: StoredArray) -> None:
+    """Have what was written be in the store, and let nobody write any more."""
+    anchor.retire()
 
 
 def retire(anchor: StoredArray) -> None:

@@ -46,11 +46,19 @@ class Making(Protocol):
         ...
 
     def anchor_of(self, array: LazyArray) -> Any:
-        """Return what lives for as long as a view of an array does; the next two take it."""
+        """Return what lives for as long as a view of an array does; those below take it."""
         ...
 
     def flush(self, anchor: Any) -> FlushReport | None:
         """Have what was written to an array be in the store, durably."""
+        ...
+
+    def is_orphaned(self, anchor: Any) -> bool:
+        """Return whether nobody is there any more who writes to the store what is in memory."""
+        ...
+
+    def leave_behind(self, anchor: Any) -> None:
+        """Write back by this process what nobody else would, and let nobody write any more."""
         ...
 
     def retire(self, anchor: Any) -> None:

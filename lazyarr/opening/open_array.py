@@ -169,13 +169,14 @@ def _open_array(
     """Return an array, and the engine that it has: what was to be the pager may be none."""
     if opening.writing is not None:
         # One of each, whoever opens it: what is written to it is seen by all.
-        with opening.writing.claimed.lock:
-            known = opening.writing.find(metadata.path, opening.byteorder)
+        claimed, path = opening.writing.claimed, opening.writing.path(metadata.path)
+        with claimed.lock:
+            claimed.leave_behind(path)
+            known = claimed.find(path, opening.byteorder)
             if known is not None:
                 return known, find_making(opening.engine)
             made = _make_array(opening, metadata, origin)
-            path = opening.writing.path(metadata.path)
-            opening.writing.claimed.enter(path, opening.byteorder, *made)
+            claimed.enter(path, opening.byteorder, *made)
             return made
     return _make_array(opening, metadata, origin)
 

@@ -179,19 +179,44 @@ class Claimed:
                 opened.making.flush(anchor)
         self.flush_attributes(path)
 
+    def leave_behind(self, path: str) -> None:
+        """Have an array take the place of one whose pager is gone, though somebody has it still.
+
+        What was written to it is put into the store first, and nobody can write to it any more.
+
+        Raises
+        ------
+        LazyarrError
+            Something could not be written.  It stays in memory, and the next try writes it.
+        """
+        for (place, byteorder), opened in list(self._opened.items()):
+            anchor = opened.anchor() if place == path else None
+            if anchor is not None and opened.making.is_orphaned(anchor):
+                opened.making.leave_behind(anchor)
+                self._forget((place, byteorder), opened)
+                self._let_go(path)
+
     def _retire(self, path: str) -> None:
         """Let nobody write to the arrays at a path any more, of which others take the place."""
-        import numpy
-
         for key, opened in self._open_below(path).items():
             anchor = opened.anchor()
             if anchor is not None:
                 opened.making.retire(anchor)
-            array = opened.array()
-            if isinstance(array, numpy.ndarray):
-                # Of its views only lazyarr's own methods know.
-                array.flags.writeable = False
-            self._opened.pop(key, None)
+            self._forget(key, opened)
+        self._let_go(path)
+
+    def _forget(self, key: tuple[str, str], opened: _Opened) -> None:
+        """Forget an array that nobody can write to any more; who opens it gets another."""
+        import numpy
+
+        array = opened.array()
+        if isinstance(array, numpy.ndarray):
+            # Of its views only lazyarr's own methods know.
+            array.flags.writeable = False
+        self._opened.pop(key, None)
+
+    def _let_go(self, path: str) -> None:
+        """Have datasets let go of their arrays at and below a path."""
         for holder in list(self.holders):
             holder._let_go(path)  # noqa: SLF001 - of the protocol
 

@@ -104,3 +104,19 @@ def test_everything_is_killed(tmp_path, copy):
     np.testing.assert_array_equal(zarr.open_array(url, mode="r")[...], expected)
     np.save(copy, expected)
     assert run_program(programs.writes_anew, url, copy).returncode == 0
+
+
+@pytest.mark.parametrize("held", ["array", "view", "plain", "memory"])
+def test_what_is_opened_again_is_another_array(tmp_path, copy, held):
+    """As the error says: open it again.  What the old one had is in the store before that."""
+    url = _write(tmp_path)
+    ended = run_program(programs.what_is_opened_again_is_another_array, url, copy, held)
+    _require_success(ended)
+    assert ended.stdout.split()[1:] == (["ValueError"] if held == "array" else [])
+
+
+def test_a_dataset_lets_go_of_what_nobody_fills(tmp_path, copy):
+    """A dataset that was open before gives what another opening has found."""
+    zarr.open_group(tmp_path, mode="a")
+    url = _write(tmp_path)
+    _require_success(run_program(programs.a_dataset_lets_go_of_what_nobody_fills, url, copy))

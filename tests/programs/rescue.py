@@ -18,7 +18,7 @@ import lazyarr
 from lazyarr.committing.committer import Committer
 from lazyarr.kernel import punch_hole
 from tests.programs.support import exit_code, stop, wait_until
-from tests.programs.writable import kill_pager, opened, require_stored
+from tests.programs.writable import kill_pager, opened, require_stored, wait_for_the_end
 
 
 class Child:
@@ -329,3 +329,58 @@ def lives(pid):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
         return False
+
+
+def what_is_opened_again_is_another_array(url, copy, held):
+    """The pager is killed while somebody has the array, or a view of it, and opens it again."""
+    x, expected = opened(url, copy)
+    x[::3] = 5
+    expected[::3] = 5
+    kept = {"array": x, "view": x[4:8], "plain": np.asarray(x), "memory": memoryview(x)}[held]
+    if held != "array":
+        del x
+    kill_pager()
+    wait_for_the_end()
+    # Where the store takes nothing, what was written stays, and nothing takes its place.
+    moved = Path(f"{url}-moved")
+    Path(url).rename(moved)
+    Path(url).write_bytes(b"")
+    try:
+        lazyarr.open(url, "r+")
+    except lazyarr.LazyarrError as error:
+        print(type(error).__name__)
+    Path(url).unlink()
+    moved.rename(url)
+    again = lazyarr.open(url, "r+")
+    assert again is not kept
+    # Before anything is read of it: what the old one had is in the store.
+    require_stored(url, expected)
+    again[1] = 7
+    expected[1] = 7
+    np.testing.assert_array_equal(again, expected)
+    assert lazyarr.open(url, "r+") is again
+    if held == "array":
+        try:
+            kept[2] = 1
+        except (lazyarr.PagerError, ValueError) as error:
+            print(type(error).__name__)
+    again.flush()
+    del kept
+    require_stored(url, expected)
+
+
+def a_dataset_lets_go_of_what_nobody_fills(url, copy):
+    """A dataset that was open gives the array that another opening has found."""
+    ds = lazyarr.open(Path(url).parent, "r+")
+    name = Path(url).name
+    old, expected = ds[name], np.load(copy)
+    old[3] = 5
+    expected[3] = 5
+    kill_pager()
+    wait_for_the_end()
+    again = lazyarr.open(Path(url).parent, "r+")
+    again[name][4] = 6
+    expected[4] = 6
+    assert ds[name] is again[name]
+    again.close()
+    require_stored(url, expected)

@@ -23,7 +23,16 @@ if TYPE_CHECKING:
     from lazyarr.store import Store
     from lazyarr.store.claim import Claim
 
-__all__ = ["anchor_of", "attach_array", "flush", "make_array", "restride", "retire"]
+__all__ = [
+    "anchor_of",
+    "attach_array",
+    "flush",
+    "is_orphaned",
+    "leave_behind",
+    "make_array",
+    "restride",
+    "retire",
+]
 
 # Stores whose chunks are a system call away.  The thread that decodes a chunk reads it too; from
 # other stores the pager's fetcher reads.
@@ -140,6 +149,20 @@ def flush(anchor: Memory | LazyArray) -> FlushReport | None:
     from lazyarr.client.session.flushing import flush_regions, whole
 
     return None if isinstance(anchor, LazyArray) else flush_regions([whole(anchor.region)])
+
+
+def is_orphaned(anchor: Memory | LazyArray) -> bool:
+    """Return whether the pager is gone, without which nothing is written back."""
+    return not isinstance(anchor, LazyArray) and not anchor.region.owner.has_pager()
+
+
+def leave_behind(anchor: Memory | LazyArray) -> None:
+    """Write back without the pager what is in memory, and let nobody write to it any more."""
+    from lazyarr.client.session.flushing import rescue_regions
+
+    if not isinstance(anchor, LazyArray):
+        rescue_regions([anchor.region])
+        anchor.region.owner.forbid_writes(anchor.region)
 
 
 def retire(anchor: Memory | LazyArray) -> None:
