@@ -326,6 +326,7 @@ def main(number: int, seed: int, directory: Path, server_url: str) -> None:
     faulthandler.register(signal.SIGUSR1)
     # Python 3.12 and later warn of children, which are tested here.
     warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
+    warnings.simplefilter("ignore", lazyarr.PerformanceWarning)
     shared = Shared.attach(directory / "shared")
     urls = [f"{directory}/sound.zarr", f"{directory}/bad.zarr", f"{server_url}/remote.zarr"]
     arrays = {name: lazyarr.open(urls[0], path=name) for name in LAYOUTS}
