@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 __all__ = [
     "anchor_of",
     "flush",
-    "is_orphaned",
     "leave_behind",
     "make_array",
     "restride",
@@ -59,14 +58,9 @@ def flush(anchor: StoredArray) -> FlushReport:
     return anchor.flush()
 
 
-def is_orphaned(_: StoredArray) -> bool:
-    """Return False: this process writes back by itself."""
+def leave_behind(_: StoredArray) -> bool:
+    """Return False: this process writes back by itself, without a pager."""
     return False
-
-
-def leave_behind(anchor: StoredArray) -> None:
-    """Have what was written be in the store, and let nobody write any more."""
-    anchor.retire()
 
 
 def retire(anchor: StoredArray) -> None:

@@ -53,12 +53,8 @@ class Making(Protocol):
         """Have what was written to an array be in the store, durably."""
         ...
 
-    def is_orphaned(self, anchor: Any) -> bool:
-        """Return whether nobody is there any more who writes to the store what is in memory."""
-        ...
-
-    def leave_behind(self, anchor: Any) -> None:
-        """Write back by this process what nobody else would, and let nobody write any more."""
+    def leave_behind(self, anchor: Any) -> bool:
+        """If the pager of an array is gone, have it written back and read-only; return whether."""
         ...
 
     def retire(self, anchor: Any) -> None:

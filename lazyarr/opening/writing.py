@@ -191,8 +191,7 @@ class Claimed:
         """
         for (place, byteorder), opened in list(self._opened.items()):
             anchor = opened.anchor() if place == path else None
-            if anchor is not None and opened.making.is_orphaned(anchor):
-                opened.making.leave_behind(anchor)
+            if anchor is not None and opened.making.leave_behind(anchor):
                 self._forget((place, byteorder), opened)
                 self._let_go(path)
 

@@ -49,7 +49,8 @@ class Writers:
     Attributes
     ----------
     wants_round : bool
-        Whether everything that is dirty is to be written, since somebody waits for room.
+        Whether what is dirty is to be written, since somebody has come to wait for room; what has
+        failed is tried again then.
     """
 
     def __init__(self, units: UnitTable, requests: Requests) -> None:

@@ -23,7 +23,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from lazyarr.codecs.checksum import crc32c
-from lazyarr.store.files import READ_FLAGS
+from lazyarr.store.files import READ_FLAGS, write_parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -308,8 +308,6 @@ def _decode(content: memoryview) -> Kept | None:
 def _write_file(path: str, content: tuple[bytes, bytes, memoryview]) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        rest = memoryview(b"".join(content))
-        while rest:
-            rest = rest[os.write(fd, rest) :]
+        write_parts(fd, content)
     finally:
         os.close(fd)

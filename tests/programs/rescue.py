@@ -342,15 +342,15 @@ def what_is_opened_again_is_another_array(url, copy, held):
     kill_pager()
     wait_for_the_end()
     # Where the store takes nothing, what was written stays, and nothing takes its place.
-    moved = Path(f"{url}-moved")
-    Path(url).rename(moved)
-    Path(url).write_bytes(b"")
+    chunks, away = Path(url, "c"), Path(url, "away")
+    chunks.rename(away)
+    chunks.write_bytes(b"")
     try:
         lazyarr.open(url, "r+")
-    except lazyarr.LazyarrError as error:
+    except lazyarr.StoreError as error:
         print(type(error).__name__)
-    Path(url).unlink()
-    moved.rename(url)
+    chunks.unlink()
+    away.rename(chunks)
     again = lazyarr.open(url, "r+")
     assert again is not kept
     # Before anything is read of it: what the old one had is in the store.

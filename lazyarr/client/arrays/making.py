@@ -27,7 +27,6 @@ __all__ = [
     "anchor_of",
     "attach_array",
     "flush",
-    "is_orphaned",
     "leave_behind",
     "make_array",
     "restride",
@@ -151,18 +150,18 @@ def flush(anchor: Memory | LazyArray) -> FlushReport | None:
     return None if isinstance(anchor, LazyArray) else flush_regions([whole(anchor.region)])
 
 
-def is_orphaned(anchor: Memory | LazyArray) -> bool:
-    """Return whether the pager is gone, without which nothing is written back."""
-    return not isinstance(anchor, LazyArray) and not anchor.region.owner.has_pager()
+def leave_behind(anchor: Memory | LazyArray) -> bool:
+    """Write an array back without its pager, if that is gone, and let nobody write any more.
 
-
-def leave_behind(anchor: Memory | LazyArray) -> None:
-    """Write back without the pager what is in memory, and let nobody write to it any more."""
+    Returns whether it is gone.
+    """
     from lazyarr.client.session.flushing import rescue_regions
 
-    if not isinstance(anchor, LazyArray):
-        rescue_regions([anchor.region])
-        anchor.region.owner.forbid_writes(anchor.region)
+    if isinstance(anchor, LazyArray) or anchor.region.owner.has_pager():
+        return False
+    rescue_regions([anchor.region])
+    anchor.region.owner.forbid_writes(anchor.region)
+    return True
 
 
 def retire(anchor: Memory | LazyArray) -> None:

@@ -275,7 +275,8 @@ class Core(ABC):
         channel = self._waiting.pop((client, message.ticket), None)
         owner = self.clients.get(client)
         # Notices go with a `Done` only, which is the one answer that has a place for them.
-        if owner is not None and owner.notices and isinstance(message, w.Done):
+        is_heard = channel is not None and isinstance(message, w.Done)
+        if is_heard and owner is not None and owner.notices:
             told = owner.notices
             message = message._replace(notices=told)
             # One process of several that have an array tells its user.
