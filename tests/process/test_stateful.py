@@ -103,6 +103,7 @@ class Machine(RuleBasedStateMachine):
     def start(self) -> None:
         self.actor = Actor(Path(self.directory.name) / "log")
         self.n_killed = self.n_poisoned = self.n_lost = 0
+        self.has_pager = False
         self.actor.do("configure", self.memory_limit)
 
     # --- arrays come and go ---------------------------------------------------------------
@@ -128,6 +129,7 @@ class Machine(RuleBasedStateMachine):
     def have_opened(self, array: Opened, way: str = "open") -> None:
         url = self.written_url if array.mode == "r+" else self.url
         self.actor.do(way, array.number, url, array.stored.name, array.mode)
+        self.has_pager = True
 
     def enter(self, stored: StoredArray, mode: str) -> Opened:
         self.n_opened += 1
@@ -291,6 +293,7 @@ class Machine(RuleBasedStateMachine):
 
     # --- things go wrong -------------------------------------------------------------------------
 
+    @precondition(lambda self: self.has_pager)
     @rule()
     def kill_worker(self) -> None:
         self.n_killed += 1
@@ -309,12 +312,13 @@ class Machine(RuleBasedStateMachine):
         self.start()
         self.open_anew()
 
-    @precondition(lambda self: self.n_anew < MOST_ANEW)
+    @precondition(lambda self: self.has_pager and self.n_anew < MOST_ANEW)
     @rule()
     def kill_pager(self) -> None:
         """The actor writes back without it, and has another one for what it opens then."""
         self.n_lost += 1
         self.actor.do("lose_pager")
+        self.has_pager = False
         self.check_store()
         self.open_anew()
 

@@ -179,8 +179,8 @@ def test_much_is_copied_in_portions_and_put_object_by_object(written, monkeypatc
     assert written.committing.stored == capitals(*range(12))
     assert written.committing.n_puts == 3
     # A portion, what it is encoded to, and what the portion before it was.  The copies are given
-    # back before the object is put, while the next batch is encoded.
-    assert 12 * PAGE <= max(itertools.accumulate(sizes)) <= 20 * PAGE
+    # back before the object is put, while the next batch is encoded or not yet.
+    assert 8 * PAGE <= max(itertools.accumulate(sizes)) <= 20 * PAGE
     assert sum(sizes) == 0
 
 
