@@ -220,6 +220,9 @@ class DirtyUnits:
         self._failed: dict[Key, None] = {}
         # In the order in which a unit of theirs has become dirty last.
         self._objects: dict[Owner, _DirtyObject] = {}
+        # Units that are clean since they were written, with their bytes: the last ones.
+        self._written: dict[Key, int] = {}
+        self._written_nbytes = 0
 
     def __repr__(self) -> str:
         return f"<DirtyUnits: {self.n_units} units, {self.nbytes} bytes>"
@@ -273,7 +276,19 @@ class DirtyUnits:
         """Take down that a unit is dirty."""
         self.n_units += 1
         self.nbytes += unit.nbytes
+        self._written_nbytes -= self._written.pop(key, 0)
         self._wait(key, unit, objects)
+
+    def note_written(self, key: Key, nbytes: int, most_nbytes: int) -> None:
+        """Take down that a unit is clean since it was written; of more than so many, the last."""
+        self._written[key] = nbytes
+        self._written_nbytes += nbytes
+        while self._written_nbytes > most_nbytes and len(self._written) > 1:
+            self._written_nbytes -= self._written.pop(next(iter(self._written)))
+
+    def was_written(self, key: Key) -> bool:
+        """Return whether a unit is one of the last that were written, and clean since."""
+        return key in self._written
 
     def remove(self, key: Key, unit: DirtyUnit) -> None:
         """Take down that a unit is clean."""

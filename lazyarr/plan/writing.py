@@ -24,6 +24,8 @@ __all__ = ["WriteBacks", "Writers"]
 
 # Of the memory limit: what may be dirty before some of it is written, and what is left then.
 _DIRTY_SHARE, _LEFT_SHARE = 4, 8
+# Beyond one half of it: what threads may make dirty that were let in before (`_may_overdraw`).
+_OVERDRAFT_SHARE = 8
 # So often a unit is tried that nobody has any more.
 _LAST_TRIES = 2
 _HOLE = m.Failure("a page of memory that was written to is gone, and with it what was written", {})
@@ -101,7 +103,9 @@ class Writers:
 
     # --- how one goes on --------------------------------------------------------------
 
-    def attempt(self, writer: Writer, *, has_turn: bool = False) -> None:
+    def attempt(
+        self, writer: Writer, *, has_turn: bool = False, may_overdraw: bool = False
+    ) -> None:
         """Let a writer go on as far as it can."""
         state = self._units.regions.get(writer.region)
         if writer.is_done:
@@ -115,7 +119,7 @@ class Writers:
         elif state.retiring:
             self._release(writer)
             state.delayed.append(writer)
-        elif self._must_wait(state, writer, has_turn=has_turn):
+        elif not may_overdraw and self._must_wait(state, writer, has_turn=has_turn):
             # What it holds would keep others, and so itself, from getting their turn.
             self._release(writer)
             self._queue.append(writer)
@@ -275,10 +279,7 @@ class Writers:
 
     def _most_nbytes(self, state: RegionState) -> int:
         """Return how much may be dirty before writers wait."""
-        # One instruction may write across two pages, and needs the units of both: with room for
-        # one of them each would wait for the other for ever.
-        few_nbytes = state.geometry.page_nbytes + 2 * state.geometry.unit_nbytes
-        nbytes: int = max(self._units.room.limit_nbytes // 2, few_nbytes)
+        nbytes: int = max(self._units.room.limit_nbytes // 2, _few_nbytes(state))
         return nbytes
 
     def _must_wait(self, state: RegionState, writer: Writer, *, has_turn: bool) -> bool:
@@ -330,10 +331,40 @@ class Writers:
                 if has_room or all(unit in state.dirty for unit in range(*writer.units)):
                     return
                 self._queue.popleft()
-                self.fail(state, writer, failure)
+                if self._may_overdraw(state, writer):
+                    self.attempt(writer, may_overdraw=True)
+                else:
+                    self.fail(state, writer, failure)
             else:
                 self._queue.popleft()
         units.later(lambda: None)
+
+    def _may_overdraw(self, state: RegionState, writer: Writer) -> bool:
+        """Return whether a thread that needs room is let in though there is none.
+
+        It may have been let in before: its request was answered, or it saw that its unit was dirty,
+        and then the unit was written before the thread came to write to it.  It has asked, and was
+        promised an exception, which a thread in a fault cannot be told by.
+        """
+        dirty = self._units.dirty
+        most_nbytes = self._most_nbytes(state) + max(
+            self._units.room.limit_nbytes // _OVERDRAFT_SHARE, _few_nbytes(state)
+        )
+        return (
+            writer.ticket is None
+            and dirty.taken_nbytes <= most_nbytes
+            and all(
+                unit in state.dirty or dirty.was_written((writer.region, unit))
+                for unit in range(*writer.units)
+            )
+        )
+
+
+def _few_nbytes(state: RegionState) -> int:
+    """Return how many bytes the units have that one instruction may need."""
+    # It may write across two pages, and needs the units of both: with room for one of them each
+    # would wait for the other for ever.
+    return state.geometry.page_nbytes + 2 * state.geometry.unit_nbytes
 
 
 class WriteBacks:
@@ -586,6 +617,8 @@ class WriteBacks:
         is_written = event.failure is None and dirty.stage is Stage.WRITING
         if is_written and not dirty.is_again:
             self._units.mark_clean(event.region, state, unit)
+            most_nbytes = self._units.room.limit_nbytes // 2
+            self._units.dirty.note_written(key, dirty.nbytes, most_nbytes)
             return False
         has_failed = event.failure is not None
         self._units.dirty.put_back(key, dirty, state.objects, has_failed=has_failed)

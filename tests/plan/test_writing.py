@@ -321,6 +321,48 @@ def test_who_needs_no_room_is_not_refused_for_want_of_it():
     assert of(pager.log, m.Refuse) == []
 
 
+@pytest.mark.parametrize("is_evicted", [False, True])
+def test_who_was_let_in_before_its_unit_was_written_is_let_in_without_room(is_evicted):
+    """It cannot be told by an exception any more; others, and what is beyond that, are refused."""
+    pager = Pager(Geometry((320,), (16,), 1, 16), limit=160)
+    pager.do(m.Requested(1, 1, 9, (Span(0, 5),), writes=True))
+    pager.do(m.FlushAsked(1, 1, 7, Span(0, 5)))
+    pager.write_back(0, 1, 2, 3, 4)
+    begin = len(pager.log)
+    for page in range(10, 16):
+        pager.write(page)
+    if is_evicted:
+        pager.do(m.EvictionAsked(1, 1, 8, Span(0, 5)))
+    assert of(pager.write(0), m.Unprotect) == []
+    assert of(fail_all(pager, begin), m.Unprotect) == [m.Unprotect(1, 1, Span(0, 1))]
+    assert is_refused(pager, 17)  # nobody was let in to that
+    begin = len(pager.log)
+    pager.do(m.Requested(1, 1, 10, (Span(1, 2),), writes=True))
+    assert of(fail_all(pager, begin), m.Answer) == [m.Answer(1, 10, (FAILURE,))]
+    assert [is_refused(pager, page) for page in (1, 2, 3)] == [False, False, True]
+
+
+def fail_all(pager: Pager, begin: int) -> list[m.Command]:
+    """Let whatever is to be written fail; return the commands that this leads to."""
+    place, stop = begin, len(pager.log)
+    while place < len(pager.log):
+        command = pager.log[place]
+        if isinstance(command, m.WriteBack):
+            pager.write_back(*command.units, failure=FAILURE)
+        place += 1
+    return pager.log[stop:]
+
+
+def is_refused(pager: Pager, page: int) -> bool:
+    """Return whether a thread may not write to a page when nothing can be written."""
+    begin = len(pager.log)
+    pager.write(page)
+    fail_all(pager, begin)
+    is_in, *others = (of(pager.log[begin:], kind) for kind in (m.Unprotect, m.Poison, m.Refuse))
+    assert bool(is_in) != any(others)
+    return not is_in
+
+
 def test_what_another_worker_has_left_dirty_is_written_back():
     """Also where nobody has the region any more."""
     pager = Pager(LONG)

@@ -595,10 +595,12 @@ class WrittenWorld:
             # The last one that was let in may have needed all units of a page.
             page_nbytes = geometry.page_nbytes + 2 * geometry.unit_nbytes
             most_nbytes = max(most_nbytes, page_nbytes)
-        allowed_nbytes = most_nbytes + max(
+        few_nbytes = max(
             (a.geometry.page_nbytes + 2 * a.geometry.unit_nbytes for a in self.areas.values()),
             default=0,
         )
+        # One that was let in before its unit was written is let in again, with less room.
+        allowed_nbytes = most_nbytes + max(self.limit // 8, few_nbytes) + few_nbytes
         assert after_nbytes <= max(before_nbytes, allowed_nbytes), "too much is dirty"
 
     # --- commands ---------------------------------------------------------------------------

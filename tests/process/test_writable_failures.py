@@ -129,3 +129,12 @@ def test_another_file_has_the_number(tmp_path, copy):
     url = write_zarr(tmp_path / "x.zarr", DATA, chunks=(4, 32, 128))
     ended = run_program(programs.another_file_has_the_number, url, copy)
     assert (ended.returncode, ended.stdout) == (0, "PagerError\n"), ended.stderr
+
+
+@pytest.mark.parametrize("when", ["asked", "dirty", "dirty, and evicted then"])
+def test_a_unit_is_written_back_between_the_look_and_the_assignment(tmp_path, copy, when):
+    """And the store takes nothing more then: an assignment is done or raises, without SIGBUS."""
+    url = write_zarr(tmp_path / "x.zarr", DATA, chunks=(1, 32, 128))
+    ended = run_program(programs.written_back_before_it_is_assigned_to, url, copy, when)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout == "StoreError\n" * 2

@@ -24,6 +24,7 @@ import numpy as np
 import zarr
 
 import lazyarr
+from lazyarr.kernel import exchange_paths
 from tests.programs.support import exit_code, in_child, keep, run_threads, wait_until
 
 
@@ -744,3 +745,42 @@ _COMPARE = """
 import sys, zarr
 assert zarr.open_array(sys.argv[1], mode="r")[...].sum() == int(sys.argv[2])
 """
+
+
+def written_back_before_it_is_assigned_to(url, copy, when):
+    x, expected = opened(url, copy)
+    lazyarr.configure(memory_limit=40 * x[0].nbytes)
+    chunks, kept = f"{url}/c", f"{url}/kept"
+    os.symlink("kept", kept)  # it is read through, and a writer follows no link
+
+    def fill(rows):
+        try:
+            for row in rows:
+                x[row] = expected[row] + 1
+                expected[row] += 1
+        except lazyarr.StoreError as error:
+            print(type(error).__name__)
+
+    class Late:
+        """A value that takes its time."""
+
+        def __array__(self, dtype=None, copy=None):
+            x.flush()
+            assert not x.residency().dirty_units
+            exchange_paths(chunks, kept)
+            fill(range(10, len(x)))
+            if "evicted" in when:
+                x[3:4].evict()
+                assert x[3:4].residency().resident_units == 0
+            return np.full(x.shape[1:], 7, x.dtype)
+
+    if when != "asked":
+        x[3] = 5
+    x[3] = Late()
+    expected[3] = 7
+    fill(range(len(x) - 1, 9, -1))
+    assert np.array_equal(x, expected)
+    exchange_paths(chunks, kept)
+    os.unlink(kept)
+    x.flush()
+    require_stored(url, expected)
